@@ -1,0 +1,248 @@
+"""The contracts an operation fulfils, on top of kornia's augmentation base classes.
+
+An operation is two short methods. `draw` takes random numbers and returns parameters and never sees a pixel;
+`matrix` (geometric) or `terms` (radiometric) turns parameters into what the operation *is*. `Compose` calls those and
+resamples once; kornia's containers call the glue below, which does the same for the operation alone.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentationBase2D
+from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
+from torch import Tensor
+
+from geoaug.augment.kernels.warp import warp
+from geoaug.augment.matrices import Matrices, Size, identity
+from geoaug.augment.terms import Terms
+from geoaug.errors import ConfigurationError
+from geoaug.random import Draws, random_keys, standard_normal
+from geoaug.sensors import Sensor, get_sensor
+
+Params = dict[str, Tensor]
+Range = tuple[float, float]
+
+_GATE = "batch_prob"
+
+
+@dataclass(frozen=True, slots=True)
+class TileShape:
+    """What an operation may know of the tiles before it draws: counts and sizes, no pixels."""
+
+    batch: int
+    bands: int
+    size: Size
+    device: torch.device
+
+
+class _KeyedParameters(KorniaAugmentation):
+    """Parameters drawn from keys instead of torch's generator, and the glue that kornia's containers expect."""
+
+    def __init__(self, p: float, same_on_batch: bool, keepdim: bool) -> None:
+        if not 0 <= p <= 1:
+            raise ConfigurationError(f"{type(self).__name__}: p is a probability in 0..1, not {p}")
+        super().__init__(p=p, p_batch=1.0, same_on_batch=same_on_batch, keepdim=keepdim)
+
+    @abstractmethod
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        """Parameters of every sample, one row each, as if the operation were applied to all of them."""
+
+    def sample(self, draws: Draws, shape: TileShape) -> Params:
+        """Parameters, and the gate: which samples the operation applies to."""
+        gate = draws.chance(self.p)
+        return {**self.draw(draws, shape), _GATE: gate}
+
+    def forward_parameters(self, batch_shape: tuple[int, ...]) -> Params:
+        """Parameters for kornia's containers, under keys drawn from torch's generator."""
+        shape = TileShape(batch_shape[0], batch_shape[1], Size(*batch_shape[-2:]), torch.device("cpu"))
+        key = random_keys(shape.batch)
+        if self.same_on_batch:
+            key = key[:1].expand(shape.batch).clone()
+        params = self.sample(Draws(key, stream=0), shape)
+        return {**params, "key": key, "forward_input_shape": torch.tensor(batch_shape)}
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor arguments that would build this operation again, for recipes and provenance."""
+        return {**self.flags, **({} if self.p == 1.0 else {"p": self.p})}
+
+
+class GeometricOperation(_KeyedParameters, GeometricAugmentationBase2D):
+    """An operation that moves pixels: one 3x3 matrix per sample, and possibly another tile size.
+
+    Alone in a kornia container it resamples by itself, bilinearly for images and nearest for masks, in float32
+    whatever the image's dtype; pixels from outside the image are 0, and NaN pixels contribute nothing.
+
+    Args:
+        p: probability that it is applied to a sample.
+        same_on_batch: draw once for the whole batch.
+        keepdim: keep the rank of an unbatched input.
+    """
+
+    def __init__(self, p: float = 0.5, same_on_batch: bool = False, keepdim: bool = False) -> None:
+        super().__init__(p, same_on_batch, keepdim)
+
+    @abstractmethod
+    def matrix(self, params: Params, shape: TileShape) -> Matrices:
+        """Matrices from input to output pixel centres."""
+
+    def output_size(self, size: Size) -> Size:
+        """Size of the output tile; the input's unless the operation says otherwise."""
+        return size
+
+    def gated_matrix(self, params: Params, shape: TileShape) -> Matrices:
+        """The matrix where the operation applies, the identity elsewhere."""
+        matrix = self.matrix(params, shape)
+        if self.p == 1.0:
+            return matrix
+        applied = params[_GATE].to(matrix.device) > 0.5
+        return torch.where(applied[:, None, None], matrix, identity(shape.batch, matrix.device))
+
+    def compute_transformation(
+        self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any]
+    ) -> Float[Tensor, "b 3 3"]:
+        return self.matrix(params, self._recorded_shape(params)).to(input)
+
+    def apply_transform(
+        self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        # The matrix handed in has the image's precision; half precision would sample wrong places.
+        shape = self._recorded_shape(params)
+        return warp(input, self.matrix(params, shape), self.output_size(shape.size))
+
+    def apply_transform_mask(
+        self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        shape = self._recorded_shape(params)
+        return warp(input, self.matrix(params, shape), self.output_size(shape.size), mode="nearest")
+
+    def inverse_transform(
+        self,
+        input: Tensor,
+        flags: dict[str, Any],
+        transform: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        if transform is None or size is None:
+            raise ConfigurationError(f"{type(self).__name__}: an inverse needs the matrix and the size of the input")
+        return warp(input, transform.double(), Size(*size))
+
+    @staticmethod
+    def _recorded_shape(params: Params) -> TileShape:
+        batch, bands, height, width = params["forward_input_shape"].tolist()
+        return TileShape(batch, bands, Size(height, width), params["key"].device)
+
+
+class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
+    """An operation on pixel values: terms per sample and band, `y = gain*x + offset + sqrt(floor + slope*x)*n`.
+
+    Values are reflectance: a fraction that may exceed 1, never clamped. NaN pixels stay NaN.
+
+    Args:
+        sensor: name, YAML path or `Sensor` whose bands the image has, for use outside `Compose`; inside, `Compose`
+            says which.
+        p: probability that it is applied to a sample.
+        same_on_batch: draw once for the whole batch.
+        keepdim: keep the rank of an unbatched input.
+    """
+
+    needs_sensor = False
+    """Whether the operation cannot work without knowing the bands."""
+
+    domain: str | None = "optical"
+    """The kind of sensor whose images the operation describes; None: any."""
+
+    def __init__(
+        self,
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+    ) -> None:
+        super().__init__(p, same_on_batch, keepdim)
+        self.sensor = None if sensor is None else get_sensor(sensor)
+
+    @abstractmethod
+    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+        """Terms of every sample and band, as if the operation were applied to all samples."""
+
+    def check_sensor(self, sensor: Sensor | None, bands: int | None = None) -> None:
+        """Refuse a sensor that the operation cannot describe, and an image with another number of bands."""
+        name = type(self).__name__
+        if sensor is None:
+            if self.needs_sensor:
+                raise ConfigurationError(
+                    f"{name} needs to know the bands: give sensor=, such as 'sentinel-2-l2a' or a Sensor"
+                )
+            return
+        if self.domain is not None and sensor.domain != self.domain:
+            raise ConfigurationError(
+                f"{name} is for {self.domain} images; the sensor '{sensor.name}' is {sensor.domain}"
+            )
+        if bands is not None and bands != len(sensor.bands):
+            raise ConfigurationError(
+                f"{name}: the image has {bands} bands, the sensor '{sensor.name}' {len(sensor.bands)} "
+                f"({' '.join(sensor.band_names)}); choose the image's bands with sensor.select([...])"
+            )
+
+    def gated_terms(self, params: Params, sensor: Sensor | None) -> Terms:
+        """The terms where the operation applies, the identity elsewhere."""
+        terms = self.terms(params, sensor)
+        return terms if self.p == 1.0 else terms.where(params[_GATE] > 0.5)
+
+    def apply_transform(
+        self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        self.check_sensor(self.sensor, input.shape[1])
+        terms = self.terms(params, self.sensor)
+
+        def spread(term: Tensor) -> Tensor:
+            return term.float()[..., None, None].to(input.device)
+
+        values = input.float()
+        out = values * spread(terms.gain) + spread(terms.offset)
+        if terms.noisy:
+            floor, slope = terms.variance()
+            deviation = (values * spread(slope) + spread(floor)).clamp_min(0).sqrt()
+            noise = standard_normal(params["key"].to(input.device), input.shape[1], input.shape[-2] * input.shape[-1])
+            out = out + deviation * noise.view_as(input)
+        return out.to(input.dtype)
+
+
+def as_range(
+    value: float | Sequence[float],
+    name: str,
+    *,
+    low: float = -float("inf"),
+    high: float = float("inf"),
+    centre: float | None = None,
+) -> Range:
+    """A checked (low, high) pair.
+
+    Args:
+        value: a pair, or one number: `centre` plus and minus it where a centre is given, else that number alone.
+        name: of the argument, for the error.
+        low: least value allowed.
+        high: greatest value allowed.
+        centre: middle of the range that a single number spans.
+    """
+    if isinstance(value, (int, float)):
+        pair = (float(value), float(value)) if centre is None else (centre - value, centre + value)
+    else:
+        if len(value) != 2:
+            raise ConfigurationError(f"{name} is a number or a pair [low, high], not {list(value)}")
+        pair = (float(value[0]), float(value[1]))
+    if not low <= pair[0] <= pair[1] <= high:
+        raise ConfigurationError(f"{name}={list(pair)} is not an increasing pair within [{low:g}, {high:g}]")
+    return pair
+
+
+def as_size(value: int | Sequence[int], name: str) -> Size:
+    """A checked tile size from one number or (height, width)."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or any(not isinstance(side, int) or side < 1 for side in pair):
+        raise ConfigurationError(f"{name} is a number of pixels or a pair [height, width] of at least 1, not {value}")
+    return Size(*pair)

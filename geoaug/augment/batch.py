@@ -1,0 +1,95 @@
+"""Reading and checking a batch dict: what `Compose` accepts, and the errors for what it does not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geoaug.augment.kernels.portable import Pixels
+from geoaug.augment.matrices import Size
+from geoaug.errors import ConfigurationError
+
+IMAGE_DTYPES = (
+    torch.uint8,
+    torch.uint16,
+    torch.int16,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+)
+_MASK_DTYPES = (torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The tensors of a batch that change, in the shape that executors work in.
+
+    Attributes:
+        pixels: image (b, dates*bands, h, w), valid (b, 1, h, w) or None, mask (b, h, w) or None.
+        bands: per date.
+        dates: of a time series; None for a plain image.
+    """
+
+    pixels: Pixels
+    bands: int
+    dates: int | None
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the image."""
+        return Size(*self.pixels.image.shape[-2:])
+
+
+def read_tiles(batch: Mapping[str, Any], ignore_index: int) -> Tiles:
+    """Check a batch and take out what changes.
+
+    Args:
+        batch: see the keys in the documentation of `Compose`.
+        ignore_index: label that must fit the mask's dtype.
+    """
+    image = batch.get("image")
+    if not isinstance(image, Tensor):
+        keys = ", ".join(map(str, batch))
+        raise ConfigurationError(f"a batch is a dict with a tensor under 'image'; this one has: {keys or 'nothing'}")
+    if image.dim() not in (4, 5):
+        raise ConfigurationError(f"'image' is (B, C, H, W) or (B, T, C, H, W); this one is {tuple(image.shape)}")
+    if image.dtype not in IMAGE_DTYPES:
+        names = " ".join(str(dtype).removeprefix("torch.") for dtype in IMAGE_DTYPES)
+        raise ConfigurationError(f"'image' is {image.dtype}; supported are {names}: convert it first")
+    dates = image.shape[1] if image.dim() == 5 else None
+    bands = image.shape[-3]
+    image = image.reshape(image.shape[0], -1, *image.shape[-2:])
+    grid = (image.shape[0], *image.shape[-2:])
+    return Tiles(Pixels(image, _valid(batch, grid), _mask(batch, grid, ignore_index)), bands, dates)
+
+
+def _valid(batch: Mapping[str, Any], grid: tuple[int, ...]) -> Tensor | None:
+    valid = batch.get("valid")
+    if valid is None:
+        return None
+    wanted = (grid[0], 1, *grid[1:])
+    if not isinstance(valid, Tensor) or valid.dtype != torch.bool or tuple(valid.shape) != wanted:
+        raise ConfigurationError(f"'valid' is a bool tensor {wanted} for this image, not {_describe(valid)}")
+    return valid
+
+
+def _mask(batch: Mapping[str, Any], grid: tuple[int, ...], ignore_index: int) -> Tensor | None:
+    mask = batch.get("mask")
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dtype not in _MASK_DTYPES:
+        raise ConfigurationError(f"'mask' is an integer tensor of class labels, not {_describe(mask)}")
+    if tuple(mask.shape) not in (grid, (grid[0], 1, *grid[1:])):
+        raise ConfigurationError(f"'mask' is {grid} for this image, not {tuple(mask.shape)}")
+    limits = torch.iinfo(mask.dtype)
+    if not limits.min <= ignore_index <= limits.max:
+        raise ConfigurationError(
+            f"ignore_index={ignore_index} does not fit a {mask.dtype} mask; choose another ignore_index or a wider mask"
+        )
+    return mask.reshape(grid)
+
+
+def _describe(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,315 @@
+"""`Compose`: a list of operations as one module that plans, then resamples once.
+
+What the operations are is decided in their own files, how they compose in `plan`, and how pixels are touched in
+`kernels`; here they meet a batch dict.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
+from torch import Tensor, nn
+
+from geoaug.augment import matrices
+from geoaug.augment.base import GeometricOperation, RadiometricOperation, as_size
+from geoaug.augment.batch import Tiles, read_tiles
+from geoaug.augment.kernels.portable import Coefficients, Encoding, Pixels, execute
+from geoaug.augment.matrices import Size
+from geoaug.augment.plan import Fit, FusedStage, Plan, Step, TileSpec, make_plan
+from geoaug.augment.scale import PixelScale, stage_coefficients
+from geoaug.augment.stock import Opaque, StockAffine, is_affine
+from geoaug.errors import ConfigurationError
+from geoaug.random import random_keys, sample_keys
+from geoaug.sensors import Sensor, get_sensor
+
+_CONTEXT_PROBES = 4096
+
+
+class Compose(nn.Module):
+    """Augment batches of tiles: one plan, one resampling, radiometry and noise after the geometry.
+
+    In `train()` mode the operations apply; in `eval()` mode tiles are only scaled, brought to `size` and normalised,
+    as batch-norm and dropout change with the same switch. A batch is a dict; keys that are not listed pass through:
+
+    - `image` (B C H W, or B T C H W): uint8, uint16, int16, float16, bfloat16 or float32, values as stored;
+    - `valid` (B 1 H W, bool): where pixels hold data; NaN never does. The output always has it;
+    - `mask` (B H W or B 1 H W, integer): class labels;
+    - `bbox_xyxy` (list of N 4), `transform` (B 6, float64, as rasterio's), `sun_azimuth` (B): follow the pixels;
+    - `key` (B, int64): identity of the samples for randomness; without it, keys come from torch's generator.
+
+    An image without the batch dimension (C H W), as datasets give, is returned without it.
+
+    Args:
+        operations: geoaug operations and stock kornia ones, in order of application. All geometry is composed into
+            one resampling, and radiometry follows it.
+        sensor: the image's bands: a name, a path of a YAML definition, or a `Sensor`. None: values are taken as
+            reflectance, and operations that need wavelengths are refused.
+        size: of the output tile, one number or (height, width); None: whatever the operations leave.
+        fit: how a tile comes to `size`: "crop" about the centre (padding where it is smaller) keeps the ground
+            sampling distance, "resize" stretches.
+        normalize: (mean, std) per band in the units of the output.
+        ignore_index: label of pixels without a label.
+        out_dtype: of the output image; None: that of the input. Integers are rounded and saturated.
+        out_units: "reflectance", or "dn" for the sensor's digital numbers.
+        fill: value of invalid pixels in the output.
+        min_support: share of valid weight in the interpolation below which a pixel is invalid.
+
+    Raises:
+        ConfigurationError: where operations, sensor and batch do not fit together.
+    """
+
+    def __init__(
+        self,
+        operations: Sequence[nn.Module],
+        sensor: Sensor | str | None = None,
+        size: int | Sequence[int] | None = None,
+        *,
+        fit: Fit = "crop",
+        normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+        ignore_index: int = 255,
+        out_dtype: torch.dtype | None = torch.float32,
+        out_units: Literal["reflectance", "dn"] = "reflectance",
+        fill: float = 0.0,
+        min_support: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(operations)
+        self.sensor = None if sensor is None else get_sensor(sensor)
+        self.size = None if size is None else as_size(size, "size")
+        if fit not in ("crop", "resize"):
+            raise ConfigurationError(f"fit={fit!r} is not 'crop' or 'resize'")
+        if out_units not in ("reflectance", "dn"):
+            raise ConfigurationError(f"out_units={out_units!r} is not 'reflectance' or 'dn'")
+        integer = out_dtype is not None and not out_dtype.is_floating_point
+        if integer and (out_units != "dn" or normalize is not None):
+            raise ConfigurationError(
+                f"out_dtype={out_dtype} would round reflectance away; give out_units='dn' and no normalize"
+            )
+        if not 0 < min_support <= 1:
+            raise ConfigurationError(f"min_support={min_support} is a share within (0, 1]")
+        self.fit: Fit = fit
+        self.ignore_index = ignore_index
+        self.out_dtype = out_dtype
+        self.out_units = out_units
+        self.fill = fill
+        self.min_support = min_support
+        self._scale = PixelScale.of(self.sensor)
+        self._normalize = normalize
+        self._steps: list[Step] = [self._as_step(operation) for operation in operations]
+
+    def forward(self, batch: Mapping[str, Any], context: int = 0) -> dict[str, Any]:
+        """Augment a batch.
+
+        Args:
+            batch: see the class.
+            context: pixels of surrounding image that `image` brings along on each side of the tile. Operations see
+                the tile; what turns into its corners comes from the context.
+        """
+        image = batch.get("image")
+        if isinstance(image, Tensor) and image.dim() == 3:
+            return _unbatched(self.forward(_batched(batch), context))
+        tiles = read_tiles(batch, self.ignore_index)
+        return self._execute(batch, tiles, self._plan(batch, tiles, context))
+
+    def plan(self, batch: Mapping[str, Any], context: int = 0) -> Plan:
+        """Draw what would happen to a batch, without touching its pixels."""
+        return self._plan(batch, read_tiles(batch, self.ignore_index), context)
+
+    def apply(self, batch: Any, plan: Plan | None = None) -> Any:
+        """Do to a batch what a plan says.
+
+        `torch.nn.Module.apply(fn)`, which has the same name, still works: without a plan, the argument is `fn`.
+        """
+        if plan is None:
+            return super().apply(batch)
+        return self._execute(batch, read_tiles(batch, self.ignore_index), plan)
+
+    def required_context(self, size: int | Sequence[int]) -> int:
+        """Pixels around a tile that the operations can reach into, in training mode.
+
+        Found from the footprints of 4096 planned tiles, so it is the same on every run; a tile beyond it is rare and
+        merely has invalid corners. At most the tile's own longer side.
+
+        Args:
+            size: of the tile, one number or (height, width).
+        """
+        tile = as_size(size, "size")
+        spec = TileSpec(bands=self._bands_for_probes(), dates=1, tile=tile, context=0)
+        probes = sample_keys(0, torch.arange(_CONTEXT_PROBES))
+        steps = [step for step in self._steps if isinstance(step, GeometricOperation | StockAffine)]
+        if any(isinstance(step, StockAffine) for step in steps):
+            probes = probes[: _CONTEXT_PROBES // 16]  # these draw one by one
+        plan = make_plan(steps, probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
+        reached = matrices.footprint(plan.matrix, plan.size)
+        beyond = torch.stack(
+            (
+                -reached.amin(),
+                (reached[..., 0] - (tile.width - 1)).amax(),
+                (reached[..., 1] - (tile.height - 1)).amax(),
+            )
+        ).amax()
+        if beyond <= 0:
+            return 0
+        return min(int(beyond.ceil()) + 1, max(tile))
+
+    @property
+    def keeps_place(self) -> bool:
+        """Whether a geotransform can describe the output: no operation bends the tile."""
+        return not any(isinstance(step, Opaque) and step.geometric for step in self._steps)
+
+    def _bands_for_probes(self) -> int:
+        return 1 if self.sensor is None else len(self.sensor.bands)
+
+    def _as_step(self, operation: nn.Module) -> Step:
+        if isinstance(operation, GeometricOperation):
+            return operation
+        if isinstance(operation, RadiometricOperation):
+            operation.check_sensor(operation.sensor or self.sensor)
+            return operation
+        if isinstance(operation, KorniaAugmentation):
+            return StockAffine(operation) if is_affine(operation) else Opaque(operation)
+        raise ConfigurationError(
+            f"{type(operation).__name__} is not an augmentation: operations are those of geoaug.augment or kornia's"
+        )
+
+    def _plan(self, batch: Mapping[str, Any], tiles: Tiles, context: int) -> Plan:
+        tile = Size(tiles.size.height - 2 * context, tiles.size.width - 2 * context)
+        if context < 0 or min(tile) < 1:
+            raise ConfigurationError(
+                f"context={context} does not fit an image of {tiles.size.height}x{tiles.size.width} pixels"
+            )
+        self._check_bands(tiles)
+        spec = TileSpec(tiles.bands, tiles.dates or 1, tile, context)
+        steps = self._steps if self.training else []
+        key = self._key(batch, tiles)
+        return make_plan(steps, key, spec, sensor=self.sensor, size=self.size, fit=self.fit)
+
+    def _check_bands(self, tiles: Tiles) -> None:
+        for step in self._steps:
+            if isinstance(step, RadiometricOperation):
+                step.check_sensor(step.sensor or self.sensor, tiles.bands)
+        if self.sensor is not None and len(self.sensor.bands) != tiles.bands:
+            raise ConfigurationError(
+                f"the image has {tiles.bands} bands, the sensor '{self.sensor.name}' {len(self.sensor.bands)} "
+                f"({' '.join(self.sensor.band_names)}); choose the image's bands with sensor.select([...])"
+            )
+        if self._normalize is not None and any(len(part) != tiles.bands for part in self._normalize):
+            counts = " and ".join(str(len(part)) for part in self._normalize)
+            raise ConfigurationError(f"normalize has {counts} numbers for an image of {tiles.bands} bands")
+
+    def _key(self, batch: Mapping[str, Any], tiles: Tiles) -> Int[Tensor, " b"]:
+        count, device = tiles.pixels.image.shape[0], tiles.pixels.image.device
+        key = batch.get("key")
+        if key is None:
+            return random_keys(count, device)
+        key = torch.as_tensor(key, dtype=torch.int64)
+        if key.shape != (count,):
+            raise ConfigurationError(f"'key' is one integer for each of {count} samples, not {tuple(key.shape)}")
+        return key.to(device, non_blocking=True)
+
+    def _execute(self, batch: Mapping[str, Any], tiles: Tiles, plan: Plan) -> dict[str, Any]:
+        if len(plan.key) != tiles.pixels.image.shape[0]:
+            raise ConfigurationError(
+                f"the plan is for {len(plan.key)} samples, the batch has {tiles.pixels.image.shape[0]}"
+            )
+        plan = plan.to(tiles.pixels.image.device)
+        pixels = tiles.pixels
+        for position, stage in enumerate(plan.stages):
+            if isinstance(stage, FusedStage):
+                first, last = position == 0, position == len(plan.stages) - 1
+                pixels = execute(
+                    pixels,
+                    stage.matrix,
+                    stage.size,
+                    self._coefficients(stage, tiles, first, last),
+                    plan.key,
+                    position,
+                    self._encoding(tiles.pixels.image.dtype, last),
+                )
+            else:
+                pixels = self._run_opaque(stage.step, pixels, tiles, stage.seeds)
+        return {**batch, **self._moved(batch, plan), **_restored(batch, pixels, tiles)}
+
+    def _run_opaque(self, position: int, pixels: Pixels, tiles: Tiles, seeds: Tensor) -> Pixels:
+        step = self._steps[position]
+        assert isinstance(step, Opaque)
+        if step.geometric or tiles.dates is None:
+            return step.apply(pixels, seeds, self.ignore_index, self.min_support)
+        # A photographic operation counts channels: it sees one date at a time.
+        assert pixels.valid is not None
+        dates, shape = tiles.dates, pixels.image.shape
+        images = pixels.image.reshape(-1, tiles.bands, *shape[-2:])
+        apart = Pixels(images, pixels.valid.repeat_interleave(dates, 0), None)
+        changed = step.apply(apart, seeds, self.ignore_index, self.min_support)
+        return Pixels(changed.image.reshape(shape), pixels.valid, pixels.mask)
+
+    def _coefficients(self, stage: FusedStage, tiles: Tiles, first: bool, last: bool) -> Coefficients:
+        dates = tiles.dates or 1
+        source = self._scale if first else PixelScale.reflectance()
+        target = self._scale if last and self.out_units == "dn" else PixelScale.reflectance()
+        normalize = self._normalize if last else None
+        return stage_coefficients(stage.terms, source, target, normalize, dates)
+
+    def _encoding(self, stored: torch.dtype, last: bool) -> Encoding:
+        if not last:
+            return Encoding(torch.float32, 0.0, self.ignore_index, self.min_support)
+        dtype = stored if self.out_dtype is None else self.out_dtype
+        if not dtype.is_floating_point and self.out_units != "dn":
+            raise ConfigurationError(
+                f"an image of {dtype} keeps its dtype in digital numbers only; give out_units='dn' or an out_dtype"
+            )
+        return Encoding(dtype, self.fill, self.ignore_index, self.min_support)
+
+    def _moved(self, batch: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+        """What follows the pixels: geotransform, boxes, the sun's azimuth."""
+        matrix, moved = plan.matrix, dict[str, Any]()
+        transform = batch.get("transform")
+        if transform is not None:
+            if not isinstance(transform, Tensor) or transform.shape != (len(plan.key), 6):
+                raise ConfigurationError("'transform' is a float64 tensor (B, 6): a b c d e f of each tile")
+            new = matrices.transform_geotransforms(transform.to(matrix), matrix)
+            # A bent tile has no geotransform; a wrong one would be worse than none.
+            moved["transform"] = new if plan.keeps_place else torch.full_like(new, torch.nan)
+        boxes = batch.get("bbox_xyxy")
+        if boxes is not None:
+            if not plan.keeps_place:
+                raise ConfigurationError("boxes cannot follow an operation that bends the tile")
+            moved["bbox_xyxy"] = matrices.transform_boxes(list(boxes), matrix, plan.size)
+        if batch.get("sun_azimuth") is not None:
+            moved["sun_azimuth"] = matrices.transform_azimuths(batch["sun_azimuth"], matrix)
+        return moved
+
+
+def _restored(batch: Mapping[str, Any], pixels: Pixels, tiles: Tiles) -> dict[str, Any]:
+    """Images and masks in the rank they came in."""
+    image = pixels.image
+    if tiles.dates is not None:
+        image = image.reshape(image.shape[0], tiles.dates, tiles.bands, *image.shape[-2:])
+    out: dict[str, Any] = {"image": image, "valid": pixels.valid}
+    if pixels.mask is not None:
+        out["mask"] = pixels.mask[:, None] if batch["mask"].dim() == 4 else pixels.mask
+    return out
+
+
+_PER_SAMPLE = ("image", "valid", "mask", "transform", "sun_azimuth", "sun_elevation", "key")
+
+
+def _batched(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample as a batch of one. A mask (1, H, W) keeps its first dimension for a channel."""
+    batch = dict(sample)
+    for name in _PER_SAMPLE:
+        if sample.get(name) is not None:
+            batch[name] = torch.as_tensor(sample[name])[None]
+    if sample.get("bbox_xyxy") is not None:
+        batch["bbox_xyxy"] = [sample["bbox_xyxy"]]
+    return batch
+
+
+def _unbatched(batch: dict[str, Any]) -> dict[str, Any]:
+    sample = dict(batch)
+    for name in (*_PER_SAMPLE, "bbox_xyxy"):
+        if batch.get(name) is not None:
+            sample[name] = batch[name][0]
+    return sample

@@ -1,0 +1,134 @@
+"""Resampling in plain torch: sampling coordinates, bilinear interpolation weighted by validity, nearest gathering.
+
+Coordinates are float32 whatever the image's type is, measured from the middle of the tile, so that half-precision
+images are sampled at the same places. Nothing here knows about bands, terms or batches of a dict.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from geoaug.augment import matrices
+from geoaug.augment.matrices import Size
+
+# Interpolation weights of four valid neighbours sum to one but for rounding; such sums count as one.
+_FULL_SUPPORT = 1 - 1e-5
+
+
+def sampling_coordinates(
+    matrix: Float[Tensor, "b 3 3"], size: Size
+) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b h w"]]:
+    """Input coordinates (x, y) of every output pixel centre, float32; exact where the matrix is.
+
+    Args:
+        matrix: input to output pixel centres.
+        size: of the output.
+    """
+    back = matrices.inverse(matrix)
+    centre = back.new_tensor([(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
+    middle = (back[:, :2] @ centre).float()
+    linear = back[:, :2, :2].float()
+    dx = torch.arange(size.width, device=matrix.device) - (size.width - 1) / 2
+    dy = torch.arange(size.height, device=matrix.device)[:, None] - (size.height - 1) / 2
+    coefficient = linear[:, :, :, None, None]
+    x = coefficient[:, 0, 0] * dx + (coefficient[:, 0, 1] * dy + middle[:, 0, None, None])
+    y = coefficient[:, 1, 0] * dx + (coefficient[:, 1, 1] * dy + middle[:, 1, None, None])
+    return x, y
+
+
+def bilinear(
+    image: Float[Tensor, "b c h w"], x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"]
+) -> Float[Tensor, "b c i j"]:
+    """Bilinear interpolation with zeros outside, by torch's own sampler: fast on the CPU, exact to float32."""
+    height, width = image.shape[-2:]
+    grid = torch.empty((*x.shape, 2), dtype=image.dtype, device=image.device)
+    torch.add(x * (2.0 / width), 1.0 / width - 1.0, out=grid[..., 0])
+    torch.add(y * (2.0 / height), 1.0 / height - 1.0, out=grid[..., 1])
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def bilinear_exact(
+    image: Float[Tensor, "b c h w"], x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"]
+) -> Float[Tensor, "b c i j"]:
+    """Bilinear interpolation with zeros outside, by four gathers: bit-exact where coordinates are whole numbers.
+
+    On devices where looking at the matrices would mean waiting for them, this serves every sample alike.
+    """
+    left, top = x.floor(), y.floor()
+    right_share, bottom_share = x - left, y - top
+    out: Tensor | None = None
+    for down, share_y in ((0, 1 - bottom_share), (1, bottom_share)):
+        for across, share_x in ((0, 1 - right_share), (1, right_share)):
+            index, inside = _flat_index(left + across, top + down, image.shape[-2:])
+            weight = (share_x * share_y * inside)[:, None]
+            term = gather(image, index) * weight
+            out = term if out is None else out.add_(term)
+    assert out is not None
+    return out
+
+
+def nearest_index(
+    x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"], shape: tuple[int, int] | torch.Size
+) -> tuple[Int[Tensor, "b i j"], Bool[Tensor, "b i j"]]:
+    """Flat index of the nearest pixel of an image of `shape` (h, w), and where it lies inside that image."""
+    return _flat_index((x + 0.5).floor(), (y + 0.5).floor(), shape)
+
+
+def gather(image: Tensor, index: Int[Tensor, "b i j"]) -> Tensor:
+    """Pixels of (b c h w) at flat indices (b i j): (b c i j), any dtype."""
+    batch, bands = image.shape[:2]
+    # Unsigned 16-bit tensors cannot be gathered on every device; the bits can.
+    bits = image.view(torch.int16) if image.dtype == torch.uint16 else image
+    flat = bits.reshape(batch, bands, -1)
+    picked = torch.gather(flat, 2, index.reshape(batch, 1, -1).expand(-1, bands, -1))
+    return picked.view(image.dtype).view(batch, bands, *index.shape[1:])
+
+
+def inverse_support(support: Float[Tensor, "b 1 i j"], minimum: float) -> Float[Tensor, "b 1 i j"]:
+    """The factor that undoes missing weight: 1 / support, exactly 1 where all neighbours are valid."""
+    return torch.where(support > _FULL_SUPPORT, 1.0, 1.0 / support.clamp_min(minimum))
+
+
+def warp(
+    image: Float[Tensor, "b c h w"],
+    matrix: Float[Tensor, "b 3 3"],
+    size: Size,
+    *,
+    mode: str = "bilinear",
+    fill: float = 0.0,
+    min_support: float = 0.5,
+) -> Float[Tensor, "b c i j"]:
+    """One image batch through one matrix each; NaN counts as missing and contributes nothing.
+
+    Args:
+        image: any floating dtype; sampled in float32.
+        matrix: input to output pixel centres.
+        size: of the output.
+        mode: "bilinear" or "nearest".
+        fill: value outside the image.
+        min_support: share of valid weight below which a pixel is missing. A missing pixel is NaN where the image
+            holds NaN around it, `fill` outside the image.
+    """
+    x, y = sampling_coordinates(matrix.to(image.device), size)
+    if mode == "nearest":
+        index, inside = nearest_index(x, y, image.shape[-2:])
+        return torch.where(inside[:, None], gather(image, index), fill)
+    values = image.float()
+    missing = ~torch.isfinite(values)
+    weights = torch.cat((torch.where(missing, 0.0, values), (~missing).float()), dim=1)
+    sampled = bilinear_exact(weights, x, y)
+    values, support = sampled[:, : image.shape[1]], sampled[:, image.shape[1] :]
+    index, inside = nearest_index(x, y, image.shape[-2:])
+    empty = torch.where(inside[:, None] & gather(missing, index), torch.nan, fill)
+    out = torch.where(support >= min_support, values * inverse_support(support, min_support), empty)
+    return out.to(image.dtype)
+
+
+def _flat_index(
+    x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"], shape: tuple[int, int] | torch.Size
+) -> tuple[Int[Tensor, "b i j"], Bool[Tensor, "b i j"]]:
+    height, width = shape
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    column, row = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    return row.long() * width + column.long(), inside

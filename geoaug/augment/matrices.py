@@ -1,0 +1,162 @@
+"""The mathematics of pixel grids: 3x3 matrices, geotransforms, boxes and sun azimuths, without any pixels.
+
+Conventions (stated here once): matrices act on columns (x, y, 1) with integer coordinates at pixel centres, map input
+to output, and are float64. A positive angle turns the image counter-clockwise as displayed (y points down).
+Geotransforms follow rasterio, where (0, 0) is the outer corner of the first pixel, and so do boxes; the half pixel
+between the two is converted in `corner_matrix` and nowhere else.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Matrices = Float[Tensor, "b 3 3"]
+
+# Matrices are rounded to this fraction of a pixel: the last places of sines and cosines, which differ between devices
+# and between the lanes of a vector unit, vanish, and the cosine of 90 degrees becomes the zero that it is.
+_RESOLUTION = 2.0**-32
+
+
+class Size(NamedTuple):
+    """Height and width of a tile, pixels."""
+
+    height: int
+    width: int
+
+
+def identity(batch: int, device: torch.device) -> Matrices:
+    """The matrices that change nothing."""
+    return torch.eye(3, dtype=torch.float64, device=device).expand(batch, 3, 3)
+
+
+def translation(x: Float[Tensor, " b"], y: Float[Tensor, " b"]) -> Matrices:
+    """Matrices that move the image by (x, y) pixels, to the right and down."""
+    matrix = identity(x.shape[0], x.device).clone()
+    matrix[:, 0, 2] = x
+    matrix[:, 1, 2] = y
+    return matrix
+
+
+def shift(batch: int, x: float, y: float, device: torch.device) -> Matrices:
+    """One translation by (x, y) pixels for the whole batch."""
+    matrix = identity(batch, device).clone()
+    matrix[:, 0, 2] = x
+    matrix[:, 1, 2] = y
+    return matrix
+
+
+def about_centre(linear: Float[Tensor, "b 2 2"], source: Size, target: Size | None = None) -> Matrices:
+    """Matrices that apply a linear map about the centre, taking the source's centre to the target's."""
+    target = source if target is None else target
+    centre_in = linear.new_tensor([(source.width - 1) / 2, (source.height - 1) / 2])
+    centre_out = linear.new_tensor([(target.width - 1) / 2, (target.height - 1) / 2])
+    matrix = identity(linear.shape[0], linear.device).clone()
+    matrix[:, :2, :2] = linear
+    matrix[:, :2, 2] = centre_out - linear @ centre_in
+    return quantised(matrix)
+
+
+def rotation(degrees: Float[Tensor, " b"]) -> Float[Tensor, "b 2 2"]:
+    """Linear maps that turn the image counter-clockwise as displayed."""
+    angle = torch.deg2rad(degrees.double())
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.stack((cosine, sine, -sine, cosine), dim=-1).view(-1, 2, 2)
+
+
+def dihedral(index: Tensor) -> Float[Tensor, "b 2 2"]:
+    """The eight symmetries of the square, exactly: index % 4 quarter turns counter-clockwise, after a left-right flip
+    if index >= 4."""
+    quarter = torch.tensor(
+        [[[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]]], dtype=torch.float64
+    )
+    flip = torch.tensor([[-1, 0], [0, 1]], dtype=torch.float64)
+    group = torch.cat((quarter, quarter @ flip)).to(index.device, non_blocking=True)
+    return group[index]
+
+
+def quantised(matrix: Matrices) -> Matrices:
+    """Entries rounded to 2^-32."""
+    return torch.round(matrix / _RESOLUTION) * _RESOLUTION
+
+
+def inverse(matrix: Matrices) -> Matrices:
+    """The matrices of the way back, in closed form: exact for symmetries and shifts by whole pixels.
+
+    Args:
+        matrix: affine matrices (the last row is 0, 0, 1).
+    """
+    a, b, c = matrix[:, 0].unbind(-1)
+    d, e, f = matrix[:, 1].unbind(-1)
+    determinant = a * e - b * d
+    rows = (e, -b, b * f - c * e, -d, a, c * d - a * f)
+    back = identity(matrix.shape[0], matrix.device).clone()
+    back[:, :2] = torch.stack([row / determinant for row in rows], dim=-1).view(-1, 2, 3)
+    return back
+
+
+def is_exact(matrix: Matrices) -> Bool[Tensor, " b"]:
+    """True where the matrix only flips, makes quarter turns and moves by whole pixels: no interpolation is needed."""
+    linear, offset = matrix[:, :2, :2].abs(), matrix[:, :2, 2]
+    permutes = ((linear == 0) | (linear == 1)).all(-1).all(-1) & (linear.sum(-1) == 1).all(-1)
+    return permutes & (linear.sum(-2) == 1).all(-1) & (offset == offset.round()).all(-1)
+
+
+def corner_matrix(matrix: Matrices) -> Matrices:
+    """The same maps for coordinates that count from the outer corner of the first pixel, not from its centre."""
+    batch, device = matrix.shape[0], matrix.device
+    return shift(batch, 0.5, 0.5, device) @ matrix @ shift(batch, -0.5, -0.5, device)
+
+
+def transform_geotransforms(geotransform: Float[Tensor, "b 6"], matrix: Matrices) -> Float[Tensor, "b 6"]:
+    """Geotransforms of the output grids: each output pixel keeps the place on the ground that it was taken from.
+
+    Args:
+        geotransform: a, b, c, d, e, f of the input grids, float64.
+        matrix: input to output pixel centres.
+    """
+    ground = identity(matrix.shape[0], matrix.device).clone()
+    ground[:, :2] = geotransform.to(matrix).view(-1, 2, 3)
+    return (ground @ inverse(corner_matrix(matrix)))[:, :2].reshape(-1, 6)
+
+
+def transform_boxes(boxes: list[Float[Tensor, "n 4"]], matrix: Matrices, size: Size) -> list[Float[Tensor, "n 4"]]:
+    """Axis-aligned hulls of the moved boxes, cut to the output tile.
+
+    A box that leaves the tile stays in the list with no area, so that lists beside it keep their order.
+
+    Args:
+        boxes: x0, y0, x1, y1 in pixels from the outer corner of the first pixel; one tensor per sample.
+        matrix: input to output pixel centres.
+        size: of the output tile.
+    """
+    counts = [box.shape[0] for box in boxes]
+    if not counts or sum(counts) == 0:
+        return boxes
+    flat = torch.cat(list(boxes))
+    owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts), output_size=sum(counts)).to(
+        matrix.device, non_blocking=True
+    )
+    corners = flat.to(matrix)[:, [0, 1, 2, 1, 2, 3, 0, 3]].view(-1, 4, 2)
+    moved = corner_matrix(matrix)[owner]
+    corners = corners @ moved[:, :2, :2].transpose(1, 2) + moved[:, None, :2, 2]
+    limit = corners.new_tensor([size.width, size.height])
+    low = torch.minimum(corners.amin(1).clamp_min(0), limit)
+    high = torch.minimum(corners.amax(1).clamp_min(0), limit)
+    return list(torch.split(torch.cat((low, high), dim=1).to(flat), counts))
+
+
+def transform_azimuths(azimuth: Float[Tensor, " b"], matrix: Matrices) -> Float[Tensor, " b"]:
+    """Azimuths, degrees clockwise from the top of the image, after the image was turned or flipped."""
+    angle = torch.deg2rad(azimuth.double())
+    direction = torch.stack((angle.sin(), -angle.cos()), dim=-1)
+    moved = (matrix[:, :2, :2] @ direction[..., None])[..., 0]
+    return torch.rad2deg(torch.atan2(moved[:, 0], -moved[:, 1])).remainder(360).to(azimuth.dtype)
+
+
+def footprint(matrix: Matrices, size: Size) -> Float[Tensor, "b 4 2"]:
+    """Where the corner pixels (centres) of the output lie in the input, x and y in pixels."""
+    right, bottom = size.width - 1, size.height - 1
+    corners = matrix.new_tensor([[0, 0, 1], [right, 0, 1], [right, bottom, 1], [0, bottom, 1]])
+    return (inverse(matrix)[:, None] @ corners[..., None])[..., :2, 0]

@@ -1,0 +1,243 @@
+"""Recipes: an augmentation written down in YAML, the same for the command line, for training and beside the output.
+
+A recipe names a sensor (optional), an output size (optional) and operations in order, each its class name alone or
+with arguments. Mistakes are reported with their place in the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from torch import nn
+
+from geoaug.augment.compose import Compose
+from geoaug.augment.registry import OperationError, build_operation, check_arguments
+from geoaug.errors import ConfigurationError
+
+_PRESETS = "geoaug.augment.presets"
+
+
+class _RecipeModel(BaseModel):
+    """The shape of a recipe file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    summary: str = ""
+    sensor: str | None = None
+    size: int | tuple[int, int] | None = None
+    operations: list[str | dict[str, dict[str, Any] | None]]
+
+    @field_validator("operations")
+    @classmethod
+    def _one_name_each(cls, value: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
+        for item in value:
+            if isinstance(item, dict) and len(item) != 1:
+                raise ValueError(f"one operation a line, not {len(item)}: {', '.join(item)}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class OperationSpec:
+    """One operation of a recipe: its class name and all its arguments, defaults included."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeSummary:
+    """A preset's name and what it is for, in a line."""
+
+    name: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes:
+        name: of the preset, or of the file.
+        summary: what it is for.
+        sensor: name or path of the sensor it was written for, or None.
+        size: of the output tile, or None.
+        specs: the operations in order.
+    """
+
+    name: str
+    summary: str
+    sensor: str | None
+    size: int | tuple[int, int] | None
+    specs: tuple[OperationSpec, ...]
+
+    @property
+    def operations(self) -> list[nn.Module]:
+        """The operations, newly built."""
+        return [build_operation(spec.name, spec.arguments) for spec in self.specs]
+
+    def compose(self, **arguments: Any) -> Compose:
+        """`Compose` of this recipe; arguments win over what the recipe says of sensor and size."""
+        chosen = {"sensor": self.sensor, "size": self.size, **arguments}
+        return Compose(self.operations, **chosen)
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default written out, as it would stand in a file."""
+        head = {"summary": self.summary or None, "sensor": self.sensor, "size": _plain(self.size)}
+        operations = [
+            {spec.name: {name: _plain(value) for name, value in spec.arguments.items()}}
+            if spec.arguments
+            else spec.name
+            for spec in self.specs
+        ]
+        return {
+            **{name: value for name, value in head.items() if value is not None},
+            "operations": operations,
+        }
+
+    def to_yaml(self) -> str:
+        """`resolved` as YAML text, one operation a line."""
+        return dump_yaml(self.resolved())
+
+
+def available_recipes() -> tuple[RecipeSummary, ...]:
+    """The presets that come with geoaug, from the gentlest to the strongest."""
+    order = ("light", "standard", "strong")
+    names = [
+        item.name.removesuffix(".yaml") for item in resources.files(_PRESETS).iterdir() if item.name.endswith(".yaml")
+    ]
+    names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    return tuple(RecipeSummary(name, yaml.safe_load(preset_text(name))["summary"]) for name in names)
+
+
+def preset_text(name: str) -> str:
+    """The YAML of a preset, comments included."""
+    return resources.files(_PRESETS).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_recipe(source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
+    """A recipe from a preset's name, a YAML file, or a mapping of the same shape.
+
+    Raises:
+        ConfigurationError: no such preset or file, or a mistake in it, with its place.
+    """
+    if isinstance(source, Recipe):
+        return source
+    if isinstance(source, Mapping):
+        return _checked(dict(source), "recipe", {})
+    names = [
+        item.name.removesuffix(".yaml") for item in resources.files(_PRESETS).iterdir() if item.name.endswith(".yaml")
+    ]
+    if str(source) in names:
+        return _parsed(preset_text(str(source)), str(source), str(source))
+    path = Path(source)
+    if not path.is_file():
+        near = difflib.get_close_matches(str(source), names, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"presets are {', '.join(sorted(names))}"
+        raise ConfigurationError(f"{source}: neither a recipe file nor a preset; {hint}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as a recipe: {error}") from error
+    return _parsed(text, path.stem, str(path))
+
+
+def dump_yaml(content: Mapping[str, Any]) -> str:
+    """YAML as people write recipes: keys in order, arguments of an operation on one line."""
+    lines = [f"{key}: {_flow(value)}" for key, value in content.items() if key != "operations"]
+    lines.append("operations:")
+    for item in content["operations"]:
+        if isinstance(item, str):
+            lines.append(f"  - {item}")
+        else:
+            [(name, arguments)] = item.items()
+            lines.append(f"  - {name}: {_flow(arguments)}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("...\n").strip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _parsed(text: str, name: str, place: str) -> Recipe:
+    try:
+        content, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f":{mark.line + 1}"
+        raise ConfigurationError(f"{place}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{place}: a recipe is a mapping with a list of 'operations'")
+    recipe = _checked(content, place, _lines(node))
+    return Recipe(name, recipe.summary, recipe.sensor, recipe.size, recipe.specs)
+
+
+def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], int]) -> Recipe:
+    try:
+        model = _RecipeModel.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where, what = first["loc"], first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(where[0]), _RecipeModel.model_fields, n=1, cutoff=0.5)
+            what = f"unknown key '{where[0]}'; " + (
+                f"did you mean '{near[0]}'?" if near else f"keys are {', '.join(_RecipeModel.model_fields)}"
+            )
+        elif where[:1] == ("operations",) and len(where) > 1:
+            what = "an operation is its name, or its name with arguments: - RandomRotation: {degrees: 20}"
+        else:
+            what = f"{'.'.join(map(str, where))}: {what}"
+        raise ConfigurationError(f"{_at(place, lines, tuple(where))}{what}") from None
+    specs = []
+    for position, item in enumerate(model.operations):
+        name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
+        arguments = arguments or {}
+        try:
+            build_operation(name, arguments)
+            complete = check_arguments(name, arguments)
+        except OperationError as error:
+            path = ("operations", position, name, error.argument)
+            raise ConfigurationError(f"{_at(place, lines, path)}{error}") from None
+        specs.append(OperationSpec(name, {k: v for k, v in complete.items() if v is not None and not _is_glue(k, v)}))
+    return Recipe("recipe", model.summary, model.sensor, model.size, tuple(specs))
+
+
+def _is_glue(name: str, value: Any) -> bool:
+    """Arguments for kornia's containers at their defaults say nothing about the augmentation."""
+    return name in ("same_on_batch", "keepdim") and value is False
+
+
+def _at(place: str, lines: Mapping[tuple[Any, ...], int], path: tuple[Any, ...]) -> str:
+    """The place of a mistake: file and line of the nearest thing that has one."""
+    while path:
+        if path in lines:
+            return f"{place}:{lines[path]}: "
+        path = path[:-1]
+    return f"{place}: "
+
+
+def _lines(node: yaml.Node | None, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+    """Line numbers of everything in a YAML document by its path of keys and positions."""
+    if node is None:
+        return {}
+    found = {path: node.start_mark.line + 1}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            found |= _lines(value, (*path, key.value))
+            found[(*path, key.value)] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            found |= _lines(value, (*path, position))
+    return found

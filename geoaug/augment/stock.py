@@ -1,0 +1,197 @@
+"""Stock kornia operations among geoaug's own.
+
+Rigid and affine ones give up their matrix and join the single resampling. Any other is opaque: it runs by itself on
+reflectance, between two fused stages. Both draw from torch's generator, which is seeded here from each sample's key,
+so that what they do depends on the sample alone; the price is a short Python loop over the samples of a batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import kornia.augmentation as K
+import torch
+from jaxtyping import Float, Int
+from kornia.augmentation._2d.base import RigidAffineAugmentationBase2D
+from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
+from torch import Tensor
+
+from geoaug.augment.base import Params, TileShape
+from geoaug.augment.kernels.portable import Pixels
+from geoaug.augment.kernels.warp import inverse_support
+from geoaug.augment.matrices import Matrices, Size, quantised
+from geoaug.errors import ConfigurationError
+from geoaug.random import Draws
+
+_AFFINE = (
+    K.RandomHorizontalFlip,
+    K.RandomVerticalFlip,
+    K.RandomRotation,
+    K.RandomRotation90,
+    K.RandomAffine,
+    K.RandomTranslate,
+    K.RandomShear,
+    K.CenterCrop,
+    K.RandomCrop,
+    K.RandomResizedCrop,
+    K.Resize,
+)
+_SIZED = (K.CenterCrop, K.RandomCrop, K.RandomResizedCrop, K.Resize)
+
+# Parameters worth recording are a few numbers a sample; noise fields are not.
+_MOST_RECORDED = 16
+
+
+def is_affine(module: KorniaAugmentation) -> bool:
+    """Whether a stock operation can join the single resampling: it is a matrix, and pads nothing."""
+    return type(module) in _AFFINE and not module.flags.get("padding") and not module.flags.get("pad_if_needed")
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators seeded for the block, and put back as they were after it."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+def _matrix_of(module: KorniaAugmentation, pixels: Tensor, drawn: dict[str, Any]) -> Tensor:
+    assert isinstance(module, RigidAffineAugmentationBase2D)
+    return module.generate_transformation_matrix(pixels, drawn, module.flags)
+
+
+@dataclass(frozen=True)
+class StockAffine:
+    """A stock operation that is a matrix: what `Compose` needs of it."""
+
+    module: KorniaAugmentation
+
+    def sample(self, draws: Draws, shape: TileShape) -> Params:
+        """Matrices, and the numbers they came from."""
+        pixels = torch.empty((), dtype=torch.float64).expand(1, shape.bands, *shape.size)
+        matrix: list[Tensor] = []
+        recorded: dict[str, list[Tensor]] = {}
+        for seed in draws.seeds().tolist():
+            with seeded(seed, torch.device("cpu")):
+                drawn: dict[str, Any] = self.module.forward_parameters(tuple(pixels.shape))
+            drawn = {
+                name: value.double() if torch.is_tensor(value) and value.is_floating_point() else value
+                for name, value in drawn.items()
+            }
+            matrix.append(_matrix_of(self.module, pixels, drawn))
+            for name, value in drawn.items():
+                if torch.is_tensor(value) and name != "forward_input_shape" and value.numel() <= _MOST_RECORDED:
+                    recorded.setdefault(name, []).append(value.double().reshape(1, -1))
+        rows = {name: torch.cat(values).to(shape.device) for name, values in recorded.items()}
+        stacked = torch.cat(matrix).double() if matrix else torch.empty(0, 3, 3, dtype=torch.float64)
+        gate = rows.pop("batch_prob", torch.ones(shape.batch, 1, dtype=torch.float64))[:, 0]
+        return {**rows, "matrix": quantised(stacked).to(shape.device), "batch_prob": gate}
+
+    def gated_matrix(self, params: Params, shape: TileShape) -> Matrices:
+        """The matrices, kornia's gate included."""
+        return params["matrix"]
+
+    def output_size(self, size: Size) -> Size:
+        """The size that a crop or resize asks for; the input's otherwise."""
+        if not isinstance(self.module, _SIZED):
+            return size
+        if self.module.p_batch != 1.0 or self.module.p != 1.0:
+            raise ConfigurationError(f"kornia.{type(self.module).__name__} changes the tile's size: it needs p=1")
+        wanted = self.module.flags["size"]
+        if isinstance(wanted, int):
+            raise ConfigurationError(f"kornia.{type(self.module).__name__}: give size as (height, width)")
+        return Size(*wanted)
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A stock operation that needs the pixels themselves."""
+
+    module: KorniaAugmentation
+
+    def __post_init__(self) -> None:
+        if isinstance(self.module, K.MixAugmentationBaseV2):
+            raise ConfigurationError(
+                f"kornia.{self.name} mixes samples and cannot be part of Compose; apply it to the batch afterwards"
+            )
+
+    @property
+    def name(self) -> str:
+        """Class name of the operation."""
+        return type(self.module).__name__
+
+    @property
+    def geometric(self) -> bool:
+        """Whether it moves pixels (elastic, perspective, ...): masks and validity must follow."""
+        return isinstance(self.module, K.GeometricAugmentationBase2D)
+
+    def apply(self, pixels: Pixels, seeds: Int[Tensor, " b"], ignore_index: int, min_support: float) -> Pixels:
+        """Run it on reflectance, sample by sample.
+
+        Args:
+            pixels: float32 image (b, c, h, w), `valid`, labels.
+            seeds: one per sample.
+            ignore_index: label of pixels without a label.
+            min_support: share of valid weight below which a pixel is invalid.
+        """
+        assert pixels.valid is not None
+        images, valids, masks = [], [], []
+        for row, seed in enumerate(seeds.tolist()):
+            one = slice(row, row + 1)
+            mask = None if pixels.mask is None else pixels.mask[one]
+            with seeded(seed, pixels.image.device):
+                run = self._move if self.geometric else self._change
+                image, valid, mask = run(pixels.image[one], pixels.valid[one], mask, ignore_index, min_support)
+            if image.shape != pixels.image[one].shape:
+                raise ConfigurationError(
+                    f"kornia.{self.name} changes the tile from {tuple(pixels.image.shape[-2:])} to "
+                    f"{tuple(image.shape[-2:])}; use geoaug's PadTo, Resize or crops instead"
+                )
+            images.append(image)
+            valids.append(valid)
+            masks.append(mask)
+        if not images:
+            return pixels
+        joined = None if pixels.mask is None else torch.cat([mask for mask in masks if mask is not None])
+        return Pixels(torch.cat(images), torch.cat(valids), joined)
+
+    def _change(
+        self,
+        image: Float[Tensor, "1 c h w"],
+        valid: Tensor,
+        mask: Tensor | None,
+        ignore_index: int,
+        min_support: float,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        # What stands in invalid pixels may reach their neighbours (a blur): the mean of the band disturbs least.
+        count = valid.sum().clamp_min(1)
+        mean = torch.where(valid, image, 0.0).sum((-2, -1), keepdim=True) / count
+        changed: Tensor = self.module(torch.where(valid, image, mean))
+        return changed, valid, mask
+
+    def _move(
+        self,
+        image: Float[Tensor, "1 c h w"],
+        valid: Tensor,
+        mask: Tensor | None,
+        ignore_index: int,
+        min_support: float,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        weight = valid.to(image)
+        moved = self.module(torch.cat((image * weight, weight), dim=1))
+        values, support = moved[:, :-1], moved[:, -1:]
+        valid = support >= min_support
+        if mask is not None:
+            # Kornia fills with 0, which is a class: count from 1 while it works.
+            shifted = torch.where(mask == ignore_index, 0, mask.long() + 1).double()[:, None]
+            assert isinstance(self.module, K.GeometricAugmentationBase2D)
+            params = self.module._params
+            matrix = self.module.transform_matrix
+            moved_labels = self.module.transform_masks(shifted, params, self.module.flags, matrix)
+            labels = moved_labels[:, 0].round().long()
+            mask = torch.where((labels == 0) | ~valid[:, 0], ignore_index, labels - 1).to(mask.dtype)
+        return values * inverse_support(support, min_support), valid, mask

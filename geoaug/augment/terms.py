@@ -1,0 +1,82 @@
+"""Radiometric terms: what a chain of point-wise operations does to a pixel, in four numbers a band.
+
+A radiometric operation is `y = gain*x + offset + sqrt(floor + slope*x)*n` with n standard normal: illumination, haze,
+detector noise, a lost band. Such maps are closed under composition in mean and variance, so a chain of any length is
+one set of terms, applied in one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Coefficients per sample and band, float64, for x in reflectance (or linear backscatter).
+
+    Attributes:
+        gain: factor on x.
+        offset: added, in units of x.
+        floor: variance of the noise at x = 0, units of x squared; None where an operation adds no noise.
+        slope: growth of that variance per unit of x; None likewise.
+    """
+
+    gain: Float[Tensor, "b c"]
+    offset: Float[Tensor, "b c"]
+    floor: Float[Tensor, "b c"] | None = None
+    slope: Float[Tensor, "b c"] | None = None
+
+    @staticmethod
+    def identity(batch: int, bands: int, device: torch.device) -> Terms:
+        """Terms that change nothing."""
+        one = torch.ones(batch, bands, dtype=torch.float64, device=device)
+        return Terms(one, torch.zeros_like(one))
+
+    def variance(self) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+        """Floor and slope, zeros where there is no noise."""
+        zero = torch.zeros_like(self.gain)
+        return zero if self.floor is None else self.floor, zero if self.slope is None else self.slope
+
+    @property
+    def noisy(self) -> bool:
+        """Whether any operation in the chain can add noise (known without looking at the numbers)."""
+        return self.floor is not None or self.slope is not None
+
+    def then(self, after: Terms) -> Terms:
+        """The terms of this map followed by another: exact in mean, and in variance about that mean."""
+        gain = after.gain * self.gain
+        offset = after.gain * self.offset + after.offset
+        if not (self.noisy or after.noisy):
+            return Terms(gain, offset)
+        floor, slope = self.variance()
+        floor_after, slope_after = after.variance()
+        square = after.gain.square()
+        return Terms(
+            gain,
+            offset,
+            square * floor + floor_after + slope_after * self.offset,
+            square * slope + slope_after * self.gain,
+        )
+
+    def where(self, applied: Bool[Tensor, " b"]) -> Terms:
+        """These terms for the samples where `applied` is true, the identity for the others."""
+        keep = applied[:, None]
+        floor, slope = self.variance() if self.noisy else (None, None)
+        return Terms(
+            torch.where(keep, self.gain, 1.0),
+            torch.where(keep, self.offset, 0.0),
+            None if floor is None else torch.where(keep, floor, 0.0),
+            None if slope is None else torch.where(keep, slope, 0.0),
+        )
+
+    def regrouped(self, batch: int) -> Terms:
+        """The same numbers as `batch` rows: the dates of a time series become further bands."""
+
+        def rows(term: Tensor | None) -> Tensor | None:
+            return None if term is None else term.reshape(batch, -1)
+
+        return Terms(self.gain.reshape(batch, -1), self.offset.reshape(batch, -1), rows(self.floor), rows(self.slope))

@@ -1,0 +1,62 @@
+"""Reading satellite imagery: inputs, scenes, windows and labels.
+
+The names below are imported on first use, so that rasterio and geopandas are loaded only by what needs them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geoaug.data.identify import Identification, identify_sensor
+    from geoaug.data.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
+    from geoaug.data.labels import LabelSource, open_labels
+    from geoaug.data.raster_labels import RasterLabels
+    from geoaug.data.scene import Scene, SceneReader, Tile, open_scene
+    from geoaug.data.vector_labels import VectorLabels
+    from geoaug.data.windows import Window, tile_grid
+
+__all__ = [
+    "RASTER_EXTENSIONS",
+    "Identification",
+    "LabelSource",
+    "RasterLabels",
+    "Scene",
+    "SceneReader",
+    "Tile",
+    "VectorLabels",
+    "Window",
+    "identify_sensor",
+    "open_labels",
+    "open_scene",
+    "resolve_inputs",
+    "scene_ids",
+    "tile_grid",
+]
+
+_HOMES = {
+    "Identification": "identify",
+    "identify_sensor": "identify",
+    "RASTER_EXTENSIONS": "inputs",
+    "resolve_inputs": "inputs",
+    "scene_ids": "inputs",
+    "LabelSource": "labels",
+    "RasterLabels": "raster_labels",
+    "VectorLabels": "vector_labels",
+    "open_labels": "labels",
+    "Scene": "scene",
+    "SceneReader": "scene",
+    "Tile": "scene",
+    "open_scene": "scene",
+    "Window": "windows",
+    "tile_grid": "windows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'geoaug.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"geoaug.data.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,66 @@
+"""Opening rasters through GDAL: its settings for local and remote files, and one kind of error.
+
+What is read from an open raster is decided by those who open it, such as `geoaug.data.scene`.
+"""
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from geoaug.data.inputs import is_remote
+from geoaug.errors import RasterError
+
+# A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in
+# it. On a local disk they cost nothing and are found.
+_REMOTE_OPTIONS: dict[str, Any] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "VSI_CACHE": "TRUE",
+}
+
+_warnings_lock = threading.Lock()
+
+
+def open_dataset(path: str) -> DatasetReader:
+    """Open the raster at `path` for reading, as every reader of geoaug does; `RasterError` where it cannot
+    be."""
+    if not is_remote(path) and not path.startswith("/vsi") and ":" not in path and not Path(path).exists():
+        raise RasterError(f"{path}: no such file")
+    try:
+        if is_remote(path):
+            with gdal_environment(path)():
+                return rasterio.open(path)
+        with georeference_optional():
+            return rasterio.open(path)
+    except (RasterioError, OSError) as error:
+        raise RasterError(f"{path}: not a raster that GDAL can read ({error})") from error
+
+
+@contextmanager
+def georeference_optional() -> Iterator[None]:
+    """Silence rasterio's warning about a raster without a geotransform, which is allowed here."""
+    # The list of warning filters belongs to the whole process: two threads must not save and restore it
+    # crosswise.
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def gdal_environment(path: str) -> Callable[[], AbstractContextManager[Any]]:
+    """A factory of the GDAL settings for `path`; what a person set in the environment is left as it is."""
+    if not is_remote(path):
+        return nullcontext
+    options = {key: value for key, value in _REMOTE_OPTIONS.items() if key not in os.environ}
+    return partial(rasterio.Env, **options)
