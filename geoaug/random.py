@@ -201,7 +201,7 @@ def _parameter_words(
     stream = streams.to(device, non_blocking=True)[:, None].expand(shape)
     counter = torch.stack((position, stream, torch.zeros_like(position), torch.full_like(position, _FOR_PARAMETERS)))
     words = philox4x32(counter, _key_words(key)[:, :, None, None].expand(2, *shape))
-    return words.permute(1, 2, 3, 0).reshape(shape[0], shape[1], -1)
+    return words.permute(1, 2, 3, 0).flatten(2)
 
 
 def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:
@@ -224,4 +224,4 @@ def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: 
     for lane, word in enumerate((even[0], odd[0], even[1], odd[1])):
         words[:, :, lane] = word
     index = words.view(torch.int16).view(-1).to(torch.int32).bitwise_and_(0xFFFF)
-    return normal_quantiles(device).index_select(0, index).view(batch, channels, -1)[..., :pixels]
+    return normal_quantiles(device).index_select(0, index).view(batch, channels, 8 * blocks)[..., :pixels]

@@ -60,7 +60,7 @@ def read_tiles(batch: Mapping[str, Any], ignore_index: int) -> Tiles:
         raise ConfigurationError(f"'image' is {image.dtype}; supported are {names}: convert it first")
     dates = image.shape[1] if image.dim() == 5 else None
     bands = image.shape[-3]
-    image = image.reshape(image.shape[0], -1, *image.shape[-2:])
+    image = image if dates is None else image.flatten(1, 2)
     grid = (image.shape[0], *image.shape[-2:])
     return Tiles(Pixels(image, _valid(batch, grid), _mask(batch, grid, ignore_index)), bands, dates)
 

@@ -233,7 +233,7 @@ def make_plan(
         if isinstance(step, RadiometricOperation):
             rows = TileShape(batch * spec.dates, spec.bands, frame, device)
             params = _sample(step, dated[position], rows)
-            terms = terms.then(step.gated_terms(params, step.sensor or sensor).regrouped(batch))
+            terms = terms.then(step.gated_terms(params, step.sensor or sensor).regrouped(spec.dates))
             drawn.append(Drawn(type(step).__name__, params, spec.dates))
             continue
         params = _sample(step, shared[position], shape)

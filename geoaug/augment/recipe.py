@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from geoaug.augment.compose import Compose
@@ -33,14 +33,6 @@ class _RecipeModel(BaseModel):
     sensor: str | None = None
     size: int | tuple[int, int] | None = None
     operations: list[str | dict[str, dict[str, Any] | None]]
-
-    @field_validator("operations")
-    @classmethod
-    def _one_name_each(cls, value: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
-        for item in value:
-            if isinstance(item, dict) and len(item) != 1:
-                raise ValueError(f"one operation a line, not {len(item)}: {', '.join(item)}")
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +194,9 @@ def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], i
         raise ConfigurationError(f"{_at(place, lines, tuple(where))}{what}") from None
     specs = []
     for position, item in enumerate(model.operations):
+        if isinstance(item, dict) and len(item) != 1:
+            where = _at(place, lines, ("operations", position))
+            raise ConfigurationError(f"{where}one operation to an entry, not {len(item)}: {', '.join(item)}")
         name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
         arguments = arguments or {}
         try:

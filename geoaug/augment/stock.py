@@ -13,7 +13,7 @@ from typing import Any
 import kornia.augmentation as K
 import torch
 from jaxtyping import Float, Int
-from kornia.augmentation._2d.base import RigidAffineAugmentationBase2D
+from kornia.augmentation._2d.base import AugmentationBase2D, RigidAffineAugmentationBase2D
 from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
 from torch import Tensor
 
@@ -127,7 +127,9 @@ class Opaque:
     @property
     def geometric(self) -> bool:
         """Whether it moves pixels (elastic, perspective, ...): masks and validity must follow."""
-        return isinstance(self.module, K.GeometricAugmentationBase2D)
+        return isinstance(self.module, AugmentationBase2D) and not isinstance(
+            self.module, K.IntensityAugmentationBase2D
+        )
 
     def apply(self, pixels: Pixels, seeds: Int[Tensor, " b"], ignore_index: int, min_support: float) -> Pixels:
         """Run it on reflectance, sample by sample.
@@ -188,9 +190,9 @@ class Opaque:
         if mask is not None:
             # Kornia fills with 0, which is a class: count from 1 while it works.
             shifted = torch.where(mask == ignore_index, 0, mask.long() + 1).double()[:, None]
-            assert isinstance(self.module, K.GeometricAugmentationBase2D)
+            assert isinstance(self.module, AugmentationBase2D)
             params = self.module._params
-            matrix = self.module.transform_matrix
+            matrix = getattr(self.module, "transform_matrix", None)  # an elastic bend has none
             moved_labels = self.module.transform_masks(shifted, params, self.module.flags, matrix)
             labels = moved_labels[:, 0].round().long()
             mask = torch.where((labels == 0) | ~valid[:, 0], ignore_index, labels - 1).to(mask.dtype)

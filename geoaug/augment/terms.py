@@ -73,10 +73,15 @@ class Terms:
             None if slope is None else torch.where(keep, slope, 0.0),
         )
 
-    def regrouped(self, batch: int) -> Terms:
-        """The same numbers as `batch` rows: the dates of a time series become further bands."""
+    def regrouped(self, dates: int) -> Terms:
+        """Rows of a time series joined sample by sample: its dates become further bands."""
 
-        def rows(term: Tensor | None) -> Tensor | None:
-            return None if term is None else term.reshape(batch, -1)
+        def joined(term: Tensor) -> Tensor:
+            return term.reshape(term.shape[0] // dates, term.shape[1] * dates)
 
-        return Terms(self.gain.reshape(batch, -1), self.offset.reshape(batch, -1), rows(self.floor), rows(self.slope))
+        return Terms(
+            joined(self.gain),
+            joined(self.offset),
+            None if self.floor is None else joined(self.floor),
+            None if self.slope is None else joined(self.slope),
+        )

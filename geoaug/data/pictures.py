@@ -1,72 +1,62 @@
-"""Pictures of multiband tiles: composites with a common stretch, masks laid over them, and contact sheets.
+"""Pictures in files: the contact sheet, which shows originals beside their augmented copies.
 
-Arrays in, arrays or a PNG out, with numpy and matplotlib only; which bands make a true or a false colour picture is told
-by `geoaug.sensors`, and reading and augmenting are done elsewhere. Figures are drawn on their own Agg canvas, so that
-pyplot's global state and the user's backend stay untouched.
+Arrays in, a PNG out. How an array becomes red, green and blue is in `geoaug.data.composites`, whose names
+are offered here too, and the drawing itself in `geoaug.data.page`; reading and augmenting are done
+elsewhere.
 """
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from geoaug.data.composites import (
+    Colour,
+    Composite,
+    Mask,
+    Rgb,
+    Stretch,
+    Valid,
+    class_colours,
+    composite,
+    hatching,
+    measure_stretch,
+    overlay_mask,
+    select_bands,
+    stretch,
+)
+from geoaug.data.page import QUIET, Page, Ruler, text_height
 from geoaug.errors import ConfigurationError
 
-Rgb = NDArray[np.float32]  # (H, W, 3), 0..1
-Mask = NDArray[np.integer[Any]]  # (H, W)
-Valid = NDArray[np.bool_]  # (H, W), True where the pixel holds data
-Colour = tuple[float, float, float]  # red, green, blue in 0..1
+__all__ = [
+    "Colour",
+    "Composite",
+    "SheetImage",
+    "SheetTile",
+    "Stretch",
+    "class_colours",
+    "composite",
+    "contact_sheet",
+    "describe_parameters",
+    "hatching",
+    "measure_stretch",
+    "overlay_mask",
+    "stretch",
+]
 
-# Distinct at a glance and for most colour-blind readers (after Paul Tol's "bright" and "muted" schemes).
-_PALETTE: Final = (
-    "#4477AA", "#228833", "#EE6677", "#CCBB44", "#66CCEE", "#AA3377", "#EE8866", "#117733",
-    "#BBBBBB", "#332288", "#DDCC77", "#882255", "#44AA99", "#999933",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """The values shown as black and as white in each channel of a composite, in the image's own unit."""
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def apply(self, channels: NDArray[Any], valid: Valid | None = None) -> Rgb:
-        """Turn 1 or 3 channels (C, H, W) into (H, W, 3) in 0..1; invalid pixels become a grey hatching."""
-        if len(channels) != len(self.low):
-            raise ConfigurationError(f"a stretch of {len(self.low)} channels on an image of {len(channels)}")
-        low = np.asarray(self.low, dtype=np.float32)[:, None, None]
-        high = np.asarray(self.high, dtype=np.float32)[:, None, None]
-        with np.errstate(invalid="ignore"):  # NaN is a usual way to mark what is invalid
-            scaled = np.clip((channels.astype(np.float32) - low) / (high - low), 0.0, 1.0)
-        rgb = np.moveaxis(np.broadcast_to(scaled, (3, *scaled.shape[1:])), 0, -1)
-        known = np.isfinite(channels).all(axis=0) if valid is None else valid
-        return np.where(known[..., None], rgb, hatching(known.shape)).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Composite:
-    """A way to show an image: a title for the row, and the 0-based bands, one (grey) or three (red, green, blue)."""
-
-    title: str
-    bands: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.bands) not in (1, 3):
-            raise ConfigurationError(f"composite {self.title!r}: one or three bands, not {len(self.bands)}")
+# Inches on the page, and points.
+_CELL, _GAP, _BLOCK_GAP, _PAGE_MARGIN, _ROW_LABEL = 2.0, 0.05, 0.16, 0.14, 0.2
+_TITLE_POINTS, _HEADING_POINTS, _TEXT_POINTS = 11.0, 8.0, 6.5
 
 
 @dataclass(frozen=True)
 class SheetImage:
-    """One picture of a contact sheet: `image` (C, H, W), `valid` (H, W) or None, `mask` (H, W) class ids or None, and
-    what was drawn for it, as `Plan.parameters()` gives it for one sample (empty for an original)."""
+    """One picture of a contact sheet: `image` (C, H, W), `valid` (H, W) or None, `mask` (H, W) class ids or
+    None, and what was drawn for it, as `Plan.parameters()` gives it for one sample (empty for an
+    original)."""
 
     image: NDArray[Any]
     valid: Valid | None = None
@@ -84,93 +74,215 @@ class SheetTile:
     title: str = ""
 
 
-def hatching(shape: tuple[int, int]) -> Rgb:
-    """Diagonal stripes of two greys, (H, W, 3): what stands where there is no data."""
-    height, width = shape
-    period = max(max(height, width) // 24, 4)
-    rows, columns = np.mgrid[0:height, 0:width]
-    stripes = np.where((rows + columns) % period * 2 < period, 0.62, 0.74).astype(np.float32)
-    return np.repeat(stripes[..., None], 3, axis=2)
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What the colours of a sheet mean: names by class number, and the number that means "no label"."""
+
+    names: Mapping[int, str]
+    colours: Mapping[int, Colour]
+    ignore_index: int | None
 
 
-def measure_stretch(
-    channels: NDArray[Any], valid: Valid | None = None, *, low: float = 2.0, high: float = 98.0
-) -> Stretch:
-    """The `low` and `high` percentiles of the valid pixels of each channel of (C, H, W).
-
-    Where nothing is valid the stretch is 0 to 1; where a channel is constant it is one unit wide.
-    """
-    if not 0 <= low < high <= 100:
-        raise ConfigurationError(f"percentiles {low} and {high}: low must be below high, both in 0 to 100")
-    known = np.isfinite(channels).all(axis=0)
-    if valid is not None:
-        known = known & valid
-    if not known.any():
-        return Stretch((0.0,) * len(channels), (1.0,) * len(channels))
-    bounds = np.percentile(channels[:, known].astype(np.float64), [low, high], axis=1)
-    bounds[1] = np.where(bounds[1] > bounds[0], bounds[1], bounds[0] + 1)
-    return Stretch(tuple(bounds[0].tolist()), tuple(bounds[1].tolist()))
-
-
-def stretch(
-    image: NDArray[Any], valid: Valid | None = None, low: float = 2.0, high: float = 98.0, *, reference: Stretch | None = None
-) -> Rgb:
-    """Show 1 or 3 channels (C, H, W) as (H, W, 3) in 0..1.
-
-    `reference` is the stretch of another image (see `measure_stretch`): an original and its augmented copies are only
-    comparable under one stretch. Without it, the image's own percentiles are taken.
-    """
-    return (reference or measure_stretch(image, valid, low=low, high=high)).apply(image, valid)
-
-
-def composite(
-    image: NDArray[Any], bands: Sequence[int], valid: Valid | None = None, *, reference: Stretch | None = None
-) -> Rgb:
-    """Show one or three 0-based `bands` of `image` (C, H, W) as (H, W, 3) in 0..1.
-
-    Raises:
-        ConfigurationError: a band that the image does not have, or not one or three of them.
-    """
-    chosen = Composite("composite", tuple(bands)).bands
-    if not all(0 <= band < len(image) for band in chosen):
-        raise ConfigurationError(f"bands {list(chosen)} (0-based) of an image with {len(image)} bands")
-    return stretch(image[list(chosen)], valid, reference=reference)
-
-
-def class_colours(count: int) -> tuple[Colour, ...]:
-    """`count` colours that are told apart easily: a fixed palette first, then hues a golden angle apart."""
-    colours: list[Colour] = []
-    for number in range(count):
-        if number < len(_PALETTE):
-            text = _PALETTE[number]
-            colours.append((int(text[1:3], 16) / 255, int(text[3:5], 16) / 255, int(text[5:7], 16) / 255))
-        else:
-            hue = (0.11 + number * 0.618034) % 1.0
-            value = (0.9, 0.65, 0.8)[number % 3]
-            wheel = np.clip(np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
-            red, green, blue = (value * (0.25 + 0.75 * wheel)).tolist()
-            colours.append((red, green, blue))
-    return tuple(colours)
-
-
-def overlay_mask(
-    rgb: Rgb,
-    mask: Mask,
-    colours: Mapping[int, Colour],
+def contact_sheet(
+    tiles: Sequence[SheetTile],
+    path: str | Path,
+    *,
+    composites: Sequence[Composite],
+    class_names: Mapping[int, str] | None = None,
+    colours: Mapping[int, Colour] | None = None,
     ignore_index: int | None = 255,
-    alpha: float = 0.55,
-) -> Rgb:
-    """Tint `rgb` (H, W, 3) by class where `mask` (H, W) is neither `ignore_index` nor a class without a colour."""
-    shown = rgb.copy()
-    for number, colour in colours.items():
-        if number != ignore_index:
-            here = mask == number
-            shown[here] = (1 - alpha) * rgb[here] + alpha * np.asarray(colour, dtype=np.float32)
-    return shown
+    title: str = "",
+) -> None:
+    """Draw tiles below one another, each original beside its augmented copies, into a PNG at `path`.
+
+    Each of `composites` is a row of a tile; a further row shows the masks, where there are any, over the
+    first composite in grey. Copies are stretched as their original, so that a change of brightness is seen
+    as one. Pixels without data are hatched, and what was drawn for a copy stands below it. A class without
+    a name in `class_names` goes by its number, one without a colour in `colours` gets one of
+    `class_colours`. The file appears whole or not at all; a file that is there is replaced.
+
+    Raises: ConfigurationError: no tiles, no composites, a band that an image does not have, or a sheet that
+    is too large.
+    """
+    if not tiles or not composites:
+        raise ConfigurationError("a contact sheet needs at least one tile and one composite")
+    key = _make_key(tiles, class_names or {}, colours or {}, ignore_index)
+    ruler = Ruler()
+    columns = 1 + max(len(tile.copies) for tile in tiles)
+    left = _PAGE_MARGIN + _ROW_LABEL
+    room = columns * _CELL + (columns - 1) * _GAP
+    width = left + room + _PAGE_MARGIN
+    blocks = [_Block.lay_out(tile, composites, ruler, room) for tile in tiles]
+    title_lines = ruler.wrap(title, _TITLE_POINTS, width - 2 * _PAGE_MARGIN, bold=True)
+    legend = list(_legend(key, tiles, ruler, left, left + room))
+    legend_height = (legend[-1].top + text_height(_TEXT_POINTS)) if legend else 0.0
+    title_height = text_height(_TITLE_POINTS, len(title_lines)) + (0.08 if title_lines else 0.0)
+    height = 2 * _PAGE_MARGIN + title_height + sum(block.height for block in blocks) + legend_height
+    height += _BLOCK_GAP * (len(blocks) - 1 + bool(legend))
+
+    page = Page(width, height)
+    page.text("\n".join(title_lines), left, _PAGE_MARGIN, _TITLE_POINTS, bold=True)
+    top = _PAGE_MARGIN + title_height
+    for block in blocks:
+        block.draw(page, left, top, key)
+        top += block.height + _BLOCK_GAP
+    for entry in legend:
+        side = _TEXT_POINTS / 72
+        page.swatch(entry.left, top + entry.top + 0.012, side, entry.colour, entry.hatch)
+        page.text(entry.words, entry.left + side + 0.05, top + entry.top, _TEXT_POINTS)
+    page.save(Path(path))
+
+
+def _images(tile: SheetTile) -> tuple[SheetImage, ...]:
+    return (tile.original, *tile.copies)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A tile on the page: its rows of pictures, and the wrapped texts around them."""
+
+    tile: SheetTile
+    composites: tuple[Composite, ...]
+    heading: list[str]
+    titles: list[str]
+    captions: list[list[str]]
+    cell_height: float
+
+    @classmethod
+    def lay_out(cls, tile: SheetTile, composites: Sequence[Composite], ruler: Ruler, room: float) -> "_Block":
+        titles = [tile.original.title or "original"]
+        titles += [copy.title or f"copy {number}" for number, copy in enumerate(tile.copies, start=1)]
+        captions = [
+            [
+                line
+                for described in describe_parameters(image.parameters)
+                for line in ruler.wrap(described, _TEXT_POINTS, _CELL)
+            ]
+            for image in _images(tile)
+        ]
+        height, width = tile.original.image.shape[-2:]
+        heading = ruler.wrap(tile.title, _HEADING_POINTS, room, bold=True)
+        return cls(tile, tuple(composites), heading, titles, captions, _CELL * min(max(height / width, 0.2), 5.0))
+
+    @property
+    def rows(self) -> int:
+        return len(self.composites) + any(image.mask is not None for image in _images(self.tile))
+
+    @property
+    def height(self) -> float:
+        captions = max(len(lines) for lines in self.captions)
+        above = text_height(_HEADING_POINTS, len(self.heading)) + text_height(_TEXT_POINTS) + 0.03
+        pictures = self.rows * self.cell_height + (self.rows - 1) * _GAP
+        return above + pictures + (0.04 + text_height(_TEXT_POINTS, captions) if captions else 0.0)
+
+    def draw(self, page: Page, left: float, top: float, key: _Key) -> None:
+        page.text("\n".join(self.heading), left, top, _HEADING_POINTS, bold=True)
+        top += text_height(_HEADING_POINTS, len(self.heading))
+        pictures: list[list[Rgb | None]] = []
+        for shown in self.composites:
+            reference = _common_stretch(_images(self.tile), shown.bands)
+            pictures.append([composite(i.image, shown.bands, i.valid, reference=reference) for i in _images(self.tile)])
+        labels = [shown.title for shown in self.composites]
+        if self.rows > len(self.composites):
+            labels.append("classes")
+            pictures.append(
+                [
+                    None if image.mask is None or rgb is None else _classes(rgb, image, key)
+                    for rgb, image in zip(pictures[0], _images(self.tile), strict=True)
+                ]
+            )
+        for column, words in enumerate(self.titles):
+            page.text(words, left + column * (_CELL + _GAP), top, _TEXT_POINTS, colour=QUIET)
+        top += text_height(_TEXT_POINTS) + 0.03
+        for label, row in zip(labels, pictures, strict=True):
+            page.row_label(label, left - 0.05, top + self.cell_height / 2, _TEXT_POINTS)
+            for column, rgb in enumerate(row):
+                if rgb is not None:
+                    page.picture(rgb, left + column * (_CELL + _GAP), top, _CELL, self.cell_height)
+            top += self.cell_height + _GAP
+        for column, lines in enumerate(self.captions):
+            page.text("\n".join(lines), left + column * (_CELL + _GAP), top - _GAP + 0.04, _TEXT_POINTS)
+
+
+def _common_stretch(images: Sequence[SheetImage], bands: tuple[int, ...]) -> Stretch:
+    """One stretch for an original and its copies: over all of their pixels, so that none is shown as mere
+    black."""
+    channels = [select_bands(image.image, bands).reshape(len(bands), -1) for image in images]
+    valid = [np.ones(image.image.shape[-2:], dtype=bool) if image.valid is None else image.valid for image in images]
+    return measure_stretch(
+        np.concatenate(channels, axis=1)[:, None], np.concatenate([v.reshape(-1) for v in valid])[None]
+    )
+
+
+def _make_key(
+    tiles: Sequence[SheetTile],
+    names: Mapping[int, str],
+    colours: Mapping[int, Colour],
+    ignore_index: int | None,
+) -> _Key:
+    masks = [image.mask for tile in tiles for image in _images(tile) if image.mask is not None]
+    found = {int(number) for mask in masks for number in np.unique(mask)} - {ignore_index}
+    # The colour of a class is that of its place among all that are known, not among those which happen to be seen.
+    known = sorted(found | set(names))
+    spare = dict(zip(known, class_colours(len(known)), strict=True))
+    shown = sorted(found)
+    return _Key(
+        {number: names.get(number, f"class {number}") for number in shown},
+        {number: colours.get(number, spare[number]) for number in shown},
+        ignore_index,
+    )
+
+
+def _classes(rgb: Rgb, image: SheetImage, key: _Key) -> Rgb:
+    """The classes over a pale grey picture, so that only the classes have a colour."""
+    assert image.mask is not None
+    grey = 0.35 + 0.6 * rgb.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    tinted = overlay_mask(grey.astype(np.float32), image.mask, key.colours, key.ignore_index, alpha=0.62)
+    if image.valid is None:
+        return tinted
+    return np.where(image.valid[..., None], tinted, hatching(image.valid.shape)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _LegendEntry:
+    words: str
+    colour: Colour | str
+    hatch: str | None
+    left: float
+    top: float
+
+
+def _legend(key: _Key, tiles: Sequence[SheetTile], ruler: Ruler, left: float, right: float) -> Iterator[_LegendEntry]:
+    """The classes, what has no label, and what has no data, in lines between `left` and `right`."""
+    entries: list[tuple[str, Colour | str, str | None]] = [
+        (name, key.colours[number], None) for number, name in key.names.items()
+    ]
+    images = [image for tile in tiles for image in _images(tile)]
+    if any(_has_unlabelled(image, key.ignore_index) for image in images):
+        entries.append(("no label", "#b8b8b8", None))
+    if any(image.valid is not None and not image.valid.all() for image in images):
+        entries.append(("no data", "#bdbdbd", "////////"))
+    side = _TEXT_POINTS / 72
+    x, y = left, 0.0
+    for words, colour, hatch in entries:
+        width = side + 0.05 + ruler.width(words, _TEXT_POINTS)
+        if x > left and x + width > right:
+            x, y = left, y + text_height(_TEXT_POINTS) + 0.03
+        yield _LegendEntry(words, colour, hatch, x, y)
+        x += width + 0.16
+
+
+def _has_unlabelled(image: SheetImage, ignore_index: int | None) -> bool:
+    if image.mask is None or ignore_index is None:
+        return False
+    unlabelled = image.mask == ignore_index
+    # A seam of single pixels along the nodata needs no entry of its own.
+    return bool((unlabelled if image.valid is None else unlabelled & image.valid).mean() > 0.005)
 
 
 def describe_parameters(parameters: Mapping[str, Any]) -> list[str]:
-    """One short line for each operation: {"RandomRotation": {"degrees": 12.34}} gives ["Rotation degrees 12.3"].
+    """One short line for each operation: {"RandomRotation": {"degrees": 12.34}} gives ["Rotation degrees
+    12.3"].
 
     Values per band are given as their range, matrices and noise keys not at all.
     """
@@ -178,23 +290,30 @@ def describe_parameters(parameters: Mapping[str, Any]) -> list[str]:
     for operation, drawn in parameters.items():
         name = operation.rpartition(".")[2].removeprefix("Random")
         values = drawn if isinstance(drawn, Mapping) else {"": drawn}
-        words = [f"{key.replace('_', ' ')} {shown}".strip() for key, value in values.items() if (shown := _short(value))]
+        words = [
+            f"{key.replace('_', ' ')} {shown}".strip() for key, value in values.items() if (shown := _short(value))
+        ]
         lines.append(f"{name} {', '.join(words)}".strip())
     return lines
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return {True: "yes", False: "no", None: ""}.get(value, str(value))
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.3g}"
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     numbers = np.asarray(value)
-    if numbers.ndim > 1 or numbers.dtype.kind not in "iufb":
+    if numbers.ndim > 1 or numbers.size == 0 or numbers.dtype.kind not in "iufb":
         return ""
-    if numbers.dtype.kind == "b":
+    if numbers.size > 3 and np.isin(numbers, (0, 1)).all():
         return f"{int(numbers.sum())} of {numbers.size}"
-    if numbers.size <= 3:
-        return " / ".join(f"{number:.3g}" for number in numbers.tolist())
-    return f"{numbers.min():.3g} to {numbers.max():.3g}"
+    shown = [_number(number) for number in numbers.reshape(-1).tolist()]
+    if len(set(shown)) == 1:
+        return shown[0]
+    if len(shown) <= 3:
+        return " / ".join(shown)
+    return f"{_number(numbers.min())}…{_number(numbers.max())}"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3g}"

@@ -5,6 +5,7 @@ half of one, and a full disk is an error instead of a file cut short. This suits
 fit in memory is written elsewhere.
 """
 
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -171,7 +172,7 @@ def _check(
         )
     if nodata is not None and bands.dtype.kind in "ui":
         limits = np.iinfo(bands.dtype)
-        if nodata != nodata or int(nodata) != nodata or not limits.min <= nodata <= limits.max:
+        if not math.isfinite(nodata) or nodata != int(nodata) or not limits.min <= nodata <= limits.max:
             raise ConfigurationError(f"{path}: nodata {nodata} is no value of {bands.dtype}")
     for name, values in (("descriptions", descriptions), ("scales", scales), ("offsets", offsets)):
         if values is not None and len(values) != len(bands):

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
 
 from geoaug.errors import ConfigurationError, GeoaugError
 from geoaug.io.geotiff import DTYPES, write_geotiff
@@ -92,7 +93,7 @@ def test_a_mask_keeps_its_palette_and_its_classes_in_overviews(tmp_path: Path, f
 
 def test_a_raster_without_a_place_is_written_without_a_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", NotGeoreferencedWarning)
         for format in ("gtiff", "cog"):
             write_geotiff(
                 tmp_path / "a.tif",
@@ -180,8 +181,6 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path: Path) -> None:
         except GeoaugError as error:
             print(error)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
     assert "a.tif: cannot be written (File too large)" in done.stdout
     assert not list(tmp_path.iterdir())

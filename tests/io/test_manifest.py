@@ -52,7 +52,7 @@ def written(path: Path, *records: TileRecord) -> geopandas.GeoDataFrame:
 def test_every_value_is_read_back(tmp_path: Path) -> None:
     table = written(tmp_path / "manifest.parquet", record(), record(mask=None, class_counts=None, copy=2))
     assert list(table.columns) == MANIFEST_SCHEMA.names
-    first, second = table.iloc[0], table.iloc[1]
+    first = table.iloc[0]
     assert (first["image"], first["mask"], first["scene"], first["row"]) == (
         "images/a_0.tif",
         "masks/a_0.tif",
@@ -63,8 +63,8 @@ def test_every_value_is_read_back(tmp_path: Path) -> None:
     assert Affine(*first["transform"]) == NORTH_UP
     assert json.loads(first["class_counts"]) == {"0": 4000, "255": 2144}
     assert json.loads(first["parameters"]) == {"RandomRotation": {"degrees": 12.5}}
-    assert second["mask"] is None
-    assert second["class_counts"] is None
+    assert table["mask"].isna().tolist() == [False, True]
+    assert table["class_counts"].isna().tolist() == [False, True]
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.parquet"]
 
 
@@ -77,8 +77,8 @@ def test_footprints_lie_where_rasterio_says(tmp_path: Path, crs: str) -> None:
     table = written(tmp_path / "m.parquet", record(crs=crs, transform=north_up))
     assert table.crs.to_epsg() == 4326
     bounds = rasterio.transform.array_bounds(64, 96, north_up)
-    expected = rasterio.warp.transform_bounds(crs, "EPSG:4326", *bounds, densify_pts=0)
-    np.testing.assert_allclose(table.total_bounds, expected, atol=2e-7)
+    expected = rasterio.warp.transform_bounds(crs, "EPSG:4326", *bounds)
+    np.testing.assert_allclose(table.total_bounds, expected, atol=1e-6)
 
 
 def test_a_rotated_tile_has_a_rotated_footprint(tmp_path: Path) -> None:

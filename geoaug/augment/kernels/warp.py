@@ -80,8 +80,7 @@ def gather(image: Tensor, index: Int[Tensor, "b i j"]) -> Tensor:
     batch, bands = image.shape[:2]
     # Unsigned 16-bit tensors cannot be gathered on every device; the bits can.
     bits = image.view(torch.int16) if image.dtype == torch.uint16 else image
-    flat = bits.reshape(batch, bands, -1)
-    picked = torch.gather(flat, 2, index.reshape(batch, 1, -1).expand(-1, bands, -1))
+    picked = torch.gather(bits.flatten(2), 2, index.flatten(1)[:, None].expand(-1, bands, -1))
     return picked.view(image.dtype).view(batch, bands, *index.shape[1:])
 
 

@@ -1,0 +1,162 @@
+"""Augmenting tiles of any scenes in batches: one `Compose` for each kind of scene, arrays in and arrays out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from affine import Affine
+
+from geoaug.augment.compose import Compose
+from geoaug.augment.recipe import Recipe
+from geoaug.errors import ConfigurationError
+from geoaug.io.intake import SceneWork
+from geoaug.io.job import AugmentJob
+from geoaug.io.tile_reader import SourceTile
+from geoaug.io.tile_writer import OutputTile
+from geoaug.random import sample_keys, stable_id
+
+_BATCH_BYTES = 256 * 2**20
+_LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """Scenes that share a `Compose`: the same bands, pixel type and fill value.
+
+    Attributes:
+        compose: in digital numbers, giving tiles of the job's size.
+        context: pixels around a tile that it reaches into.
+        batch_size: augmented tiles at once.
+    """
+
+    compose: Compose
+    context: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One copy to be made of a tile that was read."""
+
+    work: SceneWork
+    tile: SourceTile
+    copy: int
+
+
+class Augmenter:
+    """Makes augmented tiles from tiles as read; which of them meet in a batch changes none."""
+
+    def __init__(self, job: AugmentJob, recipe: Recipe) -> None:
+        self._job = job
+        self._recipe = recipe
+        self.device = choose_device(job.device)
+        self._kinds: dict[tuple[Any, ...], Kind] = {}
+
+    def kind(self, work: SceneWork) -> Kind:
+        """The kind of a scene; raises `ConfigurationError` where the recipe does not suit it."""
+        scene, pixels = work.scene, work.pixels
+        identity = (scene.sensor, pixels.working.name, repr(pixels.working_fill))
+        if identity not in self._kinds:
+            compose = self._recipe.compose(
+                sensor=scene.sensor,
+                size=self._recipe.size or self._job.tile,
+                out_units="dn",
+                out_dtype=None,
+                fill=pixels.working_fill,
+                ignore_index=self._job.ignore_index,
+            )
+            if not compose.keeps_place:
+                raise ConfigurationError(
+                    f"recipe '{self._recipe.name}': an operation bends the tile, so that it has no place on the ground "
+                    "any more; such operations are for training, not for tiles with a geotransform"
+                )
+            context = compose.required_context(self._job.tile)
+            self._kinds[identity] = Kind(compose.train(), context, self._batch_size(len(scene.sensor), context))
+        return self._kinds[identity]
+
+    def augment(self, kind: Kind, samples: Sequence[Sample]) -> list[OutputTile]:
+        """The augmented tiles of samples of one kind, in their order."""
+        batch = self._batch(samples)
+        with torch.inference_mode():
+            plan = kind.compose.plan(batch, kind.context)
+            out = kind.compose.apply(batch, plan)
+        parameters = plan.parameters()
+        image, valid = out["image"].cpu().numpy(), out["valid"][:, 0].cpu().numpy()
+        mask = None if "mask" not in out else out["mask"].cpu().numpy()
+        transforms, keys = out["transform"].tolist(), batch["key"].tolist()
+        return [
+            OutputTile(
+                work=sample.work,
+                window=sample.tile.window,
+                copy=sample.copy,
+                key=keys[index],
+                image=image[index],
+                valid=valid[index],
+                mask=None if mask is None else mask[index],
+                transform=Affine(*transforms[index]),
+                parameters=parameters[index],
+            )
+            for index, sample in enumerate(samples)
+        ]
+
+    def original(self, work: SceneWork, tile: SourceTile) -> OutputTile:
+        """A tile as it was read, as copy 0."""
+        valid = tile.valid[tile.core]
+        mask = None
+        if tile.labels is not None:
+            mask = np.where(valid, tile.labels[tile.core], tile.labels.dtype.type(self._job.ignore_index))
+        return OutputTile(
+            work=work,
+            window=tile.window,
+            copy=0,
+            key=self._keys([Sample(work, tile, 0)])[0].item(),
+            image=tile.image[:, *tile.core],
+            valid=valid,
+            mask=mask,
+            transform=tile.core_transform,
+            parameters={},
+        )
+
+    def _batch(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        tiles = [sample.tile for sample in samples]
+        batch: dict[str, Any] = {
+            "image": torch.from_numpy(np.stack([tile.working for tile in tiles])),
+            "valid": torch.from_numpy(np.stack([tile.valid for tile in tiles])[:, None]),
+            "transform": torch.tensor([tile.transform[:6] for tile in tiles], dtype=torch.float64),
+            "key": self._keys(samples),
+        }
+        labels = [tile.labels for tile in tiles if tile.labels is not None]
+        if labels:
+            batch["mask"] = torch.from_numpy(np.stack(labels))
+        return {name: value.to(self.device) for name, value in batch.items()}
+
+    def _keys(self, samples: Sequence[Sample]) -> torch.Tensor:
+        identities = [
+            stable_id(sample.work.scene.id, sample.tile.window.row, sample.tile.window.col, sample.copy)
+            for sample in samples
+        ]
+        return sample_keys(self._job.seed, identities)
+
+    def _batch_size(self, bands: int, context: int) -> int:
+        if self._job.batch_size is not None:
+            return self._job.batch_size
+        side = self._job.tile + 2 * context
+        return max(1, min(_LARGEST_BATCH, math.floor(_BATCH_BYTES / (4 * bands * side * side))))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a job names; "auto" is CUDA where there is one. Raises `ConfigurationError`."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigurationError(f"device {name!r} is not known: choose auto, cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigurationError(f"device {name!r} is not supported: choose auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(f"device {name!r} is not here: torch finds {torch.cuda.device_count()} CUDA devices")
+    return device

@@ -1,0 +1,134 @@
+"""Opening what a job was given: its scenes, their windows and the labels over them, before any pixel is read.
+
+A scene that cannot be used is set aside with its reason; wrong usage that concerns every scene is an error.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from rasterio.crs import CRS
+
+from geoaug.data.inputs import resolve_inputs, scene_ids
+from geoaug.data.labels import LabelSource, open_labels
+from geoaug.data.scene import Scene, open_scene
+from geoaug.data.windows import Window, tile_grid
+from geoaug.errors import ConfigurationError, GeoaugError, RasterError
+from geoaug.io.job import AugmentJob, Failure, SensorUse
+from geoaug.io.pixel_types import PixelType
+
+_OPENED_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SceneWork:
+    """A scene that can be used, and what is to be done with it.
+
+    Attributes:
+        scene: its header.
+        windows: the tiles to be cut, row by row.
+        pixels: its type, and the type it is augmented in.
+        crs_text: an authority code or WKT, None where the scene has no CRS.
+    """
+
+    scene: Scene
+    windows: list[Window]
+    pixels: PixelType
+    crs_text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What a job has to work on, in the order given, and what it has not."""
+
+    works: tuple[SceneWork, ...]
+    failures: tuple[Failure, ...]
+    labels: LabelSource | None
+
+
+def take_in(job: AugmentJob, paths: Sequence[str]) -> Intake:
+    """Open the scenes and labels of a job.
+
+    Raises `ConfigurationError` for labels that cannot be used at all, or where wrong usage leaves no scene.
+    """
+    labels = None
+    if job.labels is not None:
+        labels = open_labels(job.labels, field=job.label_field, ignore_index=job.ignore_index)
+    ids = scene_ids(paths)
+    take = partial(_take, job, labels, ids)
+    with ThreadPoolExecutor(min(_OPENED_AT_ONCE, len(paths))) as pool:
+        taken = list(pool.map(take, paths))
+    works, failures = sort_out(paths, taken)
+    return Intake(tuple(works), tuple(failures), labels)
+
+
+def sort_out(
+    paths: Sequence[str], taken: Sequence[SceneWork | GeoaugError]
+) -> tuple[list[SceneWork], list[Failure]]:
+    """The scenes that can be used, and the failures of the others.
+
+    Wrong usage is raised where it leaves nothing to do; where other scenes agree with the usage, it is the scene
+    that fails.
+    """
+    works = [item for item in taken if isinstance(item, SceneWork)]
+    errors = [item for item in taken if isinstance(item, GeoaugError)]
+    if not works:
+        for error in errors:
+            if isinstance(error, ConfigurationError):
+                raise error
+    failures = [
+        Failure(path, str(item).removeprefix(f"{path}: "))
+        for path, item in zip(paths, taken, strict=True)
+        if isinstance(item, GeoaugError)
+    ]
+    return works, failures
+
+
+def resolved_paths(job: AugmentJob) -> list[str]:
+    """The rasters that a job names."""
+    scenes = [job.scenes] if isinstance(job.scenes, str) else job.scenes
+    return resolve_inputs([str(scene) for scene in scenes])
+
+
+def sensor_uses(works: Iterable[SceneWork]) -> tuple[SensorUse, ...]:
+    """What the scenes were taken for, scenes alike counted together."""
+    counts: Counter[tuple[str, tuple[str, ...], bool, str]] = Counter()
+    for work in works:
+        found = work.scene.identification
+        counts[(work.scene.sensor.name, work.scene.band_names, found.certain, found.reason)] += 1
+    return tuple(SensorUse(*kind, count) for kind, count in counts.items())
+
+
+def scene_notes(works: Sequence[SceneWork]) -> tuple[str, ...]:
+    """What a person should know of the scenes, each said once."""
+    notes = []
+    without = [work.scene for work in works if work.scene.crs is None]
+    if without:
+        which = _some(without)
+        hint = "; ground control points are not applied" if any(scene.gcp_count for scene in without) else ""
+        notes.append(f"no CRS in {which}: tiles are written without one{hint}")
+    for note in dict.fromkeys(work.pixels.note for work in works):
+        if note is not None:
+            notes.append(note)
+    return tuple(notes)
+
+
+def _some(scenes: Sequence[Scene]) -> str:
+    return scenes[0].path if len(scenes) == 1 else f"{len(scenes)} scenes ({scenes[0].path}, ...)"
+
+
+def _take(job: AugmentJob, labels: LabelSource | None, ids: dict[str, str], path: str) -> SceneWork | GeoaugError:
+    try:
+        scene = open_scene(path, sensor=job.stated_sensor, bands=job.bands, scene_id=ids[path])
+        windows = tile_grid(scene.height, scene.width, job.tile, job.stride)
+        if labels is not None and not labels.overlaps(scene.transform, scene.crs, scene.height, scene.width):
+            return RasterError(f"the labels {labels.path} do not overlap this scene")
+    except GeoaugError as error:
+        return error
+    return SceneWork(scene, windows, PixelType(scene.dtype, scene.fill), _crs_text(scene.crs))
+
+
+def _crs_text(crs: CRS | None) -> str | None:
+    return None if crs is None else str(crs.to_string())

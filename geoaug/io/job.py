@@ -1,0 +1,202 @@
+"""What a job of augmenting tiles is told and what it reports: plain values, checked without reading anything.
+
+The work itself is in `geoaug.io.augment_tiles`. Nothing here imports torch or rasterio.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import yaml
+
+from geoaug.errors import ConfigurationError
+from geoaug.sensors import Sensor
+
+if TYPE_CHECKING:
+    from geoaug.augment.recipe import Recipe
+
+Format = Literal["gtiff", "cog"]
+Compression = Literal["zstd", "deflate", "lzw", "none"]
+
+
+@dataclass(frozen=True)
+class AugmentJob:
+    """Cut scenes into tiles and write augmented copies of each.
+
+    Attributes:
+        scenes: files, folders, globs, text lists or addresses, as for `geoaug.data.resolve_inputs`.
+        output: folder for the tiles, the manifest and the recipe.
+        recipe: a preset's name, a YAML file, a mapping, or a `Recipe`.
+        copies: augmented tiles made from each window. 0 only cuts, with `include_original`.
+        tile: side of a tile in pixels of the scene; also of the written tile unless the recipe has a size.
+        stride: from one window to the next in pixels; None: the tile's side.
+        bands: names or 1-based numbers, "B04,B03,B02"; None: all.
+        sensor: wins over the recipe's, which wins over what the file says.
+        labels: a raster or a vector file of class labels.
+        label_field: attribute of a vector file that holds the class.
+        ignore_index: id of pixels without a label.
+        seed: with the scene's name, the window and the copy it decides all that is drawn.
+        device: "auto" (CUDA where there is one), or one of torch's.
+        batch_size: augmented tiles at once; None: what fits a modest amount of memory. Changes no pixel.
+        workers: threads that read and, besides, as many that write; None: as many as suit the machine. Changes no
+            pixel.
+        min_valid: least share of valid pixels, of a window and of an augmented tile.
+        include_original: also write each window as it is, as copy 0.
+        format: of the images and masks.
+        compress: of the images and masks.
+        overwrite: replace what an earlier run wrote to the folder.
+    """
+
+    scenes: Sequence[str]
+    output: str | Path
+    recipe: "str | Path | Mapping[str, Any] | Recipe" = "standard"
+    copies: int = 3
+    tile: int = 256
+    stride: int | None = None
+    bands: str | Sequence[str | int] | None = None
+    sensor: str | Path | Sensor | None = None
+    labels: str | Path | None = None
+    label_field: str | None = None
+    ignore_index: int = 255
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    min_valid: float = 0.5
+    include_original: bool = False
+    format: Format = "gtiff"
+    compress: Compression = "zstd"
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be meant; raises `ConfigurationError`."""
+        if self.copies < 0 or (self.copies == 0 and not self.include_original):
+            raise ConfigurationError(f"copies is {self.copies}: ask for at least one, or for the originals")
+        for name in ("tile", "stride", "batch_size", "workers"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ConfigurationError(f"{name.replace('_', ' ')} is {number}: it must be at least 1")
+        if not 0 <= self.min_valid <= 1:
+            raise ConfigurationError(f"min valid is {self.min_valid}: it is a share within 0 to 1")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigurationError(f"seed is {self.seed}: it must be within 0 to 2^63 - 1")
+        if self.label_field is not None and self.labels is None:
+            raise ConfigurationError(f"a label field {self.label_field!r} without labels: name the file of labels")
+        for name, choices in (("format", get_args(Format)), ("compress", get_args(Compression))):
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(choices)}")
+        if self.bands is not None and not [band for band in _listed(self.bands) if band]:
+            raise ConfigurationError("no bands are asked for: name at least one, or leave bands out for all of them")
+
+    @property
+    def stated_sensor(self) -> str | Path | Sensor | None:
+        """The sensor of the arguments, or else that of the recipe, read without building its operations."""
+        if self.sensor is not None:
+            return self.sensor
+        recipe = self.recipe
+        if isinstance(recipe, Mapping):
+            return recipe.get("sensor")
+        if not isinstance(recipe, str | Path):
+            return recipe.sensor
+        try:
+            content = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return None  # a preset, or a mistake that loading the recipe explains
+        sensor = content.get("sensor") if isinstance(content, dict) else None
+        return sensor if isinstance(sensor, str) else None
+
+    def command(self) -> str:
+        """The command line of what decides the output, for the record; how fast it was made is left out."""
+        defaults = AugmentJob(scenes=(), output="")
+        words = ["geoaug", "augment", *map(str, self.scenes), "-o", str(self.output)]
+        options = {
+            "recipe": self.recipe if isinstance(self.recipe, str | Path) else None,
+            "copies": self.copies,
+            "tile": self.tile,
+            "stride": self.stride,
+            "bands": None if self.bands is None else ",".join(_listed(self.bands)),
+            "sensor": self.sensor.name if isinstance(self.sensor, Sensor) else self.sensor,
+            "labels": self.labels,
+            "label-field": self.label_field,
+            "ignore-index": self.ignore_index,
+            "seed": self.seed,
+            "min-valid": self.min_valid,
+            "format": self.format,
+            "compress": self.compress,
+        }
+        always = ("recipe", "copies", "tile", "seed")
+        for name, value in options.items():
+            if value is not None and (name in always or value != getattr(defaults, name.replace("-", "_"))):
+                words += [f"--{name}", str(value)]
+        if self.include_original:
+            words.append("--include-original")
+        return shlex.join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is: `done` of `total` tiles are settled, `written` of them are files by now."""
+
+    done: int
+    total: int
+    written: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that could not be used, wholly or in part, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SensorUse:
+    """What some of the scenes were taken for."""
+
+    sensor: str
+    bands: tuple[str, ...]
+    certain: bool
+    reason: str
+    scenes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentReport:
+    """What a job did.
+
+    Attributes:
+        output: the folder.
+        written: augmented tiles written.
+        originals: tiles written as they are.
+        windows: of all scenes that could be opened.
+        skipped: windows with too few valid pixels.
+        dropped: augmented tiles with too few valid pixels.
+        unlabelled: written tiles in whose mask no pixel has a label.
+        failures: inputs that could not be used.
+        notes: what a person should know, each said once.
+        sensors: what the scenes were taken for.
+        seconds: of the whole job.
+        cancelled: whether it was stopped before its end; what is written is whole then, too.
+    """
+
+    output: Path
+    written: int
+    originals: int
+    windows: int
+    skipped: int
+    dropped: int
+    unlabelled: int
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+    sensors: tuple[SensorUse, ...]
+    seconds: float
+    cancelled: bool
+
+
+def _listed(bands: str | Sequence[str | int]) -> list[str]:
+    entries = bands.split(",") if isinstance(bands, str) else bands
+    return [str(entry).strip() for entry in entries]

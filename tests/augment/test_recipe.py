@@ -1,0 +1,144 @@
+"""Recipes: what they say comes true, and mistakes are reported with their place."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from geoaug import load_recipe
+from geoaug.augment import RandomAffine, RandomD4, RandomRotation, available_recipes
+from geoaug.augment.recipe import preset_text
+from geoaug.augment.registry import own_operations, stock_operations
+from geoaug.errors import ConfigurationError
+from geoaug.random import sample_keys
+
+GOOD = """\
+# a comment
+sensor: sentinel-2-l2a
+size: 24
+operations:
+  - RandomD4
+  - RandomRotation: {degrees: 20, p: 0.8}
+  - RandomHaze:
+      aod: [0.0, 0.3]
+  - kornia.RandomGaussianBlur: {kernel_size: [3, 3], sigma: [0.1, 1.0]}
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_becomes_the_operations_it_names(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, GOOD))
+    assert [type(operation).__name__ for operation in recipe.operations] == [
+        "RandomD4",
+        "RandomRotation",
+        "RandomHaze",
+        "RandomGaussianBlur",
+    ]
+    rotation = recipe.operations[1]
+    assert isinstance(rotation, RandomRotation)
+    assert rotation.degrees == (-20.0, 20.0)
+    assert rotation.p == 0.8
+    compose = recipe.compose()
+    assert compose.sensor is not None
+    assert compose.sensor.name == "sentinel-2-l2a"
+    out = compose({"image": torch.randint(0, 9999, (2, 12, 32, 32)).to(torch.uint16)})
+    assert out["image"].shape == (2, 12, 24, 24)
+    assert recipe.compose(sensor="sentinel-2-l1c", size=None).size is None
+
+
+def test_the_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, GOOD))
+    again = load_recipe(written(tmp_path, recipe.to_yaml()))
+    assert again.specs == recipe.specs
+    assert (again.sensor, again.size) == (recipe.sensor, recipe.size)
+    batch = {"image": torch.randint(0, 9999, (2, 12, 32, 32)).to(torch.uint16), "key": sample_keys(0, range(2))}
+    assert torch.equal(recipe.compose()(batch)["image"], again.compose()(batch)["image"])
+    assert load_recipe(recipe.resolved()).specs == recipe.specs
+
+
+@pytest.mark.parametrize("name", ["light", "standard", "strong"])
+def test_presets_are_listed_explained_and_round_trip(name: str, tmp_path: Path) -> None:
+    summaries = {item.name: item.summary for item in available_recipes()}
+    assert list(summaries) == ["light", "standard", "strong"]
+    assert len(summaries[name]) > 20
+    assert load_recipe(written(tmp_path, preset_text(name))).specs == load_recipe(name).specs
+    assert load_recipe(load_recipe(name)) == load_recipe(name)
+
+
+def test_every_operation_can_be_named_in_a_recipe() -> None:
+    arguments = {
+        "RandomRotation": {"degrees": 5},
+        **{name: {"size": 8} for name in ("RandomCrop", "CenterCrop", "PadTo", "Resize", "RandomResizedCrop")},
+    }
+    import geoaug.augment
+
+    exported = {name for name in geoaug.augment.__all__ if hasattr(getattr(geoaug.augment, name), "apply_transform")}
+    assert set(own_operations()) == exported
+    for name in own_operations():
+        [operation] = load_recipe({"operations": [{name: arguments.get(name, {})}]}).operations
+        assert type(operation).__name__ == name
+    assert "kornia.RandomAffine" in stock_operations()
+
+
+MISTAKES = [
+    (
+        "operations:\n  - RandomD4\n  - RandomRotaton: {degrees: 5}\n",
+        ":3: 'RandomRotaton' is not an operation",
+        "RandomRotation",
+    ),
+    ("operations:\n  - RandomRotation: {degree: 5}\n", ":2: RandomRotation has no argument 'degree'", "'degrees'"),
+    ("operations:\n  - RandomRotation\n", ":2: RandomRotation: degrees: field required", ""),
+    (
+        "operations:\n  - RandomHaze:\n      p: 0.5\n      aod: [0.5, 0.1]\n",
+        ":4: RandomHaze: aod=[0.5, 0.1]",
+        "increasing",
+    ),
+    ("operations:\n  - RandomHaze:\n      aod: [0.1, 900]\n", ":3: RandomHaze: aod=", "within [0, 5]"),
+    ("operations:\n  - RandomHaze: {aod: thick}\n", ":2: RandomHaze: aod", "'thick'"),
+    ("operations:\n  - RandomD4: {p: 3}\n", ":2: RandomD4: p is a probability", ""),
+    ("operations:\n  - RandomBandDropout: {max_bands: 1.5}\n", ":2: RandomBandDropout: max_bands", "1.5"),
+    ("operations:\n  - GaussianBlur\n", ":2: 'GaussianBlur' is not an operation", "kornia.RandomGaussianBlur"),
+    ("operations:\n  - RandomGaussianBlur\n", ":2: 'RandomGaussianBlur' is kornia's", "kornia.RandomGaussianBlur"),
+    ("operations:\n  - kornia.RandomGaussianBlur: {kernel_size: 3}\n", ":2: kornia.RandomGaussianBlur", "sigma"),
+    ("operations:\n  - kornia.RandomRotation: {degrees: 900}\n", ":2: kornia.RandomRotation", ""),
+    ("sensr: x\noperations: []\n", ":1: unknown key 'sensr'", "did you mean 'sensor'"),
+    ("size: [1, 2, 3]\noperations: []\n", ":1: size", ""),
+    ("sensor: rgb\n", "operations", "required"),
+    ("operations:\n  - {RandomD4: {}, RandomHaze: {}}\n", ":2: one operation to an entry, not 2", "RandomHaze"),
+    ("operations:\n  - 5\n", ":2: ", "an operation is its name"),
+    ("operations: [RandomD4\n", "not YAML", ""),
+    ("- RandomD4\n", "a recipe is a mapping", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "hint"), MISTAKES)
+def test_a_mistake_is_reported_with_its_place_and_a_hint(tmp_path: Path, text: str, place: str, hint: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert place in message
+    assert hint in message
+    assert "\n" not in message
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'standard'"):
+        load_recipe("standart")
+    with pytest.raises(ConfigurationError, match="presets are light, standard, strong"):
+        load_recipe("/nowhere/x.yaml")
+
+
+def test_presets_are_written_as_people_write() -> None:
+    content = yaml.safe_load(load_recipe("standard").to_yaml())
+    assert content["operations"][1]["RandomAffine"]["scale"] == [0.87, 1.15]
+    assert load_recipe("standard").to_yaml().count("\n") == 2 + len(content["operations"])
+    assert [type(item) for item in load_recipe("light").operations][0] is RandomD4
+    assert isinstance(load_recipe("strong").operations[1], RandomAffine)
