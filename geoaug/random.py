@@ -10,12 +10,14 @@ Reference: Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as ea
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from geoaug.scratch import scratch
 
 _MASK32 = 0xFFFFFFFF
 _ROUNDS = 10
@@ -26,6 +28,9 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _FOR_KEYS, _FOR_PARAMETERS, _FOR_NOISE = 1, 2, 3
 
 _POOLED_COUNTERS = 16
+
+# Counters of noise worked on together on the CPU: the state of so many stays in a core's own cache.
+_CACHED_COUNTERS = 2**17
 
 
 def philox4x32(counter: Int[Tensor, "4 *shape"], key: Int[Tensor, "2 *#shape"]) -> Int[Tensor, "4 *shape"]:
@@ -43,22 +48,27 @@ def philox4x32(counter: Int[Tensor, "4 *shape"], key: Int[Tensor, "2 *#shape"]) 
 
 
 def _philox_halves(
-    even: Int[Tensor, "2 *shape"], odd: Int[Tensor, "2 *shape"], key: Int[Tensor, "2 *#shape"]
+    even: Int[Tensor, "2 *shape"],
+    odd: Int[Tensor, "2 *shape"],
+    key: Int[Tensor, "2 *#shape"],
+    rounds: int = _ROUNDS,
+    product: Int[Tensor, "2 *shape"] | None = None,
 ) -> tuple[Int[Tensor, "2 *shape"], Int[Tensor, "2 *shape"]]:
-    """The ten rounds, in place, on the words (c0, c2) and (c1, c3); both arguments are overwritten."""
-    product = torch.empty_like(even)
-    key = key.clone()
-    step = torch.tensor(_WEYL, dtype=torch.int64).view(2, *[1] * (key.dim() - 1)).to(key.device, non_blocking=True)
-    for _ in range(_ROUNDS):
+    """The last `rounds` rounds, in place, on the words (c0, c2) and (c1, c3); all arguments are overwritten."""
+    product = torch.empty_like(even) if product is None else product
+    for turn in range(_ROUNDS - rounds, _ROUNDS):
         # A 64-bit product may wrap into the sign; the shift then smears it, and the mask wipes that off. The low
         # halves are only ever xored into a word that is masked afterwards, so they need no mask of their own.
         torch.mul(even[0], _MULTIPLIERS[0], out=product[1])
         torch.mul(even[1], _MULTIPLIERS[1], out=product[0])
         torch.bitwise_right_shift(product, 32, out=even)
-        even.bitwise_xor_(odd).bitwise_xor_(key).bitwise_and_(_MASK32)
+        even.bitwise_xor_(odd).bitwise_xor_(_round_key(key, turn)).bitwise_and_(_MASK32)
         odd, product = product, odd
-        key.add_(step).bitwise_and_(_MASK32)
     return even, odd.bitwise_and_(_MASK32)
+
+
+def _round_key(key: Int[Tensor, "2 *shape"], turn: int) -> Int[Tensor, "2 *shape"]:
+    return torch.stack((key[0] + turn * _WEYL[0], key[1] + turn * _WEYL[1])).bitwise_and_(_MASK32)
 
 
 def _key_words(key: Int[Tensor, "*shape"]) -> Int[Tensor, "2 *shape"]:
@@ -94,7 +104,7 @@ def sample_keys(seed: int, index: Int[Tensor, " b"] | Sequence[int], epoch: int 
     return words[0] | ((words[1] >> 1) << 32)
 
 
-def split_keys(key: Int[Tensor, " b"], parts: int) -> Int[Tensor, " b*parts"]:
+def split_keys(key: Int[Tensor, " b"], parts: int) -> Int[Tensor, " n"]:
     """Independent keys for the parts of a sample (the dates of a time series), sample by sample."""
     index = torch.arange(parts, device=key.device).expand(key.shape[0], parts)
     zero = torch.zeros_like(index)
@@ -194,7 +204,7 @@ class Draws:
 
 def _parameter_words(
     key: Int[Tensor, " b"], streams: Int[Tensor, " s"], first: int, count: int
-) -> Int[Tensor, "b s 4*count"]:
+) -> Int[Tensor, "b s n"]:
     device = key.device
     shape = (key.shape[0], len(streams), count)
     position = torch.arange(first, first + count, device=device).expand(shape)
@@ -207,21 +217,72 @@ def _parameter_words(
 def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:
     """Fields of standard normal noise, float32, a function of key, channel, pixel and stream alone.
 
-    Eight pixels share a counter: its four words are split into halves, and each half looks up a normal quantile.
-    Pixel p of a channel takes half p % 2 of word p // 2 // n of counter p // 2 % n, with n = ceil(pixels / 8).
+    Args:
+        key: of the samples.
+        channels: fields per sample.
+        pixels: of a field.
+        stream: which noise of the sample.
     """
-    batch, blocks = key.shape[0], -(-pixels // 8)
-    device = key.device
-    shape = (batch, channels, blocks)
-    even = torch.empty((2, *shape), dtype=torch.int64, device=device)
-    odd = torch.empty_like(even)
-    even[0] = torch.arange(blocks, device=device)
-    even[1] = stream
-    odd[0] = torch.arange(channels, device=device)[:, None]
-    odd[1] = _FOR_NOISE
-    even, odd = _philox_halves(even, odd, _key_words(key)[:, :, None, None])
-    words = torch.empty((batch, channels, 4, blocks), dtype=torch.int32, device=device)
-    for lane, word in enumerate((even[0], odd[0], even[1], odd[1])):
-        words[:, :, lane] = word
-    index = words.view(torch.int16).view(-1).to(torch.int32).bitwise_and_(0xFFFF)
-    return normal_quantiles(device).index_select(0, index).view(batch, channels, 8 * blocks)[..., :pixels]
+    field = torch.empty((key.shape[0], channels, pixels), device=key.device)
+    for samples, bands, noise in normal_blocks(key, channels, pixels, stream):
+        field[samples, bands] = noise
+    return field
+
+
+def normal_blocks(
+    key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0
+) -> Iterator[tuple[slice, slice, Float[Tensor, "m n p"]]]:
+    """`standard_normal` piece by piece: a range of samples, one of channels, and their noise.
+
+    On the CPU the pieces are small enough to stay in a cache; they share one buffer, so each is to be used before the
+    next is asked for. Eight pixels share a counter: its four words are split into halves, and each half looks up a
+    normal quantile. Pixel p of a channel takes half p % 2 of word p // 2 // n of counter p // 2 % n, with
+    n = ceil(pixels / 8).
+    """
+    batch, blocks, device = key.shape[0], -(-pixels // 8), key.device
+    if batch * channels * pixels == 0:
+        return
+    limit = _CACHED_COUNTERS if device.type == "cpu" else batch * channels * blocks
+    many, wide = max(1, min(batch, limit // (channels * blocks))), max(1, min(channels, limit // blocks))
+    quantiles = normal_quantiles(device)
+    counters = many * wide * blocks
+    state = scratch("philox state", (3, 2, counters), torch.int64, device)
+    words = scratch("philox words", (4 * counters,), torch.int32, device)
+    index = scratch("quantile index", (8 * counters,), torch.int32, device)
+    noise = scratch("noise", (8 * counters,), torch.float32, device)
+    for sample in range(0, batch, many):
+        keys = _key_words(key[sample : sample + many])[:, :, None, None]
+        for channel in range(0, channels, wide):
+            shape = (keys.shape[1], min(wide, channels - channel), blocks)
+            size = math.prod(shape)
+            even, odd, product = (part[:, :size].view(2, *shape) for part in state)
+            _first_two_rounds(even, odd, keys, channel, stream)
+            even, odd = _philox_halves(even, odd, keys, _ROUNDS - 2, product)
+            lanes = words[: 4 * size].view(*shape[:2], 4, blocks)
+            for lane, word in enumerate((even[0], odd[0], even[1], odd[1])):
+                lanes[:, :, lane] = word
+            halves = index[: 8 * size]
+            halves.copy_(words[: 4 * size].view(torch.int16)).bitwise_and_(0xFFFF)
+            torch.index_select(quantiles, 0, halves, out=noise[: 8 * size])
+            piece = noise[: 8 * size].view(*shape[:2], 8 * blocks)[..., :pixels]
+            yield slice(sample, sample + shape[0]), slice(channel, channel + shape[1]), piece
+
+
+def _first_two_rounds(
+    even: Int[Tensor, "2 m n k"], odd: Int[Tensor, "2 m n k"], key: Int[Tensor, "2 m 1 1"], channel: int, stream: int
+) -> None:
+    """Fill the state after two rounds for the counters (block, channel, stream, noise).
+
+    So early, most words depend on the block or on the channel alone: they are worked out small, and spread.
+    """
+    blocks = torch.arange(even.shape[-1], device=key.device)
+    channels = torch.arange(channel, channel + even.shape[-2], device=key.device)[:, None]
+    (k0, k1), (l0, l1) = _round_key(key, 0), _round_key(key, 1)
+    from_block, from_stream = blocks * _MULTIPLIERS[0], stream * _MULTIPLIERS[1]
+    c0 = (channels ^ k0 ^ (from_stream >> 32)) & _MASK32
+    c2 = ((from_block >> 32) ^ _FOR_NOISE ^ k1) & _MASK32
+    from_channel, from_block_too = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+    even[0] = ((from_block_too >> 32) ^ (from_stream & _MASK32) ^ l0) & _MASK32
+    even[1] = ((from_channel >> 32) ^ from_block ^ l1) & _MASK32
+    odd[0] = from_block_too
+    odd[1] = from_channel

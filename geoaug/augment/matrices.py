@@ -121,7 +121,7 @@ def transform_geotransforms(geotransform: Float[Tensor, "b 6"], matrix: Matrices
     return (ground @ inverse(corner_matrix(matrix)))[:, :2].reshape(-1, 6)
 
 
-def transform_boxes(boxes: list[Float[Tensor, "n 4"]], matrix: Matrices, size: Size) -> list[Float[Tensor, "n 4"]]:
+def transform_boxes(boxes: list[Float[Tensor, "_ 4"]], matrix: Matrices, size: Size) -> list[Float[Tensor, "_ 4"]]:
     """Axis-aligned hulls of the moved boxes, cut to the output tile.
 
     A box that leaves the tile stays in the list with no area, so that lists beside it keep their order.

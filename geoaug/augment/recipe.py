@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,17 @@ from torch import nn
 from geoaug.augment.compose import Compose
 from geoaug.augment.registry import OperationError, build_operation, check_arguments
 from geoaug.errors import ConfigurationError
+from geoaug.presets import RecipeSummary, available_recipes, find_recipe, preset_text
 
-_PRESETS = "geoaug.augment.presets"
+__all__ = [
+    "OperationSpec",
+    "Recipe",
+    "RecipeSummary",
+    "available_recipes",
+    "dump_yaml",
+    "load_recipe",
+    "preset_text",
+]
 
 
 class _RecipeModel(BaseModel):
@@ -41,14 +49,6 @@ class OperationSpec:
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeSummary:
-    """A preset's name and what it is for, in a line."""
-
-    name: str
-    summary: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +98,6 @@ class Recipe:
         return dump_yaml(self.resolved())
 
 
-def available_recipes() -> tuple[RecipeSummary, ...]:
-    """The presets that come with geoaug, from the gentlest to the strongest."""
-    order = ("light", "standard", "strong")
-    names = [
-        item.name.removesuffix(".yaml") for item in resources.files(_PRESETS).iterdir() if item.name.endswith(".yaml")
-    ]
-    names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
-    return tuple(RecipeSummary(name, yaml.safe_load(preset_text(name))["summary"]) for name in names)
-
-
-def preset_text(name: str) -> str:
-    """The YAML of a preset, comments included."""
-    return resources.files(_PRESETS).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-
-
 def load_recipe(source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     """A recipe from a preset's name, a YAML file, or a mapping of the same shape.
 
@@ -123,21 +108,8 @@ def load_recipe(source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         return source
     if isinstance(source, Mapping):
         return _checked(dict(source), "recipe", {})
-    names = [
-        item.name.removesuffix(".yaml") for item in resources.files(_PRESETS).iterdir() if item.name.endswith(".yaml")
-    ]
-    if str(source) in names:
-        return _parsed(preset_text(str(source)), str(source), str(source))
-    path = Path(source)
-    if not path.is_file():
-        near = difflib.get_close_matches(str(source), names, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"presets are {', '.join(sorted(names))}"
-        raise ConfigurationError(f"{source}: neither a recipe file nor a preset; {hint}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as a recipe: {error}") from error
-    return _parsed(text, path.stem, str(path))
+    found = find_recipe(source)
+    return _parsed(found.text, found.name, found.place)
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
@@ -195,8 +167,8 @@ def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], i
     specs = []
     for position, item in enumerate(model.operations):
         if isinstance(item, dict) and len(item) != 1:
-            where = _at(place, lines, ("operations", position))
-            raise ConfigurationError(f"{where}one operation to an entry, not {len(item)}: {', '.join(item)}")
+            at = _at(place, lines, ("operations", position))
+            raise ConfigurationError(f"{at}one operation to an entry, not {len(item)}: {', '.join(item)}")
         name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
         arguments = arguments or {}
         try:

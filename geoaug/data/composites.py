@@ -35,7 +35,7 @@ class Stretch:
     def apply(self, channels: NDArray[Any], valid: Valid | None = None) -> Rgb:
         """Turn 1 or 3 channels (C, H, W) into (H, W, 3) in 0..1; invalid pixels become a grey hatching."""
         if len(channels) != len(self.low):
-            raise ConfigurationError(f"a stretch of {len(self.low)} channels on an image of {len(channels)}")
+            raise ConfigurationError(f"a stretch for {len(self.low)} channels cannot show {len(channels)} channels")
         low = np.asarray(self.low, dtype=np.float32)[:, None, None]
         high = np.asarray(self.high, dtype=np.float32)[:, None, None]
         with np.errstate(invalid="ignore"):  # NaN is a usual way to mark what is invalid

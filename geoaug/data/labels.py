@@ -110,9 +110,9 @@ def check_crs(path: str, labels: CRS | str | None, tile: CRS | str | None) -> No
     """Raise `ConfigurationError` where only one of labels and tile says where on Earth it lies."""
     if (labels is None) == (tile is None):
         return
-    lacks, has = (f"the labels {path}", "the scene") if labels is None else ("the scene", f"the labels {path}")
+    lacking, having = (f"labels {path} have", "scene has") if labels is None else ("scene has", f"labels {path} have")
     raise ConfigurationError(
-        f"{lacks}: no CRS, though {has} has one: assign it first (rio edit-info --crs, or ogr2ogr -a_srs)"
+        f"the {lacking} no CRS and the {having} one: assign it first (rio edit-info --crs, or ogr2ogr -a_srs)"
     )
 
 

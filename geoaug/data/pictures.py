@@ -95,14 +95,14 @@ def contact_sheet(
 ) -> None:
     """Draw tiles below one another, each original beside its augmented copies, into a PNG at `path`.
 
-    Each of `composites` is a row of a tile; a further row shows the masks, where there are any, over the
-    first composite in grey. Copies are stretched as their original, so that a change of brightness is seen
-    as one. Pixels without data are hatched, and what was drawn for a copy stands below it. A class without
-    a name in `class_names` goes by its number, one without a colour in `colours` gets one of
-    `class_colours`. The file appears whole or not at all; a file that is there is replaced.
+    Each of `composites` is a row of a tile; a further row shows the masks, where there are any, over the first composite
+    in grey. A tile and its copies share one stretch, so that a change of brightness is seen as one. Pixels without data
+    are hatched, and what was drawn for a copy stands below it. A class without a name in `class_names` goes by its
+    number, one without a colour in `colours` gets one of `class_colours`. The file appears whole or not at all; a file
+    that is there is replaced.
 
-    Raises: ConfigurationError: no tiles, no composites, a band that an image does not have, or a sheet that
-    is too large.
+    Raises:
+        ConfigurationError: no tiles, no composites, a band that an image does not have, or a sheet that is too large.
     """
     if not tiles or not composites:
         raise ConfigurationError("a contact sheet needs at least one tile and one composite")
@@ -187,7 +187,7 @@ class _Block:
             labels.append("classes")
             pictures.append(
                 [
-                    None if image.mask is None or rgb is None else _classes(rgb, image, key)
+                    None if image.mask is None or rgb is None else _classes(rgb, image.mask, image.valid, key)
                     for rgb, image in zip(pictures[0], _images(self.tile), strict=True)
                 ]
             )
@@ -205,8 +205,7 @@ class _Block:
 
 
 def _common_stretch(images: Sequence[SheetImage], bands: tuple[int, ...]) -> Stretch:
-    """One stretch for an original and its copies: over all of their pixels, so that none is shown as mere
-    black."""
+    """One stretch for an original and its copies: over all of their pixels, so that none is shown as mere black."""
     channels = [select_bands(image.image, bands).reshape(len(bands), -1) for image in images]
     valid = [np.ones(image.image.shape[-2:], dtype=bool) if image.valid is None else image.valid for image in images]
     return measure_stretch(
@@ -233,14 +232,13 @@ def _make_key(
     )
 
 
-def _classes(rgb: Rgb, image: SheetImage, key: _Key) -> Rgb:
+def _classes(rgb: Rgb, mask: Mask, valid: Valid | None, key: _Key) -> Rgb:
     """The classes over a pale grey picture, so that only the classes have a colour."""
-    assert image.mask is not None
     grey = 0.35 + 0.6 * rgb.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    tinted = overlay_mask(grey.astype(np.float32), image.mask, key.colours, key.ignore_index, alpha=0.62)
-    if image.valid is None:
+    tinted = overlay_mask(grey.astype(np.float32), mask, key.colours, key.ignore_index, alpha=0.62)
+    if valid is None:
         return tinted
-    return np.where(image.valid[..., None], tinted, hatching(image.valid.shape)).astype(np.float32)
+    return np.where(valid[..., None], tinted, hatching(valid.shape)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,10 +279,9 @@ def _has_unlabelled(image: SheetImage, ignore_index: int | None) -> bool:
 
 
 def describe_parameters(parameters: Mapping[str, Any]) -> list[str]:
-    """One short line for each operation: {"RandomRotation": {"degrees": 12.34}} gives ["Rotation degrees
-    12.3"].
+    """One short line for each operation: {"RandomRotation": {"degrees": 12.34}} gives ["Rotation degrees 12.3"].
 
-    Values per band are given as their range, matrices and noise keys not at all.
+    Values per band are given as their range, matrices not at all.
     """
     lines = []
     for operation, drawn in parameters.items():

@@ -5,7 +5,9 @@ Where both grids are the same but for a shift by whole pixels this is a plain wi
 """
 
 import os
+import re
 import threading
+from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -36,7 +38,8 @@ class RasterLabels:
     """Labels from a single-band raster of whole numbers; may be read from many threads at once.
 
     Nodata, masked pixels, NaN and the area outside the raster are `ignore_index`, and so is a class of that
-    very number. `colormap` is the raster's palette, None where it has none. A palette or a class raster
+    very number. `colormap` is the raster's palette, None where it has none; `class_names` are its tags `CLASS_0`,
+    `CLASS_1`... A palette or a class raster
     stored as float is read by its values, which must be whole. Raises `RasterError` for what is no raster and
     `ConfigurationError` for one that cannot hold labels.
     """
@@ -44,7 +47,6 @@ class RasterLabels:
     def __init__(self, path: str, *, ignore_index: int = 255) -> None:
         self.path = str(path)
         self.ignore_index = int(ignore_index)
-        self.class_names: MappingProxyType[int, str] = MappingProxyType({})
         self._local = threading.local()
         self._handles: list[DatasetReader] = []
         self._lock = threading.Lock()
@@ -67,6 +69,7 @@ class RasterLabels:
         limits = np.iinfo(stored if small else np.int32)
         self.dtype = label_dtype(int(limits.min), int(limits.max), self.ignore_index)
         self.colormap = self._read_colormap(dataset)
+        self.class_names: Mapping[int, str] = MappingProxyType(_names_in_tags(dataset.tags()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self.ignore_index)
@@ -196,6 +199,11 @@ class RasterLabels:
             raise ConfigurationError(
                 f"{self.path}: holds class ids from {ids.min()} to {ids.max()}, more than 32 bits: renumber them"
             )
+
+
+def _names_in_tags(tags: Mapping[str, str]) -> dict[int, str]:
+    found = ((re.fullmatch(r"CLASS_(\d+)", key), name.strip()) for key, name in tags.items())
+    return {int(match[1]): name for match, name in found if match and name}
 
 
 def _reopen(path: str, ignore_index: int) -> RasterLabels:

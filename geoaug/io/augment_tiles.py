@@ -312,4 +312,3 @@ def _report(
         seconds=time.perf_counter() - tally.started,
         cancelled=tally.cancel.is_set(),
     )
-

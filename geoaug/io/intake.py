@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from rasterio.crs import CRS
 
@@ -18,6 +19,7 @@ from geoaug.data.windows import Window, tile_grid
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.io.job import AugmentJob, Failure, SensorUse
 from geoaug.io.pixel_types import PixelType
+from geoaug.sensors import Sensor
 
 _OPENED_AT_ONCE = 8
 
@@ -56,17 +58,14 @@ def take_in(job: AugmentJob, paths: Sequence[str]) -> Intake:
     labels = None
     if job.labels is not None:
         labels = open_labels(job.labels, field=job.label_field, ignore_index=job.ignore_index)
-    ids = scene_ids(paths)
-    take = partial(_take, job, labels, ids)
+    take = partial(_take, job, job.stated_sensor, labels, scene_ids(paths))
     with ThreadPoolExecutor(min(_OPENED_AT_ONCE, len(paths))) as pool:
         taken = list(pool.map(take, paths))
     works, failures = sort_out(paths, taken)
     return Intake(tuple(works), tuple(failures), labels)
 
 
-def sort_out(
-    paths: Sequence[str], taken: Sequence[SceneWork | GeoaugError]
-) -> tuple[list[SceneWork], list[Failure]]:
+def sort_out(paths: Sequence[str], taken: Sequence[SceneWork | GeoaugError]) -> tuple[list[SceneWork], list[Failure]]:
     """The scenes that can be used, and the failures of the others.
 
     Wrong usage is raised where it leaves nothing to do; where other scenes agree with the usage, it is the scene
@@ -119,9 +118,15 @@ def _some(scenes: Sequence[Scene]) -> str:
     return scenes[0].path if len(scenes) == 1 else f"{len(scenes)} scenes ({scenes[0].path}, ...)"
 
 
-def _take(job: AugmentJob, labels: LabelSource | None, ids: dict[str, str], path: str) -> SceneWork | GeoaugError:
+def _take(
+    job: AugmentJob,
+    sensor: str | Path | Sensor | None,
+    labels: LabelSource | None,
+    ids: dict[str, str],
+    path: str,
+) -> SceneWork | GeoaugError:
     try:
-        scene = open_scene(path, sensor=job.stated_sensor, bands=job.bands, scene_id=ids[path])
+        scene = open_scene(path, sensor=sensor, bands=job.bands, scene_id=ids[path])
         windows = tile_grid(scene.height, scene.width, job.tile, job.stride)
         if labels is not None and not labels.overlaps(scene.transform, scene.crs, scene.height, scene.width):
             return RasterError(f"the labels {labels.path} do not overlap this scene")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import yaml
 
 from geoaug.errors import ConfigurationError
+from geoaug.presets import find_recipe
 from geoaug.sensors import Sensor
 
 if TYPE_CHECKING:
@@ -87,12 +88,17 @@ class AugmentJob:
         for name, choices in (("format", get_args(Format)), ("compress", get_args(Compression))):
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(choices)}")
+        if isinstance(self.recipe, str | Path):
+            find_recipe(self.recipe)
         if self.bands is not None and not [band for band in _listed(self.bands) if band]:
             raise ConfigurationError("no bands are asked for: name at least one, or leave bands out for all of them")
 
     @property
     def stated_sensor(self) -> str | Path | Sensor | None:
-        """The sensor of the arguments, or else that of the recipe, read without building its operations."""
+        """The sensor of the arguments, or else that of the recipe, read without building its operations.
+
+        Raises `ConfigurationError` where there is no such recipe.
+        """
         if self.sensor is not None:
             return self.sensor
         recipe = self.recipe
@@ -100,17 +106,18 @@ class AugmentJob:
             return recipe.get("sensor")
         if not isinstance(recipe, str | Path):
             return recipe.sensor
+        text = find_recipe(recipe).text
         try:
-            content = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            return None  # a preset, or a mistake that loading the recipe explains
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return None  # a mistake that loading the recipe explains
         sensor = content.get("sensor") if isinstance(content, dict) else None
         return sensor if isinstance(sensor, str) else None
 
     def command(self) -> str:
-        """The command line of what decides the output, for the record; how fast it was made is left out."""
+        """The command line of what decides the output, for the record, without where to and how fast."""
         defaults = AugmentJob(scenes=(), output="")
-        words = ["geoaug", "augment", *map(str, self.scenes), "-o", str(self.output)]
+        words = ["geoaug", "augment", *map(str, self.scenes)]
         options = {
             "recipe": self.recipe if isinstance(self.recipe, str | Path) else None,
             "copies": self.copies,

@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +21,9 @@ from shapely.geometry.polygon import orient
 from geoaug.data.grids import footprint, reproject_points
 from geoaug.errors import RasterError
 from geoaug.io.geotiff import replace_file
+
+if TYPE_CHECKING:
+    import geopandas
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -131,11 +133,14 @@ class Manifest:
         return table.replace_schema_metadata({"geo": json.dumps(_geo_metadata(outlines))})
 
 
-def read_manifest(path: str | Path) -> geopandas.GeoDataFrame:
+def read_manifest(path: str | Path) -> "geopandas.GeoDataFrame":
     """The manifest at `path`, with `class_counts` and `parameters` as the JSON text that they are stored as.
 
     Raises `RasterError` where it is missing or is no manifest.
     """
+    # Takes a second to import, which writing should not wait for.
+    import geopandas
+
     try:
         table = geopandas.read_parquet(path)
     except (OSError, ValueError) as error:

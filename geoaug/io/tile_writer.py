@@ -51,6 +51,7 @@ class TileWriter:
         self._job = job
         self._folder = folder
         self._colormap = None
+        self._class_tags = {f"CLASS_{number}": name for number, name in (labels.class_names if labels else {}).items()}
         if isinstance(labels, RasterLabels) and labels.dtype.name in ("uint8", "uint16"):
             self._colormap = labels.colormap
 
@@ -87,6 +88,7 @@ class TileWriter:
                 format=self._job.format,
                 compress=self._job.compress,
                 colormap=self._colormap,
+                tags=self._class_tags,
             )
         size = (tile.image.shape[1], tile.image.shape[2])
         return TileRecord(
@@ -113,7 +115,11 @@ class TileWriter:
         if tile.copy:
             return tile.work.pixels.from_working(tile.image, tile.valid)
         # The original keeps its pixels; what the scene's mask or another band made invalid is marked so.
-        return tile.image if tile.valid.all() else np.where(tile.valid, tile.image, tile.image.dtype.type(self._fill(tile)))
+        return (
+            tile.image
+            if tile.valid.all()
+            else np.where(tile.valid, tile.image, tile.image.dtype.type(self._fill(tile)))
+        )
 
     def _nodata(self, tile: OutputTile) -> float | None:
         # Augmented pixels step aside from the fill value. Original ones do not: where none is invalid in a scene

@@ -154,7 +154,7 @@ def test_the_geotransform_leads_every_output_pixel_to_its_ground() -> None:
     east, north = a * (columns + 0.5) + b * (rows + 0.5), d * (columns + 0.5) + e * (rows + 0.5)
     image = torch.stack((east, north)).expand(6, 2, 40, 50).contiguous()
     transform = torch.tensor([[a, b, c, d, e, f]] * 6, dtype=torch.float64)
-    compose = Compose(everything()[:4] + [Resize((20, 35))])
+    compose = Compose([*everything()[:4], Resize((20, 35))])
     out = compose({"image": image, "transform": transform, "key": sample_keys(0, range(6))})
     rows, columns = torch.meshgrid(torch.arange(20).double() + 0.5, torch.arange(35).double() + 0.5, indexing="ij")
     for sample in range(6):
@@ -312,9 +312,10 @@ def test_what_is_no_augmentation_is_refused() -> None:
         Compose([nn.Linear(2, 2)])
     with pytest.raises(ConfigurationError, match="context=5 does not fit"):
         Compose([])({"image": torch.zeros(1, 1, 10, 10)}, context=5)
+    compose = Compose([])
+    plan = compose.plan({"image": torch.zeros(2, 1, 4, 4)})
     with pytest.raises(ConfigurationError, match="plan is for 2 samples"):
-        compose = Compose([])
-        compose.apply({"image": torch.zeros(3, 1, 4, 4)}, compose.plan({"image": torch.zeros(2, 1, 4, 4)}))
+        compose.apply({"image": torch.zeros(3, 1, 4, 4)}, plan)
 
 
 def test_presets_run_on_a_plain_rgb_batch() -> None:

@@ -140,5 +140,5 @@ def test_presets_are_written_as_people_write() -> None:
     content = yaml.safe_load(load_recipe("standard").to_yaml())
     assert content["operations"][1]["RandomAffine"]["scale"] == [0.87, 1.15]
     assert load_recipe("standard").to_yaml().count("\n") == 2 + len(content["operations"])
-    assert [type(item) for item in load_recipe("light").operations][0] is RandomD4
+    assert isinstance(load_recipe("light").operations[0], RandomD4)
     assert isinstance(load_recipe("strong").operations[1], RandomAffine)

@@ -34,14 +34,14 @@ def ramp(count: int = 3, height: int = 20, width: int = 30) -> np.ndarray[Any, n
     return np.stack([1000 + 10 * band + values for band in range(count)]).astype(np.uint16)
 
 
-def tile(copies: int = 2, *, mask: bool = True, size: int = 32, **parameters: Any) -> SheetTile:
+def tile(copies: int = 2, *, mask: bool = True, size: int = 32, parameters: dict[str, Any] | None = None) -> SheetTile:
     rng = np.random.default_rng(1)
     images = [
         SheetImage(
             rng.integers(200, 4000, (4, size, size)).astype(np.uint16),
             np.ones((size, size), dtype=bool),
             rng.integers(0, 3, (size, size)).astype(np.uint8) if mask else None,
-            parameters if number else {},
+            (parameters or {}) if number else {},
         )
         for number in range(1 + copies)
     ]
@@ -167,7 +167,7 @@ def test_a_sheet_is_written_whole_and_nothing_is_clipped(tmp_path: Path) -> None
     path = tmp_path / "new" / "sheet.png"
     parameters = {f"RandomOperation{n}": {"long_parameter_name": 0.123456, "another": [1.0, 2.0]} for n in range(6)}
     contact_sheet(
-        [tile(3, **parameters), tile(1)],
+        [tile(3, parameters=parameters), tile(1)],
         path,
         composites=[TRUE_COLOUR, Composite("grey", (3,))],
         class_names={0: "water", 1: "a class with quite a long name", 2: "forest"},
@@ -188,7 +188,7 @@ def test_masks_add_a_row_and_captions_add_height(tmp_path: Path) -> None:
 
     bare = height(tile(mask=False))
     assert height(tile(mask=True)) > bare + 250
-    assert bare < height(tile(mask=False, RandomRotation={"degrees": 1.0})) < bare + 60
+    assert bare < height(tile(mask=False, parameters={"RandomRotation": {"degrees": 1.0}})) < bare + 60
 
 
 def test_invalid_pixels_are_hatched_on_the_sheet(tmp_path: Path) -> None:

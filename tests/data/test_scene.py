@@ -143,6 +143,7 @@ def test_a_pixel_is_invalid_where_any_chosen_band_is_nodata(tmp_path: Path) -> N
     assert list(zip(*np.nonzero(~first.valid), strict=True)) == [(3, 4)]
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning:rasterio")
 @pytest.mark.parametrize("nodata", [None, math.nan, -9999.9, -3.4028234663852886e38, 1e300])
 def test_what_is_not_finite_or_nodata_is_invalid_in_floats(tmp_path: Path, nodata: float | None) -> None:
     image = numbers("float32")
@@ -321,9 +322,8 @@ def test_the_ground_sampling_distance_in_degrees_and_feet(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("tiled", [True, False])
 def test_a_file_cut_short_names_itself_and_the_window(tmp_path: Path, tiled: bool) -> None:
-    path = write(
-        tmp_path / "a.tif", numbers(shape=(2, 512, 512)), tiled=tiled, **({"compress": "deflate"} if tiled else {})
-    )
+    layout: dict[str, Any] = {"tiled": True, "compress": "deflate"} if tiled else {}
+    path = write(tmp_path / "a.tif", numbers(shape=(2, 512, 512)), **layout)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     scene = open_scene(path)

@@ -2,24 +2,33 @@
 
 A stage is a matrix and a few coefficients per band. Pixels are gathered once in their stored dtype or sampled once in
 float32, scaled, noised and cast. On the CPU the work is cut into blocks of samples small enough for their temporaries
-to stay in the cache, and samples whose matrix is exact are gathered instead of interpolated; on other devices the
-whole batch goes at once, and nothing waits for the device.
+to stay in the cache, one block to a thread, and samples whose matrix is exact are gathered instead of interpolated; on
+other devices the whole batch goes at once, and nothing waits for the device.
 """
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.kernels import warp
+from geoaug.augment.kernels.blocks import for_each_block
 from geoaug.augment.matrices import Size
-from geoaug.random import standard_normal
+from geoaug.random import normal_blocks
+from geoaug.scratch import scratch
 
-# Samples of a block together hold about this many float32 values: twice that in bytes is a slice of a last-level cache.
-_BLOCK_VALUES = 4 * 13 * 256 * 256
+# Samples of a block together hold about this many float32 values, so that a few copies of them fit in a cache.
+_BLOCK_VALUES = 2**20
+
+# Bytes from which numpy asks for huge pages.
+_HUGE_PAGES_FROM = 2**22
+
+# Samples of a block: a range of the batch, or indices into it.
+Rows = slice | Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +67,14 @@ class Pixels:
 
     image: Tensor
     valid: Bool[Tensor, "b 1 h w"] | None
-    mask: Int[Tensor, "b h w"] | None
+    mask: Integer[Tensor, "b h w"] | None
 
-    def take(self, index: Tensor) -> "Pixels":
-        """The samples at `index`."""
+    def take(self, rows: Rows) -> "Pixels":
+        """Some of the samples; a range is a view of them."""
         return Pixels(
-            _bits(self.image)[index].view(self.image.dtype),
-            None if self.valid is None else self.valid[index],
-            None if self.mask is None else _bits(self.mask)[index].view(self.mask.dtype),
+            _bits(self.image)[rows].view(self.image.dtype),
+            None if self.valid is None else self.valid[rows],
+            None if self.mask is None else _bits(self.mask)[rows].view(self.mask.dtype),
         )
 
 
@@ -96,35 +105,44 @@ def execute(
     batch, channels = image.shape[:2]
     device = image.device
     out = Pixels(
-        torch.empty((batch, channels, *size), dtype=encoding.dtype, device=device),
+        _large_empty((batch, channels, *size), encoding.dtype, device),
         torch.empty((batch, 1, *size), dtype=torch.bool, device=device),
         None if mask is None else torch.empty((batch, *size), dtype=mask.dtype, device=device),
     )
-    for index, exact in _blocks(matrix, image, size):
-        block = pixels if index is None else pixels.take(index)
-        rows = slice(None) if index is None else index
+
+    def run(block: tuple[Rows, bool]) -> None:
+        rows, exact = block
+        taken = pixels.take(rows)
         x, y = warp.sampling_coordinates(matrix[rows], size)
-        values, valid = _gathered(block, x, y) if exact else _sampled(block, x, y, encoding.min_support)
+        values, valid = _gathered(taken, x, y) if exact else _sampled(taken, x, y, encoding.min_support)
         _radiometry(values, coefficients, rows, key[rows], stream)
-        _store(out, index, values, valid, encoding)
-        if mask is not None:
-            assert block.mask is not None
-            _store_mask(out, index, block.mask, x, y, valid, encoding.ignore_index)
+        _store(out, rows, values, valid, encoding)
+        if taken.mask is not None:
+            _store_mask(out, rows, taken.mask, x, y, valid, encoding.ignore_index)
+
+    for_each_block(run, _blocks(matrix, image, size))
     return out
 
 
-def _blocks(matrix: Float[Tensor, "b 3 3"], image: Tensor, size: Size) -> Iterator[tuple[Tensor | None, bool]]:
-    """Indices of the samples to run together, and whether their matrices are exact; None for the whole batch."""
+def _blocks(matrix: Float[Tensor, "b 3 3"], image: Tensor, size: Size) -> list[tuple[Rows, bool]]:
+    """The samples to run together, and whether their matrices are exact."""
     if image.device.type != "cpu":
-        yield None, False
-        return
+        return [(slice(None), False)]
     values = image.shape[1] * max(image.shape[-2] * image.shape[-1], size.height * size.width)
     count = max(1, _BLOCK_VALUES // max(values, 1))
     exact = matrices.is_exact(matrix)
-    for wanted in (True, False):
-        for index in torch.split(torch.nonzero(exact == wanted)[:, 0], count):
-            if len(index):
-                yield index, wanted
+    return [
+        (_as_range(index), wanted)
+        for wanted in (True, False)
+        for index in torch.split(torch.nonzero(exact == wanted)[:, 0], count)
+        if len(index)
+    ]
+
+
+def _as_range(index: Tensor) -> Rows:
+    """Indices without gaps as a range, which copies nothing."""
+    first, last = int(index[0]), int(index[-1])
+    return slice(first, last + 1) if last - first + 1 == len(index) else index
 
 
 def _gathered(
@@ -144,7 +162,8 @@ def _sampled(
     block: Pixels, x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"], min_support: float
 ) -> tuple[Float[Tensor, "b c i j"], Bool[Tensor, "b 1 i j"]]:
     batch, channels, height, width = block.image.shape
-    source = torch.empty((batch, channels + 1, height, width), device=block.image.device)
+    shape = (batch, channels + 1, height, width)
+    source = scratch("source", shape, torch.float32, block.image.device)
     values, weight = source[:, :channels], source[:, channels:]
     values.copy_(block.image)
     weight.fill_(1.0) if block.valid is None else weight.copy_(block.valid)
@@ -163,31 +182,28 @@ def _sampled(
 def _radiometry(
     values: Float[Tensor, "b c i j"],
     coefficients: Coefficients,
-    rows: Tensor | slice,
+    rows: Rows,
     key: Int[Tensor, " b"],
     stream: int,
 ) -> None:
     def spread(term: Tensor) -> Tensor:
-        return term[rows][..., None, None]
+        return term[rows][..., None]
 
-    batch, channels, height, width = values.shape
-    deviation = None
-    if coefficients.floor is not None and coefficients.slope is not None:
-        deviation = values * spread(coefficients.slope)
-        deviation.add_(spread(coefficients.floor)).clamp_min_(0).sqrt_()
-        noise = standard_normal(key, channels, height * width, stream)
-        deviation.mul_(noise.view(batch, channels, height, width))
-    values.mul_(spread(coefficients.gain)).add_(spread(coefficients.offset))
-    if deviation is not None:
-        values.add_(deviation)
+    flat = values.flatten(2)
+    gain, offset = spread(coefficients.gain), spread(coefficients.offset)
+    if coefficients.floor is None or coefficients.slope is None:
+        flat.mul_(gain).add_(offset)
+        return
+    floor, slope = spread(coefficients.floor), spread(coefficients.slope)
+    for samples, channels, noise in normal_blocks(key, flat.shape[1], flat.shape[2], stream):
+        piece, part = flat[samples, channels], (samples, channels)
+        deviation = scratch("deviation", tuple(piece.shape), piece.dtype, piece.device)
+        torch.mul(piece, slope[part], out=deviation).add_(floor[part]).clamp_min_(0).sqrt_().mul_(noise)
+        piece.mul_(gain[part]).add_(offset[part]).add_(deviation)
 
 
 def _store(
-    out: Pixels,
-    index: Tensor | None,
-    values: Float[Tensor, "b c i j"],
-    valid: Bool[Tensor, "b 1 i j"],
-    encoding: Encoding,
+    out: Pixels, rows: Rows, values: Float[Tensor, "b c i j"], valid: Bool[Tensor, "b 1 i j"], encoding: Encoding
 ) -> None:
     if not encoding.dtype.is_floating_point:
         limits = torch.iinfo(encoding.dtype)
@@ -197,18 +213,14 @@ def _store(
         values.add_((values == encoding.fill).float(), alpha=nudge)
     values.masked_fill_(~valid, encoding.fill)
     assert out.valid is not None
-    if index is None:
-        out.image.copy_(values)
-        out.valid.copy_(valid)
-        return
-    _bits(out.image).index_copy_(0, index, _bits(values.to(encoding.dtype)))
-    out.valid.index_copy_(0, index, valid)
+    _write(out.image, rows, values)
+    _write(out.valid, rows, valid)
 
 
 def _store_mask(
     out: Pixels,
-    index: Tensor | None,
-    mask: Int[Tensor, "b h w"],
+    rows: Rows,
+    mask: Integer[Tensor, "b h w"],
     x: Float[Tensor, "b i j"],
     y: Float[Tensor, "b i j"],
     valid: Bool[Tensor, "b 1 i j"],
@@ -217,13 +229,27 @@ def _store_mask(
     assert out.mask is not None
     nearest, inside = warp.nearest_index(x, y, mask.shape[-2:])
     labels = warp.gather(mask[:, None], nearest)[:, 0]
-    labelled = inside & valid[:, 0]
     ignore = torch.full((), ignore_index).to(mask.dtype).to(mask.device, non_blocking=True)
-    labels = torch.where(labelled, _bits(labels), _bits(ignore)).view(mask.dtype)
-    if index is None:
-        out.mask.copy_(labels)
+    _write(out.mask, rows, torch.where(inside & valid[:, 0], _bits(labels), _bits(ignore)).view(mask.dtype))
+
+
+def _write(target: Tensor, rows: Rows, values: Tensor) -> None:
+    if isinstance(rows, slice):
+        target[rows].copy_(values)
     else:
-        _bits(out.mask).index_copy_(0, index, _bits(labels))
+        _bits(target).index_copy_(0, rows, _bits(values.to(target.dtype)))
+
+
+def _large_empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for an output image.
+
+    On the CPU it comes from numpy, which asks Linux for huge pages: a fresh batch in 4 KiB pages can cost more in page
+    faults than in augmentation.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or size < _HUGE_PAGES_FROM:
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(size, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def _bits(tensor: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def gather(image: Tensor, index: Int[Tensor, "b i j"]) -> Tensor:
     return picked.view(image.dtype).view(batch, bands, *index.shape[1:])
 
 
-def inverse_support(support: Float[Tensor, "b 1 i j"], minimum: float) -> Float[Tensor, "b 1 i j"]:
+def inverse_support(support: Float[Tensor, "b c i j"], minimum: float) -> Float[Tensor, "b c i j"]:
     """The factor that undoes missing weight: 1 / support, exactly 1 where all neighbours are valid."""
     return torch.where(support > _FULL_SUPPORT, 1.0, 1.0 / support.clamp_min(minimum))
 

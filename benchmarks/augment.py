@@ -1,0 +1,191 @@
+"""The reference recipe against the same work in kornia, and `geoaug augment` against a plain rasterio loop.
+
+    uv run python benchmarks/augment.py                  # both, a few minutes
+    uv run python benchmarks/augment.py --only engine    # in memory alone
+    uv run python benchmarks/augment.py --device cuda
+
+Engine: 13 x 256 x 256 uint16 and a uint8 mask to normalised float32 224 x 224: D4, rotation of 20 degrees, scale .8 to
+1.25, translation of 10 %, crop, illumination, haze, sensor noise, band dropout. Kornia has no haze or sensor noise; it
+gets the nearest it has: contrast and brightness without its clamp, and Gaussian noise. Its affine operation does
+rotation, scale and translation in one go.
+
+Job: wall time of the whole process, imports included, for a 13-band scene; the loop reads the same windows and writes
+each as often as there are copies, with the same compression.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kornia.augmentation as K
+import torch
+from report import interleaved, publish, ratio, spread
+
+from geoaug import Compose, get_sensor
+from geoaug.augment import (
+    RandomAffine,
+    RandomBandDropout,
+    RandomCrop,
+    RandomD4,
+    RandomHaze,
+    RandomIllumination,
+    RandomRotation,
+    RandomSensorNoise,
+)
+
+MEAN, STD = [0.12] * 13, [0.08] * 13
+
+
+def reference_recipe(noise: bool = True) -> Compose:
+    """geoaug's side of the comparison."""
+    operations = [
+        RandomD4(),
+        RandomRotation(20, p=1.0),
+        RandomAffine(scale=(0.8, 1.25), translate=(0.1, 0.1), p=1.0),
+        RandomCrop(224),
+        RandomIllumination(p=1.0),
+        RandomHaze(p=1.0),
+        *([RandomSensorNoise(p=1.0)] if noise else []),
+        RandomBandDropout(p=0.1),
+    ]
+    return Compose(operations, sensor=get_sensor("sentinel-2-l1c"), normalize=(MEAN, STD))
+
+
+def kornia_recipe(device: torch.device) -> Callable[[dict[str, torch.Tensor]], Any]:
+    """The nearest kornia comes to the same work."""
+    augment = K.AugmentationSequential(
+        K.RandomHorizontalFlip(p=0.5),
+        K.RandomRotation90((0, 3), p=1.0),
+        K.RandomAffine(20.0, (0.1, 0.1), (0.8, 1.25), p=1.0),
+        K.RandomCrop((224, 224)),
+        K.RandomBrightness((0.85, 1.18), clip_output=False, p=1.0),
+        K.RandomContrast((0.8, 1.0), clip_output=False, p=1.0),
+        K.RandomGaussianNoise(0.0, 0.005, p=1.0),
+        K.RandomChannelDropout(p=0.1),
+        K.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+        data_keys=["input", "mask"],
+    ).to(device)
+
+    def run(batch: dict[str, torch.Tensor]) -> Any:
+        return augment(batch["image"].float() / 10000, batch["mask"][:, None].float())
+
+    return run
+
+
+def engine(device: torch.device, batch_size: int, rounds: int, path: Path) -> None:
+    """Tiles per second in memory."""
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "image": torch.randint(1, 10000, (batch_size, 13, 256, 256), generator=generator).to(torch.uint16).to(device),
+        "mask": torch.randint(0, 8, (batch_size, 256, 256), generator=generator).to(torch.uint8).to(device),
+    }
+
+    def timed(run: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[], None]:
+        def once() -> None:
+            with torch.inference_mode():
+                run(batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return once
+
+    candidates = {
+        "geoaug": timed(reference_recipe()),
+        "geoaug, no noise": timed(reference_recipe(noise=False)),
+        "kornia": timed(kornia_recipe(device)),
+    }
+    times = interleaved(candidates, rounds, warmup=2)
+    rows = []
+    for name, seconds in times.items():
+        rate = {key: batch_size / value for key, value in spread(seconds).items()}
+        speedup = ratio(seconds, times["kornia"])
+        rows.append([name, f"{rate['median']:.1f}", f"{rate['max']:.1f} to {rate['min']:.1f}", f"{speedup:.1f}x"])
+    content = {"device": str(device), "threads": torch.get_num_threads(), "batch": batch_size, "seconds": times}
+    title = f"reference recipe, batch {batch_size}, {device}, {torch.get_num_threads()} threads"
+    publish(title, ("", "tiles/s", "spread", "against kornia"), rows, content, path)
+
+
+LOOP = """
+import sys, itertools, rasterio
+from rasterio.windows import Window
+scene, out, tile, copies, compress = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+with rasterio.open(scene) as source:
+    profile = dict(driver="GTiff", width=tile, height=tile, count=source.count, dtype=source.dtypes[0], crs=source.crs,
+                   nodata=source.nodata, compress=compress, predictor=2)
+    rows, columns = range(0, source.height - tile + 1, tile), range(0, source.width - tile + 1, tile)
+    for row, column in itertools.product(rows, columns):
+        window = Window(column, row, tile, tile)
+        pixels = source.read(window=window)
+        for copy in range(copies):
+            name = f"{out}/r{row}_c{column}_a{copy}.tif"
+            with rasterio.open(name, "w", transform=source.window_transform(window), **profile) as target:
+                target.write(pixels)
+"""
+
+
+def job(side: int, tile: int, copies: int, compress: str, rounds: int, path: Path) -> None:
+    """Wall time of whole processes, from a scene on disk to tiles on disk."""
+    from geoaug.data.synthetic import write_scene
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scene = write_scene(folder, size=side).image
+        counter = iter(range(10**6))
+
+        def ours() -> None:
+            out = folder / f"ours{next(counter)}"
+            command = [sys.executable, "-m", "geoaug.cli.main", "augment", str(scene), "-o", str(out)]
+            options = ["--tile", str(tile), "--copies", str(copies), "--compress", compress, "--min-valid", "0"]
+            subprocess.run([*command, *options], check=True, capture_output=True)
+
+        def loop() -> None:
+            out = folder / f"loop{next(counter)}"
+            out.mkdir()
+            subprocess.run(
+                [sys.executable, "-c", LOOP, str(scene), str(out), str(tile), str(copies), compress], check=True
+            )
+
+        times = interleaved({"geoaug augment": ours, "rasterio loop": loop}, rounds)
+        written = {kind: len(list((folder / f"{kind}0").rglob("*_a*.tif"))) for kind in ("ours",)}
+    rows = []
+    for label, seconds in times.items():
+        numbers = spread(seconds)
+        share = 1 / ratio(seconds, times["rasterio loop"])
+        rows.append(
+            [label, f"{numbers['median']:.1f} s", f"{numbers['min']:.1f} to {numbers['max']:.1f}", f"{share:.2f}x"]
+        )
+    count = (side // tile) ** 2 * copies
+    content = {
+        "side": side,
+        "tile": tile,
+        "copies": copies,
+        "compress": compress,
+        "tiles": count,
+        "written": written,
+        "seconds": times,
+    }
+    title = f"13 x {side} x {side} uint16, {count} tiles of {tile}, {compress}"
+    publish(title, ("", "wall time", "spread", "of the loop"), rows, content, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("engine", "job"))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--side", type=int, default=2048, help="of the scene for the job, pixels")
+    parser.add_argument("--output", type=Path, default=Path())
+    options = parser.parse_args()
+    if options.only != "job":
+        engine(torch.device(options.device), options.batch_size, options.rounds, options.output / "bench-engine.json")
+    if options.only != "engine":
+        job(options.side, 256, 3, "zstd", max(3, options.rounds // 2), options.output / "bench-job.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Arguments and options that several commands share, with their help."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_INPUT, _TILES, _OUTPUT, _RUNNING = "What goes in", "Tiles", "What comes out", "Running"
+
+
+class Format(StrEnum):
+    """File formats of tiles."""
+
+    gtiff = "gtiff"
+    cog = "cog"
+
+
+class Compression(StrEnum):
+    """Compression of tiles."""
+
+    zstd = "zstd"
+    deflate = "deflate"
+    lzw = "lzw"
+    none = "none"
+
+
+Scenes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SCENE...",
+        help="Rasters: files, folders, globs, text lists (.txt), or http(s) and s3 addresses.",
+        show_default=False,
+    ),
+]
+OneScene = Annotated[
+    str, typer.Argument(metavar="SCENE", help="A raster: a file, or an http(s) or s3 address.", show_default=False)
+]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe", "-r", help="A preset (see [bold]geoaug recipes[/bold]) or a YAML file.", rich_help_panel=_TILES
+    ),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        "-b",
+        help="Bands by name or number, in the order wanted: B04,B03,B02,B08. Default: all.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+SensorName = Annotated[
+    str | None,
+    typer.Option(
+        "--sensor",
+        "-s",
+        help="Whose bands the scenes have: sentinel-2-l2a, landsat-8-l2, rgbn... or a YAML file. Default: judged "
+        "from each file.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        "-l",
+        help="Class labels: a raster on any grid, or a vector file (gpkg, shp, geojson...).",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+LabelField = Annotated[
+    str | None,
+    typer.Option(
+        "--label-field",
+        help="The attribute of the vector file that holds the class.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+IgnoreIndex = Annotated[
+    int, typer.Option("--ignore-index", help="The class id that marks pixels without a label.", rich_help_panel=_INPUT)
+]
+Copies = Annotated[
+    int, typer.Option("--copies", "-n", help="Augmented tiles made from each window.", rich_help_panel=_TILES)
+]
+Tile = Annotated[
+    int, typer.Option("--tile", "-t", help="Side of a tile, in pixels of the scene.", rich_help_panel=_TILES)
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        "--stride",
+        help="From one tile to the next, in pixels. Default: the tile's side, so that tiles touch.",
+        show_default=False,
+        rich_help_panel=_TILES,
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", help="The same seed gives the same files, byte for byte.", rich_help_panel=_TILES)
+]
+MinValid = Annotated[
+    float,
+    typer.Option(
+        "--min-valid", help="Least share of valid pixels, 0 to 1, for a tile to be written.", rich_help_panel=_TILES
+    ),
+]
+IncludeOriginal = Annotated[
+    bool,
+    typer.Option("--include-original", help="Write each tile as it is, too (…_orig.tif).", rich_help_panel=_OUTPUT),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder for images/, masks/, manifest.parquet and recipe.yaml.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+TileFormat = Annotated[Format, typer.Option("--format", help="File format of the tiles.", rich_help_panel=_OUTPUT)]
+TileCompression = Annotated[
+    Compression, typer.Option("--compress", help="Compression of the tiles.", rich_help_panel=_OUTPUT)
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace what an earlier run wrote to the folder; other files there stay.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="auto (cuda where there is one), cpu or cuda.", rich_help_panel=_RUNNING)
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Tiles augmented at once; changes no tile. Default: what fits a modest amount of memory.",
+        show_default=False,
+        rich_help_panel=_RUNNING,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Threads that read, and as many that write; changes no tile. Default: what suits the machine.",
+        show_default=False,
+        rich_help_panel=_RUNNING,
+    ),
+]

@@ -1,0 +1,208 @@
+"""A contact sheet of what a job would write: some tiles of a scene, each beside its augmented copies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from geoaug.data.composites import Composite
+from geoaug.data.labels import LabelSource
+from geoaug.data.overview import Overview, read_overview
+from geoaug.data.pictures import SheetImage, SheetTile, contact_sheet
+from geoaug.data.raster_labels import RasterLabels
+from geoaug.data.scene import Scene, open_scene
+from geoaug.data.windows import Window
+from geoaug.errors import ConfigurationError, RasterError
+from geoaug.io.intake import SceneWork, resolved_paths, take_in
+from geoaug.io.job import AugmentJob
+from geoaug.io.tile_reader import TileReader
+from geoaug.io.tile_writer import OutputTile
+from geoaug.sensors import Sensor, false_colour_bands, rgb_bands
+
+_DEFAULT_TILE = 256
+_OVERVIEW = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a contact sheet shows: the scene, the side of its tiles, and their windows."""
+
+    scene: Scene
+    tile: int
+    windows: tuple[Window, ...]
+
+
+def write_preview(job: AugmentJob, path: str | Path, *, tiles: int = 3, tile: int | None = None) -> Preview:
+    """Write the contact sheet of some tiles of one scene to a PNG at `path`.
+
+    The copies are exactly those that the job writes for these windows when the scene is its only one.
+
+    Args:
+        job: one scene, and what to do with it; its output, its tile and what belongs to writing are not looked at.
+        path: of the PNG.
+        tiles: how many; fewer where the scene has no more.
+        tile: side in pixels; None: 256, or the scene's shorter side.
+
+    Raises:
+        ConfigurationError: wrong usage.
+        RasterError: the scene cannot be used.
+    """
+    if tiles < 1:
+        raise ConfigurationError(f"tiles is {tiles}: show at least one")
+    if job.copies < 1:
+        raise ConfigurationError(f"copies is {job.copies}: show at least one")
+    target = Path(path)
+    if target.suffix.lower() != ".png":
+        raise ConfigurationError(f"{target}: a contact sheet is a .png file")
+    if not target.absolute().parent.is_dir():
+        raise ConfigurationError(f"{target}: the folder {target.parent} does not exist")
+    paths = resolved_paths(job)
+    if len(paths) != 1:
+        raise ConfigurationError(f"{len(paths)} rasters are named: a preview is of one")
+    scene = open_scene(paths[0], sensor=job.stated_sensor, bands=job.bands)
+    side = tile or min(_DEFAULT_TILE, scene.height, scene.width)
+    job = replace(job, tile=side, min_valid=0.0)
+    job.check()
+    intake = take_in(job, paths)
+    if intake.failures:
+        raise RasterError(f"{intake.failures[0].path}: {intake.failures[0].reason}")
+    [work] = intake.works
+    windows = choose_windows(work, tiles, intake.labels)
+    sheet = _sheet_tiles(job, work, windows, intake.labels)
+    names, colours = _legend(intake.labels)
+    contact_sheet(
+        sheet,
+        target,
+        composites=composites(scene.sensor),
+        class_names=names,
+        colours=colours,
+        ignore_index=job.ignore_index,
+        title=f"{scene.id} · {scene.sensor.name} · recipe {_recipe_name(job)} · seed {job.seed}",
+    )
+    return Preview(scene, side, tuple(windows))
+
+
+def choose_windows(work: SceneWork, count: int, labels: LabelSource | None = None) -> list[Window]:
+    """Windows worth looking at: valid, full of contrast, labelled, and apart from each other; always the same ones.
+
+    Judged by a reduced reading of the scene. In the order of the scene, row by row.
+    """
+    scene, windows = work.scene, work.windows
+    overview = read_overview(scene, _OVERVIEW)
+    classes = None
+    if labels is not None:
+        classes = labels.read(overview.transform, scene.crs, *overview.valid.shape)
+    worth = np.array([_worth(scene, overview, classes, labels, window) for window in windows])
+    centres = np.array([(window.row + window.height / 2, window.col + window.width / 2) for window in windows])
+    extent = float(np.hypot(scene.height, scene.width))
+    chosen: list[int] = []
+    apart = np.ones(len(windows))
+    # A window at the edge has nothing around it to turn into the corners of its copies.
+    inner = [
+        min(window.row, window.col, scene.height - window.row_stop, scene.width - window.col_stop) > 0
+        for window in windows
+    ]
+    worth += 0.3 * np.array(inner)
+    while len(chosen) < min(count, len(windows)):
+        score = worth + apart
+        score[chosen] = -np.inf
+        chosen.append(int(score.argmax()))
+        distance = np.hypot(*(centres - centres[chosen[-1]]).T) / extent
+        apart = np.minimum(apart, distance)
+    return [windows[index] for index in sorted(chosen)]
+
+
+def composites(sensor: Sensor) -> list[Composite]:
+    """Ways to show a sensor's images: true and false colour where it has the bands, else what there is."""
+    found = [
+        Composite(title, bands)
+        for title, bands in (("true colour", rgb_bands(sensor)), ("false colour", false_colour_bands(sensor)))
+        if bands is not None
+    ]
+    if found:
+        return found
+    names = sensor.band_names
+    if len(names) >= 3:
+        return [Composite(f"{', '.join(names[:3])}", (0, 1, 2))]
+    return [Composite(name, (number,)) for number, name in enumerate(names)]
+
+
+def _worth(
+    scene: Scene,
+    overview: Overview,
+    classes: npt.NDArray[np.integer] | None,
+    labels: LabelSource | None,
+    window: Window,
+) -> float:
+    height, width = overview.valid.shape
+    rows = _span(window.row, window.row_stop, height / scene.height)
+    cols = _span(window.col, window.col_stop, width / scene.width)
+    valid = overview.valid[rows, cols]
+    share = float(valid.mean())
+    if share == 0:
+        return -1.0
+    values = overview.image[:, rows, cols][:, valid].astype(np.float64)
+    spread, level = values.std(axis=1), np.abs(values.mean(axis=1))
+    contrast = float(np.mean(spread / np.maximum(spread + level, 1e-9)))
+    found = 0.0
+    if classes is not None and labels is not None:
+        here = classes[rows, cols]
+        here = here[here != labels.ignore_index]
+        found = min(len(np.unique(here)), 3) / 3
+    return 2 * share + contrast + found
+
+
+def _span(start: int, stop: int, scale: float) -> slice:
+    first = int(start * scale)
+    return slice(first, max(first + 1, int(stop * scale)))
+
+
+def _sheet_tiles(
+    job: AugmentJob, work: SceneWork, windows: Sequence[Window], labels: LabelSource | None
+) -> list[SheetTile]:
+    from geoaug.augment.recipe import load_recipe
+    from geoaug.io.augmenter import Augmenter, Sample
+
+    augmenter = Augmenter(job, load_recipe(job.recipe))
+    kind = augmenter.kind(work)
+    reader = TileReader(labels, min_valid=0.0)
+    sheet = []
+    try:
+        for window in windows:
+            tile = reader.read(work.scene, work.pixels, window, kind.context)
+            if tile is None:
+                continue
+            original = augmenter.original(work, tile)
+            samples = [Sample(work, tile, copy) for copy in range(1, job.copies + 1)]
+            copies = [
+                augmented
+                for first in range(0, len(samples), kind.batch_size)
+                for augmented in augmenter.augment(kind, samples[first : first + kind.batch_size])
+            ]
+            place = f"row {window.row}, column {window.col}"
+            sheet.append(SheetTile(_shown(original, "original"), tuple(_shown(copy) for copy in copies), place))
+    finally:
+        reader.close()
+    return sheet
+
+
+def _shown(tile: OutputTile, title: str = "") -> SheetImage:
+    image = tile.work.pixels.from_working(tile.image, tile.valid) if tile.copy else tile.image
+    return SheetImage(image, tile.valid, tile.mask, tile.parameters, title or f"copy {tile.copy}")
+
+
+def _legend(labels: LabelSource | None) -> tuple[dict[int, str] | None, dict[int, tuple[float, float, float]] | None]:
+    if labels is None:
+        return None, None
+    colours = None
+    if isinstance(labels, RasterLabels) and labels.colormap is not None:
+        colours = {
+            number: (red / 255, green / 255, blue / 255) for number, (red, green, blue, _) in labels.colormap.items()
+        }
+    return dict(labels.class_names) or None, colours
+
+
+def _recipe_name(job: AugmentJob) -> str:
+    return Path(job.recipe).stem if isinstance(job.recipe, str | Path) else "given"
