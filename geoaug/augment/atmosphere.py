@@ -48,9 +48,11 @@ def haze_transmittance(
     """Two-way transmittance and path reflectance of an aerosol layer seen from the nadir.
 
     Light scattered forward still reaches the ground, so only absorption and backscatter are lost:
-    `t = exp(-depth * (1 - w * (1 + g) / 2) * (1 / mu_sun + 1))` (two-stream, Coakley and Chylek, 1975). Path
-    reflectance is single scattering, `w * P / (4 * (mu_sun + 1)) * (1 - exp(-depth * (1 / mu_sun + 1)))`
-    (Liou, 2002, "An Introduction to Atmospheric Radiation", eq. 6.3.13, for a layer over a black surface).
+    `t = exp(-depth * (1 - w * (1 + g) / 2) * m)` with the air mass `m = 1 / mu_sun + 1` (two-stream; Coakley and
+    Chylek, 1975). Path reflectance is single scattering, `w * depth * P / (4 * mu_sun)`, attenuated by the layer
+    itself: times `(1 - exp(-d * m)) / (d * m)` (Liou, 2002, "An Introduction to Atmospheric Radiation", section
+    6.3.2), where `d = (1 - w * g**2) * depth` counts light scattered into the forward peak as not scattered (delta
+    scaling; Joseph, Wiscombe and Weinman, 1976).
 
     Args:
         depth: aerosol optical depth per band.
@@ -60,8 +62,9 @@ def haze_transmittance(
     air_mass = 1 / mu + 1
     lost = 1 - _SINGLE_SCATTERING_ALBEDO * (1 + _ASYMMETRY) / 2
     transmittance = torch.exp(-depth * (lost * air_mass))
-    phase = henyey_greenstein(-mu, _ASYMMETRY)
-    path = _SINGLE_SCATTERING_ALBEDO * phase / (4 * (mu + 1)) * -torch.expm1(-depth * air_mass)
+    scattered = _SINGLE_SCATTERING_ALBEDO * henyey_greenstein(-mu, _ASYMMETRY) / (4 * mu)
+    attenuation = (1 - _SINGLE_SCATTERING_ALBEDO * _ASYMMETRY**2) * air_mass
+    path = scattered / attenuation * -torch.expm1(-depth * attenuation)
     return transmittance, path
 
 

@@ -95,11 +95,11 @@ def contact_sheet(
 ) -> None:
     """Draw tiles below one another, each original beside its augmented copies, into a PNG at `path`.
 
-    Each of `composites` is a row of a tile; a further row shows the masks, where there are any, over the first composite
-    in grey. A tile and its copies share one stretch, so that a change of brightness is seen as one. Pixels without data
-    are hatched, and what was drawn for a copy stands below it. A class without a name in `class_names` goes by its
-    number, one without a colour in `colours` gets one of `class_colours`. The file appears whole or not at all; a file
-    that is there is replaced.
+    Each of `composites` is a row of a tile; a further row shows the masks, where there are any, over the first
+    composite in grey. A tile and its copies share one stretch, so that a change of brightness is seen as one. Pixels
+    without data are hatched, and what was drawn for a copy stands below it. A class without a name in `class_names`
+    goes by its number, one without a colour in `colours` gets one of `class_colours`. The file appears whole or not
+    at all; a file that is there is replaced.
 
     Raises:
         ConfigurationError: no tiles, no composites, a band that an image does not have, or a sheet that is too large.

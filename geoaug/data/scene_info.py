@@ -86,6 +86,12 @@ def inspect_scene(scene: Scene) -> SceneInfo:
     )
 
 
+def is_class_raster(scene: Scene) -> bool:
+    """Whether a scene holds classes or flags, by its name: a scene classification, a quality band, labels."""
+    names = [text for text in scene.descriptions if text]
+    return is_categorical(scene.path, scene.count, names, scene.dtype.name)
+
+
 def _band_info(overview: Overview, number: int, band: Band) -> BandInfo:
     values = overview.image[number][overview.valid].astype(np.float64)
     if not values.size:
@@ -95,7 +101,7 @@ def _band_info(overview: Overview, number: int, band: Band) -> BandInfo:
 
 
 def _identity_warnings(scene: Scene) -> Iterator[str]:
-    if _categorical(scene):
+    if is_class_raster(scene):
         yield "holds classes or flags by its name: give it as --labels, not as a scene"
     elif scene.sensor.name == "generic":
         yield "the bands are unknown: haze and sensor noise need wavelengths to be right; say --sensor"
@@ -138,7 +144,7 @@ def _storage_warnings(scene: Scene, overview: Overview) -> Iterator[str]:
 
 def _value_warnings(scene: Scene, bands: tuple[BandInfo, ...]) -> Iterator[str]:
     """Reflectance that cannot be: the scaling is not the one that the sensor was taken to have."""
-    if scene.sensor.domain != "optical" or _categorical(scene):
+    if scene.sensor.domain != "optical" or is_class_raster(scene):
         return
     shown = [info for info in bands if math.isfinite(info.high)]
     if not shown:
@@ -149,11 +155,6 @@ def _value_warnings(scene: Scene, bands: tuple[BandInfo, ...]) -> Iterator[str]:
             f"the brightest band's reflectance would be {brightest:.3g}: the scale is not that of the sensor; "
             "give a --sensor of your own with the right quantification and offset"
         )
-
-
-def _categorical(scene: Scene) -> bool:
-    names = [text for text in scene.descriptions if text]
-    return is_categorical(scene.path, scene.count, names, scene.dtype.name)
 
 
 def _remarks(scene: Scene, stated_nodata: bool) -> Iterator[str]:

@@ -1,11 +1,11 @@
 """Augmenting tiles of any scenes in batches: one `Compose` for each kind of scene, arrays in and arrays out."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from affine import Affine
 
@@ -17,8 +17,10 @@ from geoaug.io.job import AugmentJob
 from geoaug.io.tile_reader import SourceTile
 from geoaug.io.tile_writer import OutputTile
 from geoaug.random import sample_keys, stable_id
+from geoaug.scratch import scratch
 
-_BATCH_BYTES = 256 * 2**20
+# Of the pixels as stored. A batch of this size is kept in memory from one to the next.
+_BATCH_BYTES = 24 * 2**20
 _LARGEST_BATCH = 64
 
 
@@ -74,7 +76,9 @@ class Augmenter:
                     "any more; such operations are for training, not for tiles with a geotransform"
                 )
             context = compose.required_context(self._job.tile)
-            self._kinds[identity] = Kind(compose.train(), context, self._batch_size(len(scene.sensor), context))
+            self._kinds[identity] = Kind(
+                compose.train(), context, self._batch_size(len(scene.sensor) * pixels.working.itemsize, context)
+            )
         return self._kinds[identity]
 
     def augment(self, kind: Kind, samples: Sequence[Sample]) -> list[OutputTile]:
@@ -123,14 +127,14 @@ class Augmenter:
     def _batch(self, samples: Sequence[Sample]) -> dict[str, Any]:
         tiles = [sample.tile for sample in samples]
         batch: dict[str, Any] = {
-            "image": torch.from_numpy(np.stack([tile.working for tile in tiles])),
-            "valid": torch.from_numpy(np.stack([tile.valid for tile in tiles])[:, None]),
+            "image": _stacked("tile images", [tile.working for tile in tiles]),
+            "valid": _stacked("tile validity", [tile.valid for tile in tiles])[:, None],
             "transform": torch.tensor([tile.transform[:6] for tile in tiles], dtype=torch.float64),
             "key": self._keys(samples),
         }
         labels = [tile.labels for tile in tiles if tile.labels is not None]
         if labels:
-            batch["mask"] = torch.from_numpy(np.stack(labels))
+            batch["mask"] = _stacked("tile labels", labels)
         return {name: value.to(self.device) for name, value in batch.items()}
 
     def _keys(self, samples: Sequence[Sample]) -> torch.Tensor:
@@ -140,11 +144,19 @@ class Augmenter:
         ]
         return sample_keys(self._job.seed, identities)
 
-    def _batch_size(self, bands: int, context: int) -> int:
+    def _batch_size(self, pixel_bytes: int, context: int) -> int:
         if self._job.batch_size is not None:
             return self._job.batch_size
         side = self._job.tile + 2 * context
-        return max(1, min(_LARGEST_BATCH, math.floor(_BATCH_BYTES / (4 * bands * side * side))))
+        return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // (pixel_bytes * side * side)))
+
+
+def _stacked(name: str, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
+    """Arrays as one tensor, in memory that the next batch uses again: fresh pages cost more than the copying."""
+    first = torch.from_numpy(arrays[0])
+    out = scratch(name, (len(arrays), *first.shape), first.dtype, torch.device("cpu"))
+    np.stack(arrays, out=out.numpy())
+    return out
 
 
 def choose_device(name: str) -> torch.device:

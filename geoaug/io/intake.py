@@ -3,7 +3,7 @@
 A scene that cannot be used is set aside with its reason; wrong usage that concerns every scene is an error.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 from geoaug.data.inputs import resolve_inputs, scene_ids
 from geoaug.data.labels import LabelSource, open_labels
 from geoaug.data.scene import Scene, open_scene
+from geoaug.data.scene_info import is_class_raster
 from geoaug.data.windows import Window, tile_grid
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.io.job import AugmentJob, Failure, SensorUse
@@ -86,18 +87,36 @@ def sort_out(paths: Sequence[str], taken: Sequence[SceneWork | GeoaugError]) -> 
 
 
 def resolved_paths(job: AugmentJob) -> list[str]:
-    """The rasters that a job names."""
+    """The rasters that a job names, without its labels where these lie in the same folder.
+
+    Raises `ConfigurationError` where there are none.
+    """
     scenes = [job.scenes] if isinstance(job.scenes, str) else job.scenes
-    return resolve_inputs([str(scene) for scene in scenes])
+    found = resolve_inputs([str(scene) for scene in scenes])
+    if job.labels is None:
+        return found
+    labels = Path(job.labels).resolve()
+    paths = [path for path in found if Path(path).resolve() != labels]
+    if not paths:
+        raise ConfigurationError(f"{job.labels}: is the labels and the only scene; name the scene to augment")
+    return paths
 
 
 def sensor_uses(works: Iterable[SceneWork]) -> tuple[SensorUse, ...]:
-    """What the scenes were taken for, scenes alike counted together."""
-    counts: Counter[tuple[str, tuple[str, ...], bool, str]] = Counter()
+    """What the scenes were taken for; scenes of one sensor are counted together, the reason is that of the first."""
+    alike: dict[tuple[str, bool], list[Scene]] = defaultdict(list)
     for work in works:
-        found = work.scene.identification
-        counts[(work.scene.sensor.name, work.scene.band_names, found.certain, found.reason)] += 1
-    return tuple(SensorUse(*kind, count) for kind, count in counts.items())
+        alike[(work.scene.sensor.name, work.scene.identification.certain)].append(work.scene)
+    return tuple(
+        SensorUse(
+            sensor=name,
+            bands=tuple(dict.fromkeys(band for scene in scenes for band in scene.band_names)),
+            certain=certain,
+            reason=scenes[0].identification.reason,
+            scenes=len(scenes),
+        )
+        for (name, certain), scenes in alike.items()
+    )
 
 
 def scene_notes(works: Sequence[SceneWork]) -> tuple[str, ...]:
@@ -108,6 +127,12 @@ def scene_notes(works: Sequence[SceneWork]) -> tuple[str, ...]:
         which = _some(without)
         hint = "; ground control points are not applied" if any(scene.gcp_count for scene in without) else ""
         notes.append(f"no CRS in {which}: tiles are written without one{hint}")
+    classes = [work.scene for work in works if is_class_raster(work.scene)]
+    if classes:
+        notes.append(
+            f"{_some(classes)}: holds classes or flags by its name, and is augmented as an image; "
+            "give such rasters as labels, or leave them out"
+        )
     for note in dict.fromkeys(work.pixels.note for work in works):
         if note is not None:
             notes.append(note)

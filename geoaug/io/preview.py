@@ -106,7 +106,7 @@ def choose_windows(work: SceneWork, count: int, labels: LabelSource | None = Non
     ]
     worth += 0.3 * np.array(inner)
     while len(chosen) < min(count, len(windows)):
-        score = worth + apart
+        score = worth + 2 * apart
         score[chosen] = -np.inf
         chosen.append(int(score.argmax()))
         distance = np.hypot(*(centres - centres[chosen[-1]]).T) / extent

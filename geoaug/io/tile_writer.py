@@ -65,31 +65,15 @@ class TileWriter:
             return None
         scene = tile.work.scene
         name = tile_name(scene.id, tile.window, tile.copy)
-        scales, offsets = _scaling(tile.work)
-        write_geotiff(
-            self._folder.images / name,
-            self._encoded(tile),
-            transform=tile.transform,
-            crs=scene.crs,
-            nodata=self._nodata(tile),
-            descriptions=scene.band_names,
-            scales=scales,
-            offsets=offsets,
-            format=self._job.format,
-            compress=self._job.compress,
-        )
-        if tile.mask is not None:
-            write_geotiff(
-                self._folder.masks / name,
-                tile.mask,
-                transform=tile.transform,
-                crs=scene.crs,
-                nodata=self._job.ignore_index,
-                format=self._job.format,
-                compress=self._job.compress,
-                colormap=self._colormap,
-                tags=self._class_tags,
-            )
+        try:
+            self._write_image(tile, name)
+            if tile.mask is not None:
+                self._write_mask(tile, tile.mask, name)
+        except BaseException:
+            # An image without its mask is not a whole tile.
+            for folder in (self._folder.images, self._folder.masks):
+                (folder / name).unlink(missing_ok=True)
+            raise
         size = (tile.image.shape[1], tile.image.shape[2])
         return TileRecord(
             image=f"images/{name}",
@@ -109,6 +93,35 @@ class TileWriter:
             valid_fraction=valid_fraction,
             class_counts=None if tile.mask is None else self._class_counts(tile.mask),
             parameters=tile.parameters,
+        )
+
+    def _write_image(self, tile: OutputTile, name: str) -> None:
+        scene = tile.work.scene
+        scales, offsets = _scaling(tile.work)
+        write_geotiff(
+            self._folder.images / name,
+            self._encoded(tile),
+            transform=tile.transform,
+            crs=scene.crs,
+            nodata=self._nodata(tile),
+            descriptions=scene.band_names,
+            scales=scales,
+            offsets=offsets,
+            format=self._job.format,
+            compress=self._job.compress,
+        )
+
+    def _write_mask(self, tile: OutputTile, mask: npt.NDArray[Any], name: str) -> None:
+        write_geotiff(
+            self._folder.masks / name,
+            mask,
+            transform=tile.transform,
+            crs=tile.work.scene.crs,
+            nodata=self._job.ignore_index,
+            format=self._job.format,
+            compress=self._job.compress,
+            colormap=self._colormap,
+            tags=self._class_tags,
         )
 
     def _encoded(self, tile: OutputTile) -> npt.NDArray[Any]:
