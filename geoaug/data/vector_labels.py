@@ -19,6 +19,7 @@ from rasterio.features import rasterize
 
 from geoaug.data.grids import crs_text, footprint_in, reproject_points, same_crs
 from geoaug.data.labels import check_crs, label_dtype
+from geoaug.data.opening import georeference_optional
 from geoaug.errors import ConfigurationError
 
 _MARGIN = 0.05  # of a tile's extent, kept around it when features are cut down before they are projected
@@ -83,7 +84,9 @@ class VectorLabels:
         ]
         if not drawn:
             return unlabelled
-        return rasterize(drawn, out=unlabelled, transform=transform)  # type: ignore[no-any-return]
+        # Rasterio changes the process's warning filters while it draws, which two threads must not do at once.
+        with georeference_optional():
+            return rasterize(drawn, out=unlabelled, transform=transform)  # type: ignore[no-any-return]
 
     def overlaps(self, transform: Affine, crs: CRS | str | None, height: int, width: int) -> bool:
         """Whether any feature touches a grid."""

@@ -326,8 +326,8 @@ def test_without_a_field_every_feature_is_class_1(tmp_path: Path) -> None:
 
 
 def test_features_without_a_class_or_a_shape_are_unlabelled(tmp_path: Path) -> None:
-    table = fields(crop=[3.0, None, 9.0])
-    table.loc[3] = [4.0, None]
+    three = fields(crop=[3.0, None, 9.0])
+    table = geopandas.GeoDataFrame({"crop": [*three.crop, 4.0]}, geometry=[*three.geometry, None], crs=three.crs)
     table.to_file(tmp_path / "f.gpkg")
     source = open_labels(tmp_path / "f.gpkg", field="crop")
     assert source.classes == (3, 9)

@@ -1,0 +1,79 @@
+"""`geoaug info`: what it tells of a raster, and what it warns of."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from geoaug.data.scene import open_scene
+from geoaug.data.scene_info import inspect_scene
+
+
+def test_a_scene_is_described(geoaug: Callable, scene: Path) -> None:
+    outcome = geoaug("info", scene)
+    assert outcome.code == 0
+    with rasterio.open(scene) as dataset:
+        values = dataset.read(1, masked=True)
+    for words in ("96 x 96 pixels, 4 bands, uint16, 10 m", "EPSG:32633", "sentinel-2-l2a (a guess)", "B08", "833"):
+        assert words in outcome.out
+    assert f"{values.min()}" in outcome.out
+    assert f"{values.max()}" in outcome.out
+    assert "2.8% of the pixels are invalid" in outcome.out
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_shown(geoaug: Callable, scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.tif").write_text("nothing")
+    outcome = geoaug("info", tmp_path / "broken.tif", scene)
+    assert outcome.code == 1
+    assert "broken.tif: not a raster" in outcome.err
+    assert "EPSG:32633" in outcome.out
+
+
+def test_statistics_are_those_of_the_valid_pixels(scene: Path) -> None:
+    info = inspect_scene(open_scene(scene, bands="B08,B02"))
+    with rasterio.open(scene) as dataset:
+        stack = dataset.read([4, 1])
+    valid = (stack != 0).all(axis=0)
+    for found, band in zip(info.bands, stack, strict=True):
+        inside = band[valid].astype(float)
+        assert (found.least, found.greatest) == (inside.min(), inside.max())
+        assert found.mean == pytest.approx(inside.mean())
+        assert (found.low, found.high) == pytest.approx(tuple(np.percentile(inside, [2, 98])))
+    assert info.invalid_share == pytest.approx(1 - valid.mean())
+
+
+def warnings_of(path: Path, array: np.ndarray, **profile: object) -> str:
+    settings = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500000, 0, -10, 5400000), **profile}
+    count, height, width = array.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=array.dtype, **settings
+    ) as dataset:
+        dataset.write(array)
+    info = inspect_scene(open_scene(path))
+    return " | ".join((*info.warnings, *info.remarks))
+
+
+def test_what_will_hurt_is_said(tmp_path: Path) -> None:
+    plain = np.full((5, 40, 40), 3000, dtype=np.uint16)
+    collar = plain.copy()
+    collar[:, :8] = 0
+    assert "no nodata value, and 20.0% of the pixels are 0" in warnings_of(tmp_path / "collar.tif", collar)
+    assert "no nodata value" not in warnings_of(tmp_path / "tagged.tif", collar, nodata=0)
+    assert "the bands are unknown" in warnings_of(tmp_path / "unknown.tif", plain)
+    assert "no CRS" in warnings_of(tmp_path / "bare.tif", plain, crs=None)
+    degrees = Affine(0.001, 0, 10, 0, -0.001, 50)
+    assert "in degrees" in warnings_of(tmp_path / "degrees.tif", plain, crs="EPSG:4326", transform=degrees)
+    oblong = Affine(10, 0, 0, 0, -20, 0)
+    assert "not square" in warnings_of(tmp_path / "oblong.tif", plain, transform=oblong)
+    turned = Affine.rotation(20) * Affine.scale(10, -10)
+    assert "turned by" in warnings_of(tmp_path / "turned.tif", plain, transform=turned)
+    south_up = Affine(10, 0, 0, 0, 10, 0)
+    assert "south-up" in warnings_of(tmp_path / "south.tif", plain, transform=south_up)
+    assert "scale is not that of the sensor" in warnings_of(tmp_path / "small.tif", (plain // 1000))
+    strips = np.ones((1, 2304, 2304), dtype=np.uint16)
+    assert "stored in strips" in warnings_of(tmp_path / "strips.tif", strips, blockysize=256)
+    assert "stored in" not in warnings_of(tmp_path / "tiles.tif", strips, tiled=True, blockxsize=256, blockysize=256)
+    assert "give it as --labels" in warnings_of(tmp_path / "SCL.tif", np.ones((1, 40, 40), dtype=np.uint8))
