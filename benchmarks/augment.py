@@ -14,6 +14,8 @@ each as often as there are copies, with the same compression.
 """
 
 import argparse
+import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -110,12 +112,13 @@ def engine(device: torch.device, batch_size: int, rounds: int, path: Path) -> No
 
 
 LOOP = """
-import sys, itertools, rasterio
+import itertools, json, sys
+import rasterio
 from rasterio.windows import Window
-scene, out, tile, copies, compress = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+scene, out, tile, copies = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 with rasterio.open(scene) as source:
-    profile = dict(driver="GTiff", width=tile, height=tile, count=source.count, dtype=source.dtypes[0], crs=source.crs,
-                   nodata=source.nodata, compress=compress, predictor=2)
+    profile = dict(width=tile, height=tile, count=source.count, dtype=source.dtypes[0], crs=source.crs,
+                   nodata=source.nodata, **json.loads(sys.argv[5]))
     rows, columns = range(0, source.height - tile + 1, tile), range(0, source.width - tile + 1, tile)
     for row, column in itertools.product(rows, columns):
         window = Window(column, row, tile, tile)
@@ -129,28 +132,40 @@ with rasterio.open(scene) as source:
 
 def job(side: int, tile: int, copies: int, compress: str, rounds: int, path: Path) -> None:
     """Wall time of whole processes, from a scene on disk to tiles on disk."""
-    from geoaug.data.synthetic import write_scene
+    import numpy as np
 
+    from geoaug.data.synthetic import write_scene
+    from geoaug.io.geotiff import creation_options
+
+    creation = creation_options(np.empty((13, tile, tile), dtype=np.uint16), compress=compress)
+    geoaug = Path(sys.executable).with_name("geoaug")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scene = write_scene(folder, size=side).image
-        counter = iter(range(10**6))
+
+        def fresh(kind: str) -> Path:
+            # Only the newest output of a kind is kept, so that the disk does not fill up.
+            shutil.rmtree(folder / kind, ignore_errors=True)
+            return folder / kind
 
         def ours() -> None:
-            out = folder / f"ours{next(counter)}"
-            command = [sys.executable, "-m", "geoaug.cli.main", "augment", str(scene), "-o", str(out)]
             options = ["--tile", str(tile), "--copies", str(copies), "--compress", compress, "--min-valid", "0"]
-            subprocess.run([*command, *options], check=True, capture_output=True)
+            command = [str(geoaug), "augment", str(scene), "-o", str(fresh("ours")), *options]
+            subprocess.run(command, check=True, capture_output=True)
 
         def loop() -> None:
-            out = folder / f"loop{next(counter)}"
+            out = fresh("loop")
             out.mkdir()
-            subprocess.run(
-                [sys.executable, "-c", LOOP, str(scene), str(out), str(tile), str(copies), compress], check=True
-            )
+            arguments = [str(scene), str(out), str(tile), str(copies), json.dumps(creation)]
+            subprocess.run([sys.executable, "-c", LOOP, *arguments], check=True)
 
         times = interleaved({"geoaug augment": ours, "rasterio loop": loop}, rounds)
-        written = {kind: len(list((folder / f"{kind}0").rglob("*_a*.tif"))) for kind in ("ours",)}
+        files = {kind: list((folder / kind).rglob("*_a*.tif")) for kind in ("ours", "loop")}
+        written = {
+            kind: {"tiles": len(found), "bytes": sum(file.stat().st_size for file in found)}
+            for kind, found in files.items()
+        }
+    assert written["ours"]["tiles"] == written["loop"]["tiles"], written
     rows = []
     for label, seconds in times.items():
         numbers = spread(seconds)
@@ -158,17 +173,8 @@ def job(side: int, tile: int, copies: int, compress: str, rounds: int, path: Pat
         rows.append(
             [label, f"{numbers['median']:.1f} s", f"{numbers['min']:.1f} to {numbers['max']:.1f}", f"{share:.2f}x"]
         )
-    count = (side // tile) ** 2 * copies
-    content = {
-        "side": side,
-        "tile": tile,
-        "copies": copies,
-        "compress": compress,
-        "tiles": count,
-        "written": written,
-        "seconds": times,
-    }
-    title = f"13 x {side} x {side} uint16, {count} tiles of {tile}, {compress}"
+    content = {"side": side, "tile": tile, "copies": copies, "creation": creation, "written": written, "seconds": times}
+    title = f"13 x {side} x {side} uint16, {written['ours']['tiles']} tiles of {tile}, {compress}"
     publish(title, ("", "wall time", "spread", "of the loop"), rows, content, path)
 
 
