@@ -15,6 +15,7 @@ each as often as there are copies, with the same compression.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -139,6 +140,8 @@ def job(side: int, tile: int, copies: int, compress: str, rounds: int, path: Pat
 
     creation = creation_options(np.empty((13, tile, tile), dtype=np.uint16), compress=compress)
     geoaug = Path(sys.executable).with_name("geoaug")
+    # Without cached bytecode, importing torch alone takes twice as long; the warm-up run writes it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scene = write_scene(folder, size=side).image
@@ -151,13 +154,13 @@ def job(side: int, tile: int, copies: int, compress: str, rounds: int, path: Pat
         def ours() -> None:
             options = ["--tile", str(tile), "--copies", str(copies), "--compress", compress, "--min-valid", "0"]
             command = [str(geoaug), "augment", str(scene), "-o", str(fresh("ours")), *options]
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, check=True, capture_output=True, env=environment)
 
         def loop() -> None:
             out = fresh("loop")
             out.mkdir()
             arguments = [str(scene), str(out), str(tile), str(copies), json.dumps(creation)]
-            subprocess.run([sys.executable, "-c", LOOP, *arguments], check=True)
+            subprocess.run([sys.executable, "-c", LOOP, *arguments], check=True, env=environment)
 
         times = interleaved({"geoaug augment": ours, "rasterio loop": loop}, rounds)
         files = {kind: list((folder / kind).rglob("*_a*.tif")) for kind in ("ours", "loop")}
@@ -184,7 +187,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--side", type=int, default=2048, help="of the scene for the job, pixels")
+    parser.add_argument("--side", type=int, default=4096, help="of the scene for the job, pixels")
     parser.add_argument("--output", type=Path, default=Path())
     options = parser.parse_args()
     if options.only != "job":

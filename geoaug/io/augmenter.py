@@ -20,7 +20,7 @@ from geoaug.random import sample_keys, stable_id
 from geoaug.scratch import scratch
 
 # Of the pixels as stored. A batch of this size is kept in memory from one to the next.
-_BATCH_BYTES = 24 * 2**20
+_BATCH_BYTES = 64 * 2**20
 _LARGEST_BATCH = 64
 
 

@@ -5,6 +5,7 @@ seed, the scene's name, the window and the copy, so that neither the number of t
 a byte of the output.
 """
 
+import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,17 @@ from geoaug.io.tally import Tally
 from geoaug.io.tile_reader import SourceTile, TileReader
 from geoaug.io.tile_writer import OutputTile, TileWriter
 
-_WORKERS = 2
+
+def _threads(workers: int | None) -> tuple[int, int]:
+    """How many threads read, and how many write.
+
+    Writing compresses and takes longer. Reading gains little from company on a small machine: every thread has a file
+    handle of its own, and blocks that windows share are decompressed once for each.
+    """
+    if workers is not None:
+        return workers, workers
+    cores = os.cpu_count() or 1
+    return max(1, min(4, cores // 4)), max(2, min(8, cores // 2))
 
 
 class Pipeline:
@@ -38,17 +49,18 @@ class Pipeline:
 
     def process(self, works: Sequence[SceneWork]) -> None:
         """Make all tiles of the scenes, or those begun when the job is cancelled."""
-        tally, workers = self._tally, self._job.workers or _WORKERS
+        tally = self._tally
+        reading, writing = _threads(self._job.workers)
         tiles_each = self._job.copies + self._job.include_original
         tally.windows = {work.scene.path: len(work.windows) for work in works}
         tally.total = tiles_each * sum(tally.windows.values())
         try:
             with (
-                ThreadPoolExecutor(workers, "geoaug-read") as readers,
-                ThreadPoolExecutor(workers, "geoaug-write") as writers,
+                ThreadPoolExecutor(reading, "geoaug-read") as readers,
+                ThreadPoolExecutor(writing, "geoaug-write") as writers,
             ):
                 try:
-                    for work, tile in self._read(works, readers, workers):
+                    for work, tile in self._read(works, readers, reading):
                         tally.tell()
                         if tile is None:
                             tally.done += tiles_each

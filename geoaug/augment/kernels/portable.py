@@ -110,11 +110,18 @@ def execute(
         None if mask is None else torch.empty((batch, *size), dtype=mask.dtype, device=device),
     )
 
+    # Whether a block is cut to its footprint must follow from shapes alone, or bits would depend on the batch.
+    alone = image.device.type == "cpu" and _samples_per_block(image, size) == 1
+
     def run(block: tuple[Rows, bool]) -> None:
         rows, exact = block
         taken = pixels.take(rows)
         x, y = warp.sampling_coordinates(matrix[rows], size)
-        values, valid = _gathered(taken, x, y) if exact else _sampled(taken, x, y, encoding.min_support)
+        if exact:
+            values, valid = _gathered(taken, x, y)
+        else:
+            part = _around(taken, x, y) if alone else (taken, x, y)
+            values, valid = _sampled(*part, encoding.min_support)
         _radiometry(values, coefficients, rows, key[rows], stream)
         _store(out, rows, values, valid, encoding)
         if taken.mask is not None:
@@ -128,8 +135,7 @@ def _blocks(matrix: Float[Tensor, "b 3 3"], image: Tensor, size: Size) -> list[t
     """The samples to run together, and whether their matrices are exact."""
     if image.device.type != "cpu":
         return [(slice(None), False)]
-    values = image.shape[1] * max(image.shape[-2] * image.shape[-1], size.height * size.width)
-    count = max(1, _BLOCK_VALUES // max(values, 1))
+    count = _samples_per_block(image, size)
     exact = matrices.is_exact(matrix)
     return [
         (_as_range(index), wanted)
@@ -137,6 +143,25 @@ def _blocks(matrix: Float[Tensor, "b 3 3"], image: Tensor, size: Size) -> list[t
         for index in torch.split(torch.nonzero(exact == wanted)[:, 0], count)
         if len(index)
     ]
+
+
+def _samples_per_block(image: Tensor, size: Size) -> int:
+    values = image.shape[1] * max(image.shape[-2] * image.shape[-1], size.height * size.width)
+    return max(1, _BLOCK_VALUES // max(values, 1))
+
+
+def _around(
+    block: Pixels, x: Float[Tensor, "1 i j"], y: Float[Tensor, "1 i j"]
+) -> tuple[Pixels, Float[Tensor, "1 i j"], Float[Tensor, "1 i j"]]:
+    """The part of a single sample that is sampled, and the coordinates in it: a tile brings spare context."""
+    height, width = block.image.shape[-2:]
+    if x.numel() == 0:
+        return block, x, y
+    left, right = (min(max(int(edge), 0), width - 1) for edge in (x.min().floor(), x.max().ceil()))
+    top, bottom = (min(max(int(edge), 0), height - 1) for edge in (y.min().floor(), y.max().ceil()))
+    part = (..., slice(top, bottom + 1), slice(left, right + 1))
+    valid = None if block.valid is None else block.valid[part]
+    return Pixels(block.image[part], valid, None), x - left, y - top
 
 
 def _as_range(index: Tensor) -> Rows:
@@ -195,6 +220,10 @@ def _radiometry(
         flat.mul_(gain).add_(offset)
         return
     floor, slope = spread(coefficients.floor), spread(coefficients.slope)
+    if values.device.type == "cpu" and not (floor.any() or slope.any()):
+        # The chance of noise passed these samples by; adding nothing would change no bit.
+        flat.mul_(gain).add_(offset)
+        return
     for samples, channels, noise in normal_blocks(key, flat.shape[1], flat.shape[2], stream):
         piece, part = flat[samples, channels], (samples, channels)
         deviation = scratch("deviation", tuple(piece.shape), piece.dtype, piece.device)
@@ -209,8 +238,10 @@ def _store(
         limits = torch.iinfo(encoding.dtype)
         values.round_().clamp_(limits.min, limits.max)
         # A valid pixel never takes the value that says "no data": it takes the next one.
-        nudge = 1.0 if encoding.fill < limits.max else -1.0
-        values.add_((values == encoding.fill).float(), alpha=nudge)
+        if encoding.fill == limits.min:
+            values.clamp_min_(limits.min + 1)
+        else:
+            values.add_((values == encoding.fill).float(), alpha=1.0 if encoding.fill < limits.max else -1.0)
     values.masked_fill_(~valid, encoding.fill)
     assert out.valid is not None
     _write(out.image, rows, values)
