@@ -33,8 +33,9 @@ _POOLED_COUNTERS = 16
 # (Salmon et al., table 2); keys and parameters keep the ten of the default.
 _NOISE_ROUNDS = 7
 
-# Counters of noise worked on together on the CPU: the state of so many stays in a core's own cache.
-_CACHED_COUNTERS = 2**17
+# Counters of noise worked on together on the CPU: more would leave the cache, fewer would leave threads waiting for
+# the interpreter.
+_CACHED_COUNTERS = 2**18
 
 
 def philox4x32(counter: Int[Tensor, "4 *shape"], key: Int[Tensor, "2 *#shape"]) -> Int[Tensor, "4 *shape"]:
@@ -244,8 +245,8 @@ def normal_blocks(
 
     On the CPU the pieces are small enough to stay in a cache; they share one buffer, so each is to be used before the
     next is asked for. Eight pixels share a counter: its four words are split into halves, and each half looks up a
-    normal quantile. Pixel p of a channel takes half p % 2 of word p // 2 // n of counter p // 2 % n, with
-    n = ceil(pixels / 8).
+    normal quantile. With n = ceil(pixels / 8), pixel p of a channel takes counter p % n, its word p // n % 4, and of
+    that the low half if p < 4 n, else the high one.
     """
     batch, blocks, device = key.shape[0], -(-pixels // 8), key.device
     if batch * channels * pixels == 0:
@@ -269,9 +270,11 @@ def normal_blocks(
             lanes = words[: 4 * size].view(*shape[:2], 4, blocks)
             for lane, word in enumerate((even[0], odd[0], even[1], odd[1])):
                 lanes[:, :, lane] = word
-            halves = index[: 8 * size]
-            halves.copy_(words[: 4 * size].view(torch.int16)).bitwise_and_(0xFFFF)
-            torch.index_select(quantiles, 0, halves, out=noise[: 8 * size])
+            halves = index[: 8 * size].view(*shape[:2], 2, 4, blocks)
+            torch.bitwise_and(lanes, 0xFFFF, out=halves[:, :, 0])
+            torch.bitwise_right_shift(lanes, 16, out=halves[:, :, 1])
+            halves[:, :, 1].bitwise_and_(0xFFFF)
+            torch.index_select(quantiles, 0, index[: 8 * size], out=noise[: 8 * size])
             piece = noise[: 8 * size].view(*shape[:2], 8 * blocks)[..., :pixels]
             yield slice(sample, sample + shape[0]), slice(channel, channel + shape[1]), piece
 

@@ -1,17 +1,27 @@
-"""Working memory that a thread keeps between calls.
+"""Memory on the CPU that is kept between calls, because fresh pages can cost more than the work done in them.
 
-A block of samples needs a few megabytes for a few milliseconds, hundreds of times a second. Handing them back to the
-operating system in between can cost more than the work, in page faults; a thread keeps them instead, up to a limit.
+A block of samples needs a few megabytes for a few milliseconds, hundreds of times a second: a thread keeps those, up
+to a limit. A batch of output needs a few hundred megabytes, until its user drops it: those come back for the next
+batch of the same size, as a GPU's allocator would have it.
 """
 
 import math
+import sys
 import threading
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 # A larger buffer is not kept: one huge tile must not hold its memory for ever.
 _MOST_KEPT_BYTES = 64 * 2**20
+
+# Bytes from which numpy asks Linux for huge pages, which are also the cheaper ones to touch first.
+_LARGE_BYTES = 2**22
+
+# Outputs kept for reuse: the batch in use, the next one, and a little more for a loader that runs ahead.
+_MOST_OUTPUTS = 4
 
 
 class _Buffers(threading.local):
@@ -41,3 +51,34 @@ def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch
             buffer = torch.empty(count, dtype=dtype)
         _BUFFERS.by_name[name, dtype] = buffer
     return buffer[:count].view(shape)
+
+
+class _Outputs:
+    """Large buffers whose last tensor may be gone."""
+
+    def __init__(self) -> None:
+        self._buffers: list[npt.NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> Tensor:
+        """`size` bytes that no other tensor uses."""
+        with self._lock:
+            for position, buffer in enumerate(self._buffers):
+                # A tensor holds on to its array: one known to the list, the loop and the call alone is free.
+                if buffer.nbytes == size and sys.getrefcount(buffer) <= 3:
+                    self._buffers.append(self._buffers.pop(position))
+                    return torch.from_numpy(buffer)
+            fresh = np.empty(size, dtype=np.uint8)
+            self._buffers = [*self._buffers[1 - _MOST_OUTPUTS :], fresh]
+            return torch.from_numpy(fresh)
+
+
+_OUTPUTS = _Outputs()
+
+
+def output_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An uninitialised tensor that is the caller's until it drops it, then perhaps the next one's."""
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or size < _LARGE_BYTES:
+        return torch.empty(shape, dtype=dtype, device=device)
+    return _OUTPUTS.take(size).view(dtype).view(shape)

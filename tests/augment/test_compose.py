@@ -324,3 +324,26 @@ def test_presets_run_on_a_plain_rgb_batch() -> None:
         out = compose({"image": torch.randint(0, 256, (4, 3, 20, 20)).to(torch.uint8)})
         assert out["image"].shape == (4, 3, 20, 20)
         assert out["image"].max() < 2
+
+
+def test_an_output_is_never_overwritten_while_anything_still_sees_it() -> None:
+    compose = Compose([RandomRotation(40, p=1.0)])
+    batch = {"image": torch.rand(8, 4, 256, 256)}  # large enough for memory that is used again
+    kept, views, copies = [], [], []
+    for _ in range(7):
+        out = compose(batch)["image"]
+        kept.append(out)
+        views.append(out[3:5, 1])
+        copies.append(out.clone())
+    addresses = {out.data_ptr() for out in kept}
+    assert len(addresses) == 7
+    for out, view, copy in zip(kept, views, copies, strict=True):
+        assert torch.equal(out, copy)
+        assert torch.equal(view, copy[3:5, 1])
+    del kept, out
+    again = [compose(batch)["image"] for _ in range(3)]
+    for view, copy in zip(views, copies, strict=True):
+        assert torch.equal(view, copy[3:5, 1])
+    del views, view, again
+    free = compose(batch)["image"].data_ptr()
+    assert compose(batch)["image"].data_ptr() == free  # dropped, and used again

@@ -6,10 +6,8 @@ to stay in the cache, one block to a thread, and samples whose matrix is exact a
 other devices the whole batch goes at once, and nothing waits for the device.
 """
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
@@ -19,13 +17,11 @@ from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.blocks import for_each_block
 from geoaug.augment.matrices import Size
 from geoaug.random import normal_blocks
-from geoaug.scratch import scratch
+from geoaug.scratch import output_memory, scratch
 
-# Samples of a block together hold about this many float32 values, so that a few copies of them fit in a cache.
-_BLOCK_VALUES = 2**20
-
-# Bytes from which numpy asks for huge pages.
-_HUGE_PAGES_FROM = 2**22
+# Samples of a block together hold about this many float32 values: few enough for a cache, and enough that threads
+# spend their time in torch and not in waiting for the interpreter.
+_BLOCK_VALUES = 2**21
 
 # Samples of a block: a range of the batch, or indices into it.
 Rows = slice | Tensor
@@ -105,7 +101,7 @@ def execute(
     batch, channels = image.shape[:2]
     device = image.device
     out = Pixels(
-        _large_empty((batch, channels, *size), encoding.dtype, device),
+        output_memory((batch, channels, *size), encoding.dtype, device),
         torch.empty((batch, 1, *size), dtype=torch.bool, device=device),
         None if mask is None else torch.empty((batch, *size), dtype=mask.dtype, device=device),
     )
@@ -227,8 +223,8 @@ def _radiometry(
     for samples, channels, noise in normal_blocks(key, flat.shape[1], flat.shape[2], stream):
         piece, part = flat[samples, channels], (samples, channels)
         deviation = scratch("deviation", tuple(piece.shape), piece.dtype, piece.device)
-        torch.mul(piece, slope[part], out=deviation).add_(floor[part]).clamp_min_(0).sqrt_().mul_(noise)
-        piece.mul_(gain[part]).add_(offset[part]).add_(deviation)
+        torch.mul(piece, slope[part], out=deviation).add_(floor[part]).clamp_min_(0).sqrt_()
+        piece.mul_(gain[part]).add_(offset[part]).addcmul_(deviation, noise)
 
 
 def _store(
@@ -242,10 +238,13 @@ def _store(
             values.clamp_min_(limits.min + 1)
         else:
             values.add_((values == encoding.fill).float(), alpha=1.0 if encoding.fill < limits.max else -1.0)
-    values.masked_fill_(~valid, encoding.fill)
+    fill = torch.full((), encoding.fill, dtype=values.dtype).to(values.device, non_blocking=True)
     assert out.valid is not None
-    _write(out.image, rows, values)
     _write(out.valid, rows, valid)
+    if isinstance(rows, slice) and encoding.dtype == values.dtype:
+        torch.where(valid, values, fill, out=out.image[rows])
+    else:
+        _write(out.image, rows, torch.where(valid, values, fill))
 
 
 def _store_mask(
@@ -269,18 +268,6 @@ def _write(target: Tensor, rows: Rows, values: Tensor) -> None:
         target[rows].copy_(values)
     else:
         _bits(target).index_copy_(0, rows, _bits(values.to(target.dtype)))
-
-
-def _large_empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Memory for an output image.
-
-    On the CPU it comes from numpy, which asks Linux for huge pages: a fresh batch in 4 KiB pages can cost more in page
-    faults than in augmentation.
-    """
-    size = math.prod(shape) * dtype.itemsize
-    if device.type != "cpu" or size < _HUGE_PAGES_FROM:
-        return torch.empty(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.empty(size, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def _bits(tensor: Tensor) -> Tensor:
