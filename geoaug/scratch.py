@@ -20,7 +20,7 @@ _MOST_KEPT_BYTES = 64 * 2**20
 # Bytes from which numpy asks Linux for huge pages, which are also the cheaper ones to touch first.
 _LARGE_BYTES = 2**22
 
-# Outputs kept for reuse: the batch in use, the next one, and a little more for a loader that runs ahead.
+# Outputs known for reuse: the batch in use, the next one, and a little more for a loader that runs ahead.
 _MOST_OUTPUTS = 4
 
 
@@ -63,14 +63,16 @@ class _Outputs:
     def take(self, size: int) -> Tensor:
         """`size` bytes that no other tensor uses."""
         with self._lock:
-            for position, buffer in enumerate(self._buffers):
-                # A tensor holds on to its array: one known to the list, the loop and the call alone is free.
-                if buffer.nbytes == size and sys.getrefcount(buffer) <= 3:
-                    self._buffers.append(self._buffers.pop(position))
-                    return torch.from_numpy(buffer)
-            fresh = np.empty(size, dtype=np.uint8)
-            self._buffers = [*self._buffers[1 - _MOST_OUTPUTS :], fresh]
-            return torch.from_numpy(fresh)
+            used, free = [], []
+            while self._buffers:
+                buffer = self._buffers.pop()
+                # A tensor holds on to its array: one known to this function and its call alone is free.
+                (free if sys.getrefcount(buffer) <= 2 else used).append(buffer)
+            fitting = [position for position, buffer in enumerate(free) if buffer.nbytes == size]
+            taken = free.pop(fitting[0]) if fitting else np.empty(size, dtype=np.uint8)
+            # Newest last; of what lies idle, one stays.
+            self._buffers = [*reversed([taken, *used, *free[:1]][:_MOST_OUTPUTS])]
+            return torch.from_numpy(taken)
 
 
 _OUTPUTS = _Outputs()
