@@ -142,3 +142,15 @@ def test_presets_are_written_as_people_write() -> None:
     assert load_recipe("standard").to_yaml().count("\n") == 2 + len(content["operations"])
     assert isinstance(load_recipe("light").operations[0], RandomD4)
     assert isinstance(load_recipe("strong").operations[1], RandomAffine)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_every_example_runs(path: Path) -> None:
+    recipe = load_recipe(path)
+    compose = recipe.compose()
+    assert compose.sensor is not None
+    bands = len(compose.sensor)
+    out = compose({"image": torch.randint(1, 9999, (2, bands, 32, 32)).to(torch.uint16)})
+    assert out["image"].isfinite().all()
