@@ -63,7 +63,8 @@ class _Outputs:
     def take(self, size: int) -> Tensor:
         """`size` bytes that no other tensor uses."""
         with self._lock:
-            used, free = [], []
+            used: list[npt.NDArray[np.uint8]] = []
+            free: list[npt.NDArray[np.uint8]] = []
             while self._buffers:
                 buffer = self._buffers.pop()
                 # A tensor holds on to its array: one known to this function and its call alone is free.
