@@ -6,8 +6,9 @@ batch of the same size, as a GPU's allocator would have it.
 """
 
 import math
-import sys
 import threading
+import weakref
+from collections import deque
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,8 @@ _MOST_KEPT_BYTES = 64 * 2**20
 # Bytes from which numpy asks Linux for huge pages, which are also the cheaper ones to touch first.
 _LARGE_BYTES = 2**22
 
-# Outputs known for reuse: the batch in use, the next one, and a little more for a loader that runs ahead.
-_MOST_OUTPUTS = 4
+# Outputs that lie idle: one for the batch after the one in use, and one for a loader that runs ahead.
+_MOST_IDLE = 2
 
 
 class _Buffers(threading.local):
@@ -54,26 +55,29 @@ def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch
 
 
 class _Outputs:
-    """Large buffers whose last tensor may be gone."""
+    """Large buffers, each lent out as long as any tensor uses it."""
 
     def __init__(self) -> None:
-        self._buffers: list[npt.NDArray[np.uint8]] = []
-        self._lock = threading.Lock()
+        # A deque takes and gives from any thread, also when the last tensor dies in the middle of a call here.
+        self._idle: deque[npt.NDArray[np.uint8]] = deque(maxlen=_MOST_IDLE)
 
     def take(self, size: int) -> Tensor:
         """`size` bytes that no other tensor uses."""
-        with self._lock:
-            used: list[npt.NDArray[np.uint8]] = []
-            free: list[npt.NDArray[np.uint8]] = []
-            while self._buffers:
-                buffer = self._buffers.pop()
-                # A tensor holds on to its array: one known to this function and its call alone is free.
-                (free if sys.getrefcount(buffer) <= 2 else used).append(buffer)
-            fitting = [position for position, buffer in enumerate(free) if buffer.nbytes == size]
-            taken = free.pop(fitting[0]) if fitting else np.empty(size, dtype=np.uint8)
-            # Newest last; of what lies idle, one stays.
-            self._buffers = [*reversed([taken, *used, *free[:1]][:_MOST_OUTPUTS])]
-            return torch.from_numpy(taken)
+        buffer = self._fitting(size)
+        # Torch holds on to this view until nothing uses the memory any more; its end brings the buffer back.
+        view = buffer[:]
+        weakref.finalize(view, self._idle.append, buffer).atexit = False
+        return torch.from_numpy(view)
+
+    def _fitting(self, size: int) -> npt.NDArray[np.uint8]:
+        while self._idle:
+            try:
+                buffer = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if buffer.nbytes == size:
+                return buffer
+        return np.empty(size, dtype=np.uint8)
 
 
 _OUTPUTS = _Outputs()

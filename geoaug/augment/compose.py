@@ -39,6 +39,8 @@ class Compose(nn.Module):
     - `bbox_xyxy` (list of N 4), `transform` (B 6, float64, as rasterio's), `sun_azimuth` (B): follow the pixels;
     - `key` (B, int64): identity of the samples for randomness; without it, keys come from torch's generator.
 
+    No gradient flows through it: augmentation is for data.
+
     An image without the batch dimension (C H W), as datasets give, is returned without it.
 
     Args:
@@ -54,6 +56,8 @@ class Compose(nn.Module):
         out_dtype: of the output image; None: that of the input. Integers are rounded and saturated.
         out_units: "reflectance", or "dn" for the sensor's digital numbers.
         fill: value of invalid pixels in the output.
+        reserve_fill: for integer output, whether a valid pixel that comes out as `fill` takes the next value instead,
+            as a file with that nodata value needs.
         min_support: share of valid weight in the interpolation below which a pixel is invalid.
 
     Raises:
@@ -72,6 +76,7 @@ class Compose(nn.Module):
         out_dtype: torch.dtype | None = torch.float32,
         out_units: Literal["reflectance", "dn"] = "reflectance",
         fill: float = 0.0,
+        reserve_fill: bool = False,
         min_support: float = 0.5,
     ) -> None:
         super().__init__()
@@ -87,6 +92,8 @@ class Compose(nn.Module):
             raise ConfigurationError(
                 f"out_dtype={out_dtype} would round reflectance away; give out_units='dn' and no normalize"
             )
+        if normalize is not None and not all(deviation > 0 for deviation in normalize[1]):
+            raise ConfigurationError("normalize is (mean, std) per band, every std above 0")
         if not 0 < min_support <= 1:
             raise ConfigurationError(f"min_support={min_support} is a share within (0, 1]")
         self.fit: Fit = fit
@@ -94,6 +101,7 @@ class Compose(nn.Module):
         self.out_dtype = out_dtype
         self.out_units = out_units
         self.fill = fill
+        self.reserve_fill = reserve_fill
         self.min_support = min_support
         self._scale = PixelScale.of(self.sensor)
         self._normalize = normalize
@@ -260,25 +268,35 @@ class Compose(nn.Module):
             raise ConfigurationError(
                 f"an image of {dtype} keeps its dtype in digital numbers only; give out_units='dn' or an out_dtype"
             )
-        return Encoding(dtype, self.fill, self.ignore_index, self.min_support)
+        if not dtype.is_floating_point and not torch.iinfo(dtype).min <= self.fill <= torch.iinfo(dtype).max:
+            raise ConfigurationError(f"fill={self.fill} does not fit an image of {dtype}")
+        return Encoding(dtype, self.fill, self.ignore_index, self.min_support, self.reserve_fill)
 
     def _moved(self, batch: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         """What follows the pixels: geotransform, boxes, the sun's azimuth."""
         matrix, moved = plan.matrix, dict[str, Any]()
         transform = batch.get("transform")
         if transform is not None:
-            if not isinstance(transform, Tensor) or transform.shape != (len(plan.key), 6):
-                raise ConfigurationError("'transform' is a float64 tensor (B, 6): a b c d e f of each tile")
+            wanted = isinstance(transform, Tensor) and transform.dtype == torch.float64
+            if not wanted or transform.shape != (len(plan.key), 6):
+                raise ConfigurationError(
+                    "'transform' is a float64 tensor (B, 6): a b c d e f of each tile (float32 loses metres)"
+                )
             new = matrices.transform_geotransforms(transform.to(matrix), matrix)
             # A bent tile has no geotransform; a wrong one would be worse than none.
             moved["transform"] = new if plan.keeps_place else torch.full_like(new, torch.nan)
         boxes = batch.get("bbox_xyxy")
         if boxes is not None:
+            if len(boxes) != len(plan.key) or any(box.dim() != 2 or box.shape[1] != 4 for box in boxes):
+                raise ConfigurationError(
+                    f"'bbox_xyxy' is a list of {len(plan.key)} tensors (N, 4), one for each sample"
+                )
             if not plan.keeps_place:
                 raise ConfigurationError("boxes cannot follow an operation that bends the tile")
             moved["bbox_xyxy"] = matrices.transform_boxes(list(boxes), matrix, plan.size)
         if batch.get("sun_azimuth") is not None:
-            moved["sun_azimuth"] = matrices.transform_azimuths(batch["sun_azimuth"], matrix)
+            azimuth = torch.as_tensor(batch["sun_azimuth"], dtype=torch.float32, device=matrix.device)
+            moved["sun_azimuth"] = matrices.transform_azimuths(azimuth, matrix)
         return moved
 
 
@@ -301,7 +319,8 @@ def _batched(sample: Mapping[str, Any]) -> dict[str, Any]:
     batch = dict(sample)
     for name in _PER_SAMPLE:
         if sample.get(name) is not None:
-            batch[name] = torch.as_tensor(sample[name])[None]
+            exact = {"dtype": torch.float64} if name == "transform" and not isinstance(sample[name], Tensor) else {}
+            batch[name] = torch.as_tensor(sample[name], **exact)[None]
     if sample.get("bbox_xyxy") is not None:
         batch["bbox_xyxy"] = [sample["bbox_xyxy"]]
     return batch

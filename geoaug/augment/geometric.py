@@ -129,6 +129,8 @@ class RandomAffine(GeometricOperation):
         self.degrees = as_range(degrees, "degrees", low=-360, high=360, centre=0.0)
         self.scale = as_range((1.0, 1.0) if scale is None else scale, "scale", low=0.01, high=100)
         self.shear = as_range(0.0 if shear is None else shear, "shear", low=-80, high=80, centre=0.0)
+        if translate is not None and len(translate) != 2:
+            raise ConfigurationError(f"translate={list(translate)} is a pair of fractions: of the width, of the height")
         self.translate = (0.0, 0.0) if translate is None else (float(translate[0]), float(translate[1]))
         if not all(0 <= fraction <= 1 for fraction in self.translate):
             raise ConfigurationError(f"translate={list(self.translate)} are fractions of the tile, 0..1")

@@ -222,11 +222,12 @@ def make_plan(
     for position, step in enumerate(steps):
         shape = TileShape(batch, spec.bands, frame, device)
         if isinstance(step, Opaque):
+            dates = 1 if step.geometric else spec.dates
             draws = shared if step.geometric else dated
-            stages += [
-                FusedStage(matrix, terms, frame),
-                OpaqueStage(position, draws[position].seeds(), frame),
-            ]
+            params = step.sample(draws[position], TileShape(batch * dates, spec.bands, frame, device))
+            drawn.append(Drawn(f"kornia.{step.name}", params, dates))
+            stages.append(FusedStage(matrix, terms, frame))
+            stages.append(OpaqueStage(position, params["seed"], frame))
             matrix, terms = matrices.identity(batch, device), Terms.identity(batch, channels, device)
             keeps_place = keeps_place and not step.geometric
             continue
@@ -285,11 +286,11 @@ def _rows(value: Tensor, dates: int) -> list[Any]:
 
 
 def _numbers(values: list[Any]) -> Tensor:
-    numbers = torch.tensor(values, dtype=torch.float64)
     flat = values
     while flat and isinstance(flat[0], list):
         flat = flat[0]
-    return numbers.long() if flat and isinstance(flat[0], int) else numbers
+    whole = bool(flat) and isinstance(flat[0], int)
+    return torch.tensor(values, dtype=torch.int64 if whole else torch.float64)
 
 
 def _stage_to_dict(stage: Stage) -> dict[str, Any]:

@@ -16,10 +16,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
+from geoaug.augment.base import as_size
 from geoaug.augment.compose import Compose
 from geoaug.augment.registry import OperationError, build_operation, check_arguments
 from geoaug.errors import ConfigurationError
 from geoaug.presets import RecipeSummary, available_recipes, find_recipe, preset_text
+from geoaug.sensors import get_sensor
 
 __all__ = [
     "OperationSpec",
@@ -32,6 +34,10 @@ __all__ = [
 ]
 
 
+# Levels of a recipe that have a place: operations, position, name, argument, and the numbers of a range.
+_DEEPEST = 6
+
+
 class _RecipeModel(BaseModel):
     """The shape of a recipe file."""
 
@@ -41,6 +47,16 @@ class _RecipeModel(BaseModel):
     sensor: str | None = None
     size: int | tuple[int, int] | None = None
     operations: list[str | dict[str, dict[str, Any] | None]]
+
+    def check_size(self) -> None:
+        """Raise `ConfigurationError` for a size that no tile has."""
+        if self.size is not None:
+            as_size(self.size, "size")
+
+    def check_sensor(self) -> None:
+        """Raise `ConfigurationError` for a sensor that does not exist."""
+        if self.sensor is not None:
+            get_sensor(self.sensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +160,7 @@ def _parsed(text: str, name: str, place: str) -> Recipe:
         raise ConfigurationError(f"{place}{line}: not YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(content, dict):
         raise ConfigurationError(f"{place}: a recipe is a mapping with a list of 'operations'")
-    recipe = _checked(content, place, _lines(node))
+    recipe = _checked(content, place, _lines(node, place))
     return Recipe(name, recipe.summary, recipe.sensor, recipe.size, recipe.specs)
 
 
@@ -152,7 +168,8 @@ def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], i
     try:
         model = _RecipeModel.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is also a missing one; the misspelling says more.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         where, what = first["loc"], first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(where[0]), _RecipeModel.model_fields, n=1, cutoff=0.5)
@@ -164,6 +181,11 @@ def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], i
         else:
             what = f"{'.'.join(map(str, where))}: {what}"
         raise ConfigurationError(f"{_at(place, lines, tuple(where))}{what}") from None
+    for key, check in (("size", model.check_size), ("sensor", model.check_sensor)):
+        try:
+            check()
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{_at(place, lines, (key,))}{error}") from None
     specs = []
     for position, item in enumerate(model.operations):
         if isinstance(item, dict) and len(item) != 1:
@@ -195,16 +217,18 @@ def _at(place: str, lines: Mapping[tuple[Any, ...], int], path: tuple[Any, ...])
     return f"{place}: "
 
 
-def _lines(node: yaml.Node | None, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
-    """Line numbers of everything in a YAML document by its path of keys and positions."""
-    if node is None:
+def _lines(node: yaml.Node | None, place: str, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+    """Line numbers of everything in a YAML document by its path of keys and positions; a key twice is an error."""
+    if node is None or len(path) > _DEEPEST:  # an alias may hold itself
         return {}
     found = {path: node.start_mark.line + 1}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            found |= _lines(value, (*path, key.value))
+            if (*path, key.value) in found:
+                raise ConfigurationError(f"{place}:{key.start_mark.line + 1}: '{key.value}' stands here twice")
+            found |= _lines(value, place, (*path, key.value))
             found[(*path, key.value)] = key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for position, value in enumerate(node.value):
-            found |= _lines(value, (*path, position))
+            found |= _lines(value, place, (*path, position))
     return found

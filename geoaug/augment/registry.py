@@ -103,7 +103,7 @@ def build_operation(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         message = str(error) if str(error).startswith(name) else f"{name}: {error}"
         blamed = next((argument for argument in arguments if f"{argument}=" in message), None)
         raise OperationError(message, blamed) from None
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError, LookupError) as error:
         if not name.startswith(_STOCK):
             raise
         raise OperationError(f"{name}: {error}") from error

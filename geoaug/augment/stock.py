@@ -5,6 +5,7 @@ reflectance, between two fused stages. Both draw from torch's generator, which i
 so that what they do depends on the sample alone; the price is a short Python loop over the samples of a batch.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,15 +45,42 @@ _MOST_RECORDED = 16
 
 
 def is_affine(module: KorniaAugmentation) -> bool:
-    """Whether a stock operation can join the single resampling: it is a matrix, and pads nothing."""
-    return type(module) in _AFFINE and not module.flags.get("padding") and not module.flags.get("pad_if_needed")
+    """Whether a stock operation can join the single resampling: a bilinear matrix with nothing put around the image."""
+    flags = module.flags
+    if type(module) not in _AFFINE or any(flags.get(name) for name in ("padding", "pad_if_needed", "antialias")):
+        return False
+    padding, resample = flags.get("padding_mode", "zeros"), flags.get("resample")
+    outside = str(getattr(padding, "name", padding)).lower()
+    return outside in ("zeros", "constant") and (resample is None or resample.name == "BILINEAR")
+
+
+def _seeds(module: KorniaAugmentation, draws: Draws) -> Int[Tensor, " b"]:
+    seeds = draws.seeds()
+    return seeds[:1].expand(len(seeds)).clone() if module.same_on_batch and len(seeds) else seeds
+
+
+def _record(recorded: dict[str, list[Tensor]], drawn: dict[str, Any]) -> None:
+    """Keep the parameters that are a few numbers."""
+    for name, value in drawn.items():
+        if torch.is_tensor(value) and name != "forward_input_shape" and value.numel() <= _MOST_RECORDED:
+            recorded.setdefault(name, []).append(value.double().reshape(1, -1))
+
+
+def _columns(recorded: dict[str, list[Tensor]], batch: int, device: torch.device) -> Params:
+    """Recorded parameters as rows; one that only some samples have, or of other lengths, is left out."""
+    whole = {name: rows for name, rows in recorded.items() if len(rows) == batch and len({r.shape for r in rows}) == 1}
+    return {name: torch.cat(rows).to(device) for name, rows in whole.items()}
+
+
+# Torch's generator and the parameters that kornia leaves on a module belong to the whole process.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators seeded for the block, and put back as they were after it."""
+    """Torch's global generators seeded for the block, and put back as they were after it; one thread at a time."""
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed(seed)
@@ -75,7 +103,7 @@ class StockAffine:
         pixels = torch.empty((), dtype=torch.float64).expand(1, shape.bands, *shape.size)
         matrix: list[Tensor] = []
         recorded: dict[str, list[Tensor]] = {}
-        for seed in draws.seeds().tolist():
+        for seed in _seeds(self.module, draws).tolist():
             with seeded(seed, torch.device("cpu")):
                 drawn: dict[str, Any] = self.module.forward_parameters(tuple(pixels.shape))
             drawn = {
@@ -83,10 +111,8 @@ class StockAffine:
                 for name, value in drawn.items()
             }
             matrix.append(_matrix_of(self.module, pixels, drawn))
-            for name, value in drawn.items():
-                if torch.is_tensor(value) and name != "forward_input_shape" and value.numel() <= _MOST_RECORDED:
-                    recorded.setdefault(name, []).append(value.double().reshape(1, -1))
-        rows = {name: torch.cat(values).to(shape.device) for name, values in recorded.items()}
+            _record(recorded, drawn)
+        rows = _columns(recorded, shape.batch, shape.device)
         stacked = torch.cat(matrix).double() if matrix else torch.empty(0, 3, 3, dtype=torch.float64)
         gate = rows.pop("batch_prob", torch.ones(shape.batch, 1, dtype=torch.float64))[:, 0]
         return {**rows, "matrix": quantised(stacked).to(shape.device), "batch_prob": gate}
@@ -131,6 +157,17 @@ class Opaque:
             self.module, K.IntensityAugmentationBase2D
         )
 
+    def sample(self, draws: Draws, shape: TileShape) -> Params:
+        """Seeds, whether the operation applies, and those of its parameters that are a few numbers."""
+        seeds = _seeds(self.module, draws)
+        recorded: dict[str, list[Tensor]] = {}
+        for seed in seeds.tolist():
+            with seeded(seed, torch.device("cpu")):
+                _record(recorded, self.module.forward_parameters((1, shape.bands, *shape.size)))
+        rows = _columns(recorded, shape.batch, shape.device)
+        gate = rows.pop("batch_prob", torch.ones(shape.batch, 1, dtype=torch.float64))[:, 0]
+        return {"seed": seeds, **rows, "batch_prob": gate}
+
     def apply(self, pixels: Pixels, seeds: Int[Tensor, " b"], ignore_index: int, min_support: float) -> Pixels:
         """Run it on reflectance, sample by sample.
 
@@ -145,9 +182,14 @@ class Opaque:
         for row, seed in enumerate(seeds.tolist()):
             one = slice(row, row + 1)
             mask = None if pixels.mask is None else pixels.mask[one]
-            with seeded(seed, pixels.image.device):
-                run = self._move if self.geometric else self._change
-                image, valid, mask = run(pixels.image[one], pixels.valid[one], mask, ignore_index, min_support)
+            run = self._move if self.geometric else self._change
+            # Half precision in a context manager around training is not for pixels.
+            with seeded(seed, pixels.image.device), torch.autocast(pixels.image.device.type, enabled=False):
+                try:
+                    image, valid, mask = run(pixels.image[one], pixels.valid[one], mask, ignore_index, min_support)
+                except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
+                    what = str(error) or "it has no way to move masks"
+                    raise ConfigurationError(f"kornia.{self.name} cannot work on this batch: {what}") from error
             if image.shape != pixels.image[one].shape:
                 raise ConfigurationError(
                     f"kornia.{self.name} changes the tile from {tuple(pixels.image.shape[-2:])} to "

@@ -68,6 +68,7 @@ class Augmenter:
                 out_units="dn",
                 out_dtype=None,
                 fill=pixels.working_fill,
+                reserve_fill=True,
                 ignore_index=self._job.ignore_index,
             )
             if not compose.keeps_place:

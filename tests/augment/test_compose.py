@@ -2,6 +2,8 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import kornia.augmentation as K
 import pytest
@@ -135,7 +137,8 @@ def test_dn_in_dn_out_is_the_identity_and_offsets_are_honoured() -> None:
     assert torch.equal(same["image"].view(torch.int16), batch["image"].view(torch.int16))
     reflectance = Compose([], sensor=sensor)(batch)["image"]
     assert torch.allclose(reflectance, (batch["image"].to(torch.float32) - 1000) / 10000, atol=1e-6)
-    doubled = Compose([RandomIllumination((2, 2), 0.0, p=1.0)], sensor=sensor, out_units="dn", out_dtype=torch.uint16)
+    lit = [RandomIllumination((2, 2), 0.0, p=1.0)]
+    doubled = Compose(lit, sensor=sensor, out_units="dn", out_dtype=torch.uint16, reserve_fill=True)
     expected = 2 * (batch["image"].to(torch.float32) - 1000) + 1000
     assert torch.equal(doubled(batch)["image"].float(), expected.clamp(1, 65535).round())
 
@@ -347,3 +350,60 @@ def test_an_output_is_never_overwritten_while_anything_still_sees_it() -> None:
     del views, view, again
     free = compose(batch)["image"].data_ptr()
     assert compose(batch)["image"].data_ptr() == free  # dropped, and used again
+
+
+def test_a_transform_of_a_sample_keeps_its_metres() -> None:
+    place = (10.0, 0.0, 399961.3, 0.0, -10.0, 4900023.7)
+    assert Compose([])({"image": torch.rand(3, 8, 8), "transform": place})["transform"].tolist() == list(place)
+    with pytest.raises(ConfigurationError, match="float32 loses metres"):
+        Compose([])({"image": torch.rand(1, 3, 8, 8), "transform": torch.zeros(1, 6)})
+
+
+def test_many_threads_may_share_a_compose() -> None:
+    stock = [K.RandomRotation(30.0, p=0.8), K.RandomGaussianBlur((3, 3), (0.1, 1.0), p=0.6), K.RandomElasticTransform()]
+    compose = Compose([*everything(), *stock], sensor=SENSOR)
+    batches = [{**tiles(3, side=40), "key": sample_keys(seed, range(3))} for seed in range(6)]
+    expected = [compose(batch) for batch in batches]
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(compose, batches))
+    assert torch.equal(torch.get_rng_state(), state)
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["mask"], other["mask"])
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    compose = Compose(everything(), sensor=SENSOR)
+    batch = tiles(9, side=301)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = compose(batch)["image"]
+        torch.set_num_threads(3)
+        three = compose(batch)["image"]
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(one, three)
+
+
+def test_a_full_support_is_enough_for_the_strictest_threshold() -> None:
+    compose = Compose([RandomRotation((20, 20), p=1.0)], size=32, min_support=1.0)
+    assert compose({"image": torch.rand(2, 1, 64, 64)})["valid"].all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fill": -1.0, "out_units": "dn", "out_dtype": None}, "fill=-1.0 does not fit"),
+        ({"normalize": ([0.0] * 3, [1.0, 0.0, 1.0])}, "every std above 0"),
+    ],
+)
+def test_what_would_wrap_or_divide_by_zero_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Compose([], sensor=SENSOR, **arguments)(tiles())
+
+
+def test_boxes_for_another_number_of_samples_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="list of 2 tensors"):
+        Compose([])({"image": torch.zeros(2, 1, 8, 8), "bbox_xyxy": [torch.zeros(1, 4)]})

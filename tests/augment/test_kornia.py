@@ -25,6 +25,7 @@ from geoaug.augment import (
 )
 from geoaug.augment.kernels.warp import warp
 from geoaug.augment.matrices import Size
+from geoaug.augment.stock import is_affine
 from geoaug.errors import ConfigurationError
 from geoaug.random import sample_keys
 from geoaug.sensors import generic_sensor
@@ -244,3 +245,40 @@ def test_invalid_pixels_do_not_bleed_poison_through_a_blur() -> None:
     out = Compose([K.RandomGaussianBlur((7, 7), (2.0, 2.0), p=1.0)])({"image": image, "valid": valid})
     assert torch.allclose(out["image"][valid], torch.tensor(0.5), atol=1e-5)
     assert torch.equal(out["valid"], valid)
+
+
+def test_stock_operations_honour_same_on_batch_and_are_recorded() -> None:
+    image = torch.rand(1, 2, 16, 16).expand(6, 2, 16, 16)
+    operations = [
+        K.RandomRotation(45.0, p=1.0, same_on_batch=True),
+        K.RandomGaussianBlur((3, 3), (0.1, 1.0), p=1.0, same_on_batch=True),
+    ]
+    compose = Compose(operations)
+    plan = compose.plan({"image": image})
+    assert len(plan.matrix.unique(dim=0)) == 1
+    out = compose.apply({"image": image}, plan)["image"]
+    assert torch.equal(out, out[:1].expand_as(out))
+    for row in plan.parameters():
+        assert 0.1 <= row["kornia.RandomGaussianBlur"]["sigma"] <= 1.0
+    gated = Compose([K.RandomGaussianBlur((3, 3), (0.5, 1.0), p=0.5)])
+    batch = {"image": torch.rand(20, 1, 12, 12), "key": sample_keys(0, range(20))}
+    plan = gated.plan(batch)
+    changed = (gated.apply(batch, plan)["image"] != batch["image"]).flatten(1).any(1)
+    assert [bool(row) for row in plan.parameters()] == changed.tolist()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        K.RandomAffine(10.0, padding_mode="reflection", p=1.0),
+        K.Resize((24, 24), antialias=True),
+        K.RandomRotation(9.0, resample="nearest", p=1.0),
+    ],
+)
+def test_a_stock_operation_with_ways_of_its_own_is_left_alone(operation: nn.Module) -> None:
+    assert not is_affine(operation)  # type: ignore[arg-type]
+
+
+def test_a_stock_operation_that_fails_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"kornia\.ColorJiggle cannot work on this batch"):
+        Compose([K.ColorJiggle(0.1, 0.1, 0.1, 0.1, p=1.0)])({"image": torch.rand(1, 13, 8, 8)})

@@ -102,14 +102,16 @@ def test_too_little_support_is_invalid_whatever_the_threshold() -> None:
 def test_valid_pixels_never_take_the_nodata_value(dtype: torch.dtype) -> None:
     image = torch.randint(0, 3, (4, 2, 20, 20)).to(dtype)
     valid = torch.rand(4, 1, 20, 20) > 0.3
-    compose = Compose([RandomD4()], out_units="dn", out_dtype=None, fill=0)
+    compose = Compose([RandomD4()], out_units="dn", out_dtype=None, fill=0, reserve_fill=True)
     out = compose({"image": image, "valid": valid})
     hole = ~out["valid"].expand(4, 2, 20, 20)
     values = out["image"].int()
     assert (values[hole] == 0).all()
     assert (values[~hole] >= 1).all()
     high = torch.iinfo(dtype).max
-    top = Compose([], out_units="dn", out_dtype=None, fill=high)({"image": torch.full((1, 1, 4, 4), high).to(dtype)})
+    top = Compose([], out_units="dn", out_dtype=None, fill=high, reserve_fill=True)(
+        {"image": torch.full((1, 1, 4, 4), high).to(dtype)}
+    )
     assert (top["image"].int() == high - 1).all()
 
 
@@ -121,3 +123,19 @@ def test_standalone_warp_keeps_nan_and_its_neighbours_apart() -> None:
     assert inner.isnan().any()
     assert (inner[~inner.isnan()] - 1).abs().max() < 1e-6
     assert out[0, 0] == 0  # outside the image
+
+
+def test_a_valid_pixel_may_hold_the_fill_value_unless_it_is_reserved() -> None:
+    image = torch.randint(0, 3, (2, 3, 8, 8)).to(torch.uint8)
+    out = Compose([], out_units="dn", out_dtype=None)({"image": image})
+    assert torch.equal(out["image"], image)
+
+
+def test_no_label_comes_from_a_pixel_without_data() -> None:
+    generator = torch.Generator().manual_seed(0)
+    valid = torch.rand(2, 1, 60, 60, generator=generator) > 0.3
+    mask = torch.where(valid[:, 0], 1, 7)
+    image = torch.where(valid, 1.0, torch.nan)
+    for batch in ({"image": image.nan_to_num(), "valid": valid}, {"image": image}):
+        out = Compose([RandomRotation((13, 13), p=1.0)])({**batch, "mask": mask})
+        assert set(out["mask"].unique().tolist()) == {1, 255}

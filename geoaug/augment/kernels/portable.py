@@ -49,12 +49,14 @@ class Encoding:
         fill: value of invalid pixels.
         ignore_index: label of pixels without a label.
         min_support: share of valid weight below which a pixel is invalid.
+        reserve_fill: whether `fill` means "no data", so that a valid pixel steps aside from it (integers only).
     """
 
     dtype: torch.dtype
     fill: float
     ignore_index: int
     min_support: float
+    reserve_fill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def execute(
 
     def run(block: tuple[Rows, bool]) -> None:
         rows, exact = block
-        taken = pixels.take(rows)
+        taken = _with_finite_validity(pixels.take(rows))
         x, y = warp.sampling_coordinates(matrix[rows], size)
         if exact:
             values, valid = _gathered(taken, x, y)
@@ -121,7 +123,7 @@ def execute(
         _radiometry(values, coefficients, rows, key[rows], stream)
         _store(out, rows, values, valid, encoding)
         if taken.mask is not None:
-            _store_mask(out, rows, taken.mask, x, y, valid, encoding.ignore_index)
+            _store_mask(out, rows, taken, x, y, valid, encoding.ignore_index)
 
     for_each_block(run, _blocks(matrix, image, size))
     return out
@@ -166,6 +168,14 @@ def _as_range(index: Tensor) -> Rows:
     return slice(first, last + 1) if last - first + 1 == len(index) else index
 
 
+def _with_finite_validity(block: Pixels) -> Pixels:
+    """NaN and infinities in any band count as invalid."""
+    if not block.image.is_floating_point():
+        return block
+    finite = torch.isfinite(block.image).all(1, keepdim=True)
+    return Pixels(block.image, finite if block.valid is None else block.valid & finite, block.mask)
+
+
 def _gathered(
     block: Pixels, x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"]
 ) -> tuple[Float[Tensor, "b c i j"], Bool[Tensor, "b 1 i j"]]:
@@ -174,8 +184,6 @@ def _gathered(
     valid = inside[:, None]
     if block.valid is not None:
         valid = valid & warp.gather(block.valid, index)
-    if block.image.is_floating_point():
-        valid = valid & torch.isfinite(values).all(1, keepdim=True)
     return values, valid
 
 
@@ -189,14 +197,13 @@ def _sampled(
     values.copy_(block.image)
     weight.fill_(1.0) if block.valid is None else weight.copy_(block.valid)
     if block.image.is_floating_point():
-        weight.mul_(torch.isfinite(values).all(1, keepdim=True))
         values.nan_to_num_(0.0, 0.0, 0.0)
-    if block.valid is not None or block.image.is_floating_point():
+    if block.valid is not None:
         values.mul_(weight)
     sampler = warp.bilinear if source.device.type == "cpu" else warp.bilinear_exact
     sampled = sampler(source, x, y)
     values, support = sampled[:, :channels], sampled[:, channels:]
-    valid = support >= min_support
+    valid = support >= min(min_support, warp.FULL_SUPPORT)
     return values.mul_(warp.inverse_support(support, min_support)), valid
 
 
@@ -233,10 +240,10 @@ def _store(
     if not encoding.dtype.is_floating_point:
         limits = torch.iinfo(encoding.dtype)
         values.round_().clamp_(limits.min, limits.max)
-        # A valid pixel never takes the value that says "no data": it takes the next one.
-        if encoding.fill == limits.min:
+        # A valid pixel does not take the value that says "no data": it takes the next one.
+        if encoding.reserve_fill and encoding.fill == limits.min:
             values.clamp_min_(limits.min + 1)
-        else:
+        elif encoding.reserve_fill:
             values.add_((values == encoding.fill).float(), alpha=1.0 if encoding.fill < limits.max else -1.0)
     fill = torch.full((), encoding.fill, dtype=values.dtype).to(values.device, non_blocking=True)
     assert out.valid is not None
@@ -250,15 +257,20 @@ def _store(
 def _store_mask(
     out: Pixels,
     rows: Rows,
-    mask: Integer[Tensor, "b h w"],
+    block: Pixels,
     x: Float[Tensor, "b i j"],
     y: Float[Tensor, "b i j"],
     valid: Bool[Tensor, "b 1 i j"],
     ignore_index: int,
 ) -> None:
+    mask = block.mask
     assert out.mask is not None
+    assert mask is not None
     nearest, inside = warp.nearest_index(x, y, mask.shape[-2:])
     labels = warp.gather(mask[:, None], nearest)[:, 0]
+    if block.valid is not None:
+        # The label of a pixel without data is no observation, even where its neighbours carry the output.
+        inside = inside & warp.gather(block.valid, nearest)[:, 0]
     ignore = torch.full((), ignore_index).to(mask.dtype).to(mask.device, non_blocking=True)
     _write(out.mask, rows, torch.where(inside & valid[:, 0], _bits(labels), _bits(ignore)).view(mask.dtype))
 
