@@ -319,8 +319,10 @@ def _batched(sample: Mapping[str, Any]) -> dict[str, Any]:
     batch = dict(sample)
     for name in _PER_SAMPLE:
         if sample.get(name) is not None:
-            exact = {"dtype": torch.float64} if name == "transform" and not isinstance(sample[name], Tensor) else {}
-            batch[name] = torch.as_tensor(sample[name], **exact)[None]
+            value = sample[name]
+            # Numbers of a geotransform in float32 would lose metres.
+            dtype = torch.float64 if name == "transform" and not isinstance(value, Tensor) else None
+            batch[name] = torch.as_tensor(value, dtype=dtype)[None]
     if sample.get("bbox_xyxy") is not None:
         batch["bbox_xyxy"] = [sample["bbox_xyxy"]]
     return batch
