@@ -4,14 +4,21 @@ The judgement of a file that nobody described is in `geoaug.data.identify`; read
 `geoaug.data.scene`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from geoaug.data.identify import Identification, identify_sensor
+from geoaug.data.identify import (
+    Identification,
+    bands_named,
+    identify_sensor,
+    names_of_bands,
+    with_scaling_of_file,
+)
 from geoaug.errors import ConfigurationError
-from geoaug.sensors import Sensor
+from geoaug.sensors import Band, Sensor
 
 
 def band_list(bands: str | Sequence[str | int] | None) -> list[str | int] | None:
@@ -47,38 +54,83 @@ def identify_bands(
     given: Sensor | None,
     wanted: list[str | int] | None,
 ) -> Identification:
-    """The sensor of all image bands of the file, in its order."""
-
-    def from_file() -> Identification:
-        return identify_sensor(
-            path,
-            len(indexes),
-            descriptions,
-            dataset.dtypes[indexes[0] - 1],
-            dataset.tags(),
-            tuple(dataset.scales[index - 1] for index in indexes),
-            tuple(dataset.offsets[index - 1] for index in indexes),
-        )
-
+    """The sensor of all image bands of the file, in its order, scaled as the file is."""
+    dtype, tags = dataset.dtypes[indexes[0] - 1], dataset.tags()
+    scales = tuple(dataset.scales[index - 1] for index in indexes)
+    offsets = tuple(dataset.offsets[index - 1] for index in indexes)
+    found = identify_sensor(path, len(indexes), descriptions, dtype, tags, scales, offsets)
     if given is None:
-        return from_file()
-    described = _bands_named(given, descriptions)
-    if described is not None:
-        return Identification(described, True, f"band descriptions, as in the sensor '{given.name}'")
-    if len(given) == len(indexes):
-        return Identification(given, True, f"the sensor '{given.name}' as told")
-    found = from_file()
-    in_given = _bands_named(given, found.sensor.band_names) if found.certain else None
-    if in_given is not None:
-        return Identification(in_given, True, f"{found.reason}, as in the sensor '{given.name}'")
+        return found
+    bands, reason = _bands_as_told(path, len(indexes), descriptions, given, wanted, found)
+    return with_scaling_of_file(given, bands, reason, path, dtype, tags, scales, offsets)
+
+
+def _bands_as_told(
+    path: str,
+    count: int,
+    descriptions: tuple[str | None, ...],
+    given: Sensor,
+    wanted: list[str | int] | None,
+    found: Identification,
+) -> tuple[Sensor, str]:
+    """The bands of the file as bands of the given sensor, and why they are these."""
+    as_in = f"as in the sensor '{given.name}'"
+    if (described := _bands_named(given, descriptions)) is not None:
+        return described, f"band descriptions, {as_in}"
+    if len(given) == count:
+        return given, f"the sensor '{given.name}' as told"
+    names, source = names_of_bands(path, count, descriptions)
+    if (named := bands_named(given, names)) is not None:
+        return named, f"bands {' '.join(named.band_names)} {source}, {as_in}"
+    if found.certain and (in_given := _bands_named(given, found.sensor.band_names)) is not None:
+        return in_given, f"{found.reason.rpartition('; ')[0]}, {as_in}"
     told = _bands_named(given, wanted or ())
-    if told is not None and len(told) == len(indexes) and not any(descriptions):
-        return Identification(told, True, "the bands as told, in the order of the file")
+    if told is not None and len(told) == count and not any(descriptions):
+        return told, "the bands as told, in the order of the file"
+    matches = [bands_named(given, [name]) for name in names]
+    places = {place: match.bands[0] for place, match in enumerate(matches) if match is not None}
+    if places and len({band.name for band in places.values()}) == len(places):
+        return _some_bands(path, given, names, places, wanted), f"the bands asked for {source}, {as_in}"
+    numbers = [int(entry) for entry in wanted or () if str(entry).isdigit()]
+    if len(numbers) == len(wanted or ()) == len(given) and not any(descriptions):
+        if len(set(numbers)) == len(numbers) and all(1 <= number <= count for number in numbers):
+            places = {number - 1: band for number, band in zip(numbers, given.bands, strict=True)}
+            listed = " ".join(map(str, numbers))
+            return _with_others(given, count, places), f"bands {listed} are {' '.join(given.band_names)} as told"
+        raise ConfigurationError(f"{path}: has bands 1 to {count}; choose {len(given)} different ones of them")
     raise ConfigurationError(
-        f"{path}: has {_count(len(indexes), 'band')} and the sensor '{given.name}' has {len(given)}: describe "
-        "the bands in the file by their names in the sensor, name all of them in the file's order, or give a "
-        "sensor of your own with the bands that it has"
+        f"{path}: has {_count(count, 'band')} and the sensor '{given.name}' has {len(given)}: describe "
+        "the bands in the file by their names in the sensor, name all of them in the file's order, choose as many "
+        "by their numbers as the sensor has, or give a sensor of your own with the bands that it has"
     )
+
+
+def _some_bands(
+    path: str, given: Sensor, names: Sequence[str], places: Mapping[int, Band], wanted: list[str | int] | None
+) -> Sensor:
+    """The bands of a file of which only those at `places` are the sensor's: no others may be wanted."""
+    bands = _with_others(given, len(names), places)
+    chosen = choose_bands(path, bands, wanted)
+    unknown = [names[place] for place in chosen if place not in places]
+    if unknown:
+        verb = "is" if len(unknown) == 1 else "are"
+        known = ",".join(band.name for band in places.values())
+        raise ConfigurationError(
+            f"{path}: {', '.join(unknown)} {verb} not in '{given.name}'; choose among the bands that are "
+            f"(bands {known}), or another sensor"
+        )
+    return bands
+
+
+def _with_others(given: Sensor, count: int, places: Mapping[int, Band]) -> Sensor:
+    """The sensor with its bands at `places` of a file, and nameless ones elsewhere, which nobody may choose."""
+    first = given.bands[0]
+    bands = tuple(
+        places.get(place)
+        or Band(f"file band {place + 1}", quantification=first.quantification, offset=first.offset, nodata=first.nodata)
+        for place in range(count)
+    )
+    return replace(given, bands=bands)
 
 
 def _bands_named(sensor: Sensor, names: Sequence[str | int | None]) -> Sensor | None:

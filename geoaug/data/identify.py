@@ -15,10 +15,11 @@ from typing import Any
 
 from geoaug.data.product_names import Product, bands_in_name, is_categorical, is_eurosat, product_of
 from geoaug.errors import ConfigurationError
-from geoaug.sensors import Sensor, generic_sensor, get_sensor
+from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
 _QUANTIFICATION = {"uint8": 255.0, "int8": 127.0}
 _INTEGER_QUANTIFICATION = 10000.0
+_CHOOSE = "; choose with --sensor"
 # EuroSAT's 13-band files put B8A last (github.com/phelber/EuroSAT/issues/7; torchgeo issue 2458), as their values
 # show: the tenth band is the near-black cirrus.
 _EUROSAT_ORDER = "B01,B02,B03,B04,B05,B06,B07,B08,B09,B10,B11,B12,B8A"
@@ -78,6 +79,55 @@ def identify_sensor(
     else:
         found = _identify(str(path), count, kind, names, product)
     return _with_scaling_of_file(found, kind, product, scales, offsets)
+
+
+def with_scaling_of_file(
+    told: Sensor,
+    bands: Sensor,
+    reason: str,
+    path: str | Path,
+    dtype: Any,
+    tags: Mapping[str, str],
+    scales: Sequence[float],
+    offsets: Sequence[float],
+) -> Identification:
+    """Settle the scaling of a file whose sensor was `told`, as `identify_sensor` does where nobody told it.
+
+    GDAL's scale and offset always count. A built-in sensor further takes the scaling of the file's type and processing
+    baseline; one that a person scaled (a definition of their own, a `Sensor` of theirs) is left as they scaled it.
+
+    Args:
+        told: as a person gave it.
+        bands: the bands of the file, in its order, scaled as in `told`.
+        reason: why they are these; the scaling is added to it.
+        path, dtype, tags, scales, offsets: as for `identify_sensor`.
+    """
+    product = product_of(str(path), tags)
+    kind = str(getattr(dtype, "name", dtype))
+    own = not _scaled_as_built_in(told)
+    found = _with_scaling_of_file(Identification(bands, True, reason), kind, product, scales, offsets, own=own)
+    return Identification(found.sensor, True, found.reason.removesuffix(_CHOOSE))
+
+
+def names_of_bands(path: str | Path, count: int, descriptions: Sequence[str | None]) -> tuple[tuple[str, ...], str]:
+    """Return the names of all `count` bands by the descriptions, else the file name, and which of them it was.
+
+    Both are empty where neither names each band.
+    """
+    names = _band_names(str(path), count, descriptions)
+    return names.given, names.source
+
+
+def bands_named(sensor: Sensor, names: Sequence[str]) -> Sensor | None:
+    """Return the bands that `names` name, or None unless each names another one; a number is no name."""
+    return _select(sensor, names) if names else None
+
+
+def _scaled_as_built_in(sensor: Sensor) -> bool:
+    if sensor.name not in available_sensors():
+        return False
+    known = {(band.name, band.quantification, band.offset) for band in get_sensor(sensor.name).bands}
+    return all((band.name, band.quantification, band.offset) in known for band in sensor.bands)
 
 
 def _identify(path: str, count: int, kind: str, names: _Names, product: Product | None) -> Identification:
@@ -206,6 +256,7 @@ def _with_scaling_of_file(
     product: Product | None,
     scales: Sequence[float],
     offsets: Sequence[float],
+    own: bool = False,
 ) -> Identification:
     """Settle how the stored numbers become reflectance, and complete the reason with it."""
     sensor, certain, reason = found.sensor, found.certain, found.reason
@@ -218,7 +269,7 @@ def _with_scaling_of_file(
             [_tidy(o / s) if told else p for (s, o), told, p in zip(pairs, stated, sensor.offset, strict=True)],
         )
         note = f"{_formula(sensor)} by the file's scale and offset"
-    elif generic or sensor.domain == "sar":
+    elif own or generic or sensor.domain == "sar":
         note = _formula(sensor)
     elif kind.startswith("float"):
         sensor, certain, note = _rescaled(sensor, 1.0), False, "floating point: taken for reflectance as it is"
@@ -234,13 +285,12 @@ def _with_scaling_of_file(
         note = _formula(sensor)
     if any(stated) and "scale and offset" not in note:
         note += f"; the file's scale {scales[0]:g} and offset {offsets[0]:g} make no sense and are left out"
-    if generic:
+    if generic and not own:
         bands = "1 optical band" if len(sensor) == 1 else f"{len(sensor)} optical bands"
         return Identification(
             sensor, False, f"{reason}: treated as {bands} of unknown wavelength, {note}; choose with --sensor"
         )
-    choose = "; choose with --sensor"
-    return Identification(sensor, certain, f"{reason.removesuffix(choose)}; {note}{'' if certain else choose}")
+    return Identification(sensor, certain, f"{reason.removesuffix(_CHOOSE)}; {note}{'' if certain else _CHOOSE}")
 
 
 def _rescaled(sensor: Sensor, quantification: float) -> Sensor:

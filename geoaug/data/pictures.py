@@ -51,6 +51,9 @@ __all__ = [
 _CELL, _GAP, _BLOCK_GAP, _PAGE_MARGIN, _ROW_LABEL = 2.0, 0.05, 0.16, 0.14, 0.2
 _TITLE_POINTS, _HEADING_POINTS, _TEXT_POINTS = 11.0, 8.0, 6.5
 
+# Percentiles of the originals that span the stretch, and by how much of its range it is wider at either end.
+_LOW, _HIGH, _WIDER = 1.0, 99.0, 0.15
+
 
 @dataclass(frozen=True)
 class SheetImage:
@@ -96,17 +99,21 @@ def contact_sheet(
     """Draw tiles below one another, each original beside its augmented copies, into a PNG at `path`.
 
     Each of `composites` is a row of a tile; a further row shows the masks, where there are any, over the first
-    composite in grey. A tile and its copies share one stretch, so that a change of brightness is seen as one. Pixels
+    composite in grey. All tiles and copies share one stretch, that of the originals made wider, so that a change of
+    brightness is seen as one. Pixels
     without data are hatched, and what was drawn for a copy stands below it. A class without a name in `class_names`
     goes by its number, one without a colour in `colours` gets one of `class_colours`. The file appears whole or not
     at all; a file that is there is replaced.
 
     Raises:
-        ConfigurationError: no tiles, no composites, a band that an image does not have, or a sheet that is too large.
+        ConfigurationError: no tiles, no composites, a band that an image does not have, a sheet that is too large, or a
+            place that cannot be written to.
     """
     if not tiles or not composites:
         raise ConfigurationError("a contact sheet needs at least one tile and one composite")
     key = _make_key(tiles, class_names or {}, colours or {}, ignore_index)
+    originals = [tile.original for tile in tiles]
+    stretches = [_shared_stretch(originals, shown.bands) for shown in composites]
     ruler = Ruler()
     columns = 1 + max(len(tile.copies) for tile in tiles)
     left = _PAGE_MARGIN + _ROW_LABEL
@@ -124,13 +131,16 @@ def contact_sheet(
     page.text("\n".join(title_lines), left, _PAGE_MARGIN, _TITLE_POINTS, bold=True)
     top = _PAGE_MARGIN + title_height
     for block in blocks:
-        block.draw(page, left, top, key)
+        block.draw(page, left, top, key, stretches)
         top += block.height + _BLOCK_GAP
     for entry in legend:
         side = _TEXT_POINTS / 72
         page.swatch(entry.left, top + entry.top + 0.012, side, entry.colour, entry.hatch)
         page.text(entry.words, entry.left + side + 0.05, top + entry.top, _TEXT_POINTS)
-    page.save(Path(path))
+    try:
+        page.save(Path(path))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _images(tile: SheetTile) -> tuple[SheetImage, ...]:
@@ -175,12 +185,11 @@ class _Block:
         pictures = self.rows * self.cell_height + (self.rows - 1) * _GAP
         return above + pictures + (0.04 + text_height(_TEXT_POINTS, captions) if captions else 0.0)
 
-    def draw(self, page: Page, left: float, top: float, key: _Key) -> None:
+    def draw(self, page: Page, left: float, top: float, key: _Key, stretches: Sequence[Stretch]) -> None:
         page.text("\n".join(self.heading), left, top, _HEADING_POINTS, bold=True)
         top += text_height(_HEADING_POINTS, len(self.heading))
         pictures: list[list[Rgb | None]] = []
-        for shown in self.composites:
-            reference = _common_stretch(_images(self.tile), shown.bands)
+        for shown, reference in zip(self.composites, stretches, strict=True):
             pictures.append([composite(i.image, shown.bands, i.valid, reference=reference) for i in _images(self.tile)])
         labels = [shown.title for shown in self.composites]
         if self.rows > len(self.composites):
@@ -204,13 +213,23 @@ class _Block:
             page.text("\n".join(lines), left + column * (_CELL + _GAP), top - _GAP + 0.04, _TEXT_POINTS)
 
 
-def _common_stretch(images: Sequence[SheetImage], bands: tuple[int, ...]) -> Stretch:
-    """One stretch for an original and its copies: over all of their pixels, so that none is shown as mere black."""
+def _shared_stretch(images: Sequence[SheetImage], bands: tuple[int, ...]) -> Stretch:
+    """One stretch for a whole sheet, measured on its originals.
+
+    A copy with a dropped band or haze would shift the colours of all others; hence only the originals count, and
+    each channel is widened by the same share of its range, so that darker and brighter copies still show.
+    """
     channels = [select_bands(image.image, bands).reshape(len(bands), -1) for image in images]
     valid = [np.ones(image.image.shape[-2:], dtype=bool) if image.valid is None else image.valid for image in images]
-    return measure_stretch(
-        np.concatenate(channels, axis=1)[:, None], np.concatenate([v.reshape(-1) for v in valid])[None]
+    measured = measure_stretch(
+        np.concatenate(channels, axis=1)[:, None],
+        np.concatenate([v.reshape(-1) for v in valid])[None],
+        low=_LOW,
+        high=_HIGH,
     )
+    low, high = np.array(measured.low), np.array(measured.high)
+    room = _WIDER * (high - low)
+    return Stretch(tuple((low - room).tolist()), tuple((high + room).tolist()))
 
 
 def _make_key(

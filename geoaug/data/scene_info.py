@@ -12,7 +12,9 @@ from geoaug.data.product_names import is_categorical
 from geoaug.data.scene import Scene
 from geoaug.sensors import Band
 
-_LARGE = 2048  # pixels; below, the layout of a file matters little
+_LARGE = 2048  # pixels; below, large blocks matter little
+_MANY_PIXELS = 2_000_000  # below, strips matter little
+_NARROW = 512  # a row no longer than that of a usual block costs a tile nothing
 _WELL_TILED = 1024
 _MANY_ZEROS = 0.001
 _SQUARE = 0.01
@@ -82,7 +84,7 @@ def inspect_scene(scene: Scene) -> SceneInfo:
         invalid_share=1 - float(overview.valid.mean()),
         estimated=overview.valid.shape != (scene.height, scene.width),
         warnings=(*_identity_warnings(scene), *_storage_warnings(scene, overview), *_value_warnings(scene, bands)),
-        remarks=tuple(_remarks(scene, stated_nodata)),
+        remarks=tuple(_remarks(scene, overview, stated_nodata)),
     )
 
 
@@ -124,15 +126,15 @@ def _identity_warnings(scene: Scene) -> Iterator[str]:
 def _storage_warnings(scene: Scene, overview: Overview) -> Iterator[str]:
     rows, cols = scene.block_shape
     large = max(scene.height, scene.width) > _LARGE
-    if large and cols >= scene.width and rows * cols > _WELL_TILED**2 // 4:
+    if cols >= scene.width > _NARROW and scene.height * scene.width > _MANY_PIXELS:
         yield (
             f"stored in strips of {rows} row{'s' * (rows > 1)}: a tile makes whole rows be read; "
             "gdal_translate -co TILED=YES is faster"
         )
     elif large and rows * cols > _WELL_TILED**2:
         yield f"stored in blocks of {rows} x {cols} pixels, larger than a tile: gdal_translate -co TILED=YES is faster"
-    if scene.nodata is None and not scene.has_mask and scene.dtype.kind != "f":
-        zeros = float((overview.image == 0).all(axis=0).mean())
+    if _lacks_nodata(scene):
+        zeros = _zero_share(overview)
         if zeros > _MANY_ZEROS:
             yield (
                 f"no nodata value, and {zeros:.1%} of the pixels are 0 in all bands: they count as data; "
@@ -140,6 +142,15 @@ def _storage_warnings(scene: Scene, overview: Overview) -> Iterator[str]:
             )
     if not overview.valid.any():
         yield "no pixel is valid"
+
+
+def _lacks_nodata(scene: Scene) -> bool:
+    return scene.nodata is None and not scene.has_mask
+
+
+def _zero_share(overview: Overview) -> float:
+    """The share of the pixels that are 0 in all bands."""
+    return float((overview.image == 0).all(axis=0).mean())
 
 
 def _value_warnings(scene: Scene, bands: tuple[BandInfo, ...]) -> Iterator[str]:
@@ -157,10 +168,12 @@ def _value_warnings(scene: Scene, bands: tuple[BandInfo, ...]) -> Iterator[str]:
         )
 
 
-def _remarks(scene: Scene, stated_nodata: bool) -> Iterator[str]:
+def _remarks(scene: Scene, overview: Overview, stated_nodata: bool) -> Iterator[str]:
     transform = scene.transform
     if scene.nodata is not None and not stated_nodata:
         yield f"the file names no nodata value; {scene.nodata:g} is that of the sensor"
+    if _lacks_nodata(scene) and _zero_share(overview) <= _MANY_ZEROS:
+        yield "the file names no nodata value: every finite pixel counts as data"
     if transform.b or transform.d:
         angle = math.degrees(math.atan2(-transform.d, transform.a))
         yield f"the grid is turned by {angle:.2f} degrees"

@@ -4,13 +4,18 @@ Only the features near the tile are projected to its CRS and drawn, found throug
 """
 
 import difflib
-from collections.abc import Mapping
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import geopandas
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet
 import pyogrio
 import shapely
 from affine import Affine
@@ -22,6 +27,7 @@ from geoaug.data.labels import check_crs, label_dtype
 from geoaug.data.opening import georeference_optional
 from geoaug.errors import ConfigurationError
 
+_PARQUET = (".parquet", ".geoparquet")
 _MARGIN = 0.05  # of a tile's extent, kept around it when features are cut down before they are projected
 
 
@@ -111,6 +117,31 @@ class VectorLabels:
         return (outline, found) if len(found) else None
 
 
+def vector_fields(path: str | Path) -> tuple[str, ...] | None:
+    """The attributes of the features at `path`, named as for `open_labels`; None where that cannot be told.
+
+    Reads no features. What is wrong with the file is told where it is opened as labels.
+    """
+    name, _, layer = str(path).partition("|layername=")
+    try:
+        if name.lower().endswith(_PARQUET):
+            schema = pyarrow.parquet.read_schema(name)
+            geometry = json.loads((schema.metadata or {}).get(b"geo", b"{}")).get("primary_column")
+            return tuple(str(field) for field in schema.names if field != geometry)
+        with _repeated_ids_allowed():
+            return tuple(str(field) for field in pyogrio.read_info(name, layer=layer or None)["fields"])
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError):
+        return None
+
+
+@contextmanager
+def _repeated_ids_allowed() -> Iterator[None]:
+    """Without the warning of features that share an id, which labels have no use for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Several features with id", category=RuntimeWarning)
+        yield
+
+
 def _projected(
     shapes: npt.NDArray[np.object_], outline: shapely.Polygon, source: str, target: CRS | str
 ) -> npt.NDArray[np.object_]:
@@ -135,7 +166,7 @@ def _projected(
 
 def _read_features(path: str, layer: str | None) -> geopandas.GeoDataFrame:
     try:
-        if path.lower().endswith((".parquet", ".geoparquet")):
+        if path.lower().endswith(_PARQUET):
             features = geopandas.read_parquet(path)
         else:
             layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
@@ -145,7 +176,8 @@ def _read_features(path: str, layer: str | None) -> geopandas.GeoDataFrame:
                 )
             if layer is not None and layer not in layers:
                 raise ConfigurationError(f"{path}: has no layer {layer!r}; its layers are {', '.join(layers)}")
-            features = geopandas.read_file(path, layer=layer, engine="pyogrio")
+            with _repeated_ids_allowed():
+                features = geopandas.read_file(path, layer=layer, engine="pyogrio")
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
         raise ConfigurationError(f"{path}: not a vector file that can be read ({error})") from error
     if not isinstance(features, geopandas.GeoDataFrame):

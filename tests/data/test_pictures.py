@@ -220,3 +220,19 @@ def test_pictures_need_neither_torch_nor_pyplot() -> None:
     code = "import sys, geoaug.data.pictures; print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_colours_of_an_original_do_not_depend_on_its_copies(tmp_path: Path) -> None:
+    shown = tile(1, mask=False)
+    [copy] = shown.copies
+    spoilt = copy.image.copy()
+    spoilt[2] = 0
+    spoilt[0] = 20000
+
+    def first_picture(other: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        sheet = SheetTile(shown.original, (SheetImage(other, copy.valid),))
+        contact_sheet([sheet], tmp_path / "sheet.png", composites=[TRUE_COLOUR])
+        pixels = imread(tmp_path / "sheet.png")
+        return np.asarray(pixels[:, : pixels.shape[1] // 2])
+
+    np.testing.assert_array_equal(first_picture(spoilt), first_picture(copy.image))
