@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import print_note, progress_bar, stdout_console
+from geoaug.cli.console import note_unnamed_class, print_note, progress_bar, stdout_console
 from geoaug.cli.interrupt import cancel_on_interrupt
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def augment_with_progress(job: "AugmentJob") -> "AugmentReport":
     with cancel_on_interrupt() as cancel, progress_bar() as told:
         # Wrong usage that needs no reading is told before rasterio is loaded.
         job.check()
+        note_unnamed_class(None if job.labels is None else str(job.labels), job.label_field)
         from geoaug.io.augment_tiles import run
 
         report = run(job, told, cancel)

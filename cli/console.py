@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from geoaug.io.job import Progress
 
 _PLAIN_LINE_EVERY_S = 15.0
+_RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".png")
 
 
 class Told(Protocol):
@@ -34,6 +35,22 @@ def print_note(text: str) -> None:
     """A line on stderr for a person who is watching."""
     sys.stderr.write(f"geoaug: {text}\n")
     sys.stderr.flush()
+
+
+def note_unnamed_class(labels: str | None, label_field: str | None) -> None:
+    """Say so where all features of vector labels become class 1, no attribute being named."""
+    from pathlib import PurePath
+
+    suffix = PurePath((labels or "").partition("|")[0]).suffix.lower()
+    # Vectors bring geopandas along, which rasters need not wait for.
+    if labels is None or label_field is not None or suffix in _RASTERS:
+        return
+    from geoaug.data.vector_labels import vector_fields
+
+    fields = vector_fields(labels)
+    if fields is not None:
+        choice = f"; choose the class with --label-field, from {', '.join(fields)}" if fields else ""
+        print_note(f"{labels}: every feature becomes class 1{choice}")
 
 
 def stdout_console() -> "Console":

@@ -10,6 +10,7 @@ from geoaug.cli.console import print_note, print_out, stdout_console
 
 _SIZE = 1024
 _COPIES = 3
+_MARK = "made-by-geoaug-demo.txt"
 
 
 def demo(
@@ -25,12 +26,17 @@ def demo(
     """
     from geoaug.cli.augment import augment_with_progress, exit_code, summary
     from geoaug.data.synthetic import write_scene
+    from geoaug.errors import ConfigurationError
     from geoaug.io.job import AugmentJob
     from geoaug.io.output_folder import OutputFolder
 
+    _claim(output)
     OutputFolder(output).check(overwrite=True)
     print_note("making a scene: fields, forest, water and a town in 13 bands")
-    made = write_scene(output, size=size, seed=seed)
+    try:
+        made = write_scene(output, size=size, seed=seed)
+    except OSError as error:
+        raise ConfigurationError(f"{output}: cannot be written ({error.strerror or error})") from error
     job = AugmentJob(
         scenes=(str(made.image),),
         output=output / "tiles",
@@ -66,3 +72,19 @@ Next, with a scene of your own:
 or on this one:
     geoaug augment {shlex.quote(str(made.image))} -o tiles --labels {shlex.quote(str(made.labels))} --recipe strong""")
     raise typer.Exit(exit_code(report))
+
+
+def _claim(folder: Path) -> None:
+    """Make the demo's folder and mark it as such; raise `ConfigurationError` where others' files are in it."""
+    from geoaug.errors import ConfigurationError
+
+    mark = folder / _MARK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not mark.is_file() and any(folder.iterdir()):
+            raise ConfigurationError(
+                f"{folder}: holds files that are not of a demo; name a new or empty folder with --output"
+            )
+        mark.write_text("geoaug demo made this folder, and replaces scene.tif, labels.tif, preview.png and tiles\n")
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: cannot be written ({error.strerror or error})") from error

@@ -56,7 +56,11 @@ def write_preview(job: AugmentJob, path: str | Path, *, tiles: int = 3, tile: in
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ConfigurationError(f"{target}: a contact sheet is a .png file")
-    if not target.absolute().parent.is_dir():
+    try:
+        exists = target.absolute().parent.is_dir()
+    except OSError as error:
+        raise ConfigurationError(f"{target}: cannot be written ({error.strerror or error})") from error
+    if not exists:
         raise ConfigurationError(f"{target}: the folder {target.parent} does not exist")
     paths = resolved_paths(job)
     if len(paths) != 1:

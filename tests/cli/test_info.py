@@ -77,3 +77,22 @@ def test_what_will_hurt_is_said(tmp_path: Path) -> None:
     assert "stored in strips" in warnings_of(tmp_path / "strips.tif", strips, blockysize=256)
     assert "stored in" not in warnings_of(tmp_path / "tiles.tif", strips, tiled=True, blockxsize=256, blockysize=256)
     assert "give it as --labels" in warnings_of(tmp_path / "SCL.tif", np.ones((1, 40, 40), dtype=np.uint8))
+
+
+def test_strips_of_single_rows_are_warned_of_in_any_large_raster(tmp_path: Path) -> None:
+    large, small = np.ones((1, 1500, 1500), dtype=np.uint8), np.ones((1, 600, 600), dtype=np.uint8)
+    assert "stored in strips of 1 row:" in warnings_of(tmp_path / "large.tif", large, blockysize=1)
+    assert "stored in" not in warnings_of(tmp_path / "small.tif", small, blockysize=1)
+    tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256}
+    assert "stored in" not in warnings_of(tmp_path / "tiles.tif", large, **tiles)
+
+
+def test_a_missing_nodata_value_is_noted_and_zeros_make_it_a_warning(tmp_path: Path) -> None:
+    for dtype in (np.uint16, np.float32):
+        plain = np.full((5, 40, 40), 3000, dtype=dtype)
+        assert "names no nodata value" in warnings_of(tmp_path / "plain.tif", plain)
+        assert "nodata value" not in warnings_of(tmp_path / "tagged.tif", plain, nodata=0)
+        plain[:, :8] = 0
+        said = warnings_of(tmp_path / "collar.tif", plain)
+        assert "20.0% of the pixels are 0" in said
+        assert "names no nodata value" not in said

@@ -1,5 +1,7 @@
 """`geoaug preview` and `geoaug demo`: pictures of what would be written, and a first look."""
 
+import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +84,54 @@ def test_the_demo_makes_everything_and_says_where(geoaug: Callable, tmp_path: Pa
     assert len(read_manifest(out / "tiles" / "manifest.parquet")) > 0
     assert "geoaug augment" in outcome.out
     assert geoaug("demo", "-o", out, "--size", 128).code == 0
+
+
+@pytest.mark.parametrize("content", [{}, {"scene.tif": "mine"}, {"tiles/manifest.parquet": "mine"}], ids=str)
+def test_the_demo_leaves_the_files_of_others_alone(content: dict[str, str], geoaug: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    for name, text in ({"notes.txt": "mine"} | content).items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+    before = sorted(path.name for path in out.rglob("*"))
+    outcome = geoaug("demo", "-o", out, "--size", 128)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "not of a demo" in outcome.err
+    assert sorted(path.name for path in out.rglob("*")) == before
+    assert all((out / name).read_text() == "mine" for name in content)
+
+
+def test_a_place_that_cannot_be_written_is_one_line_and_exit_code_2(
+    geoaug: Callable, scene: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "taken.png").mkdir()
+    outcome = geoaug("preview", scene, "-o", tmp_path / "taken.png", "--copies", 1, "--device", "cpu")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "taken.png: cannot be written" in outcome.err
+    (tmp_path / "file").write_text("")
+    outcome = geoaug("demo", "-o", tmp_path / "file" / "demo")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "cannot be written" in outcome.err
+
+
+def test_vector_labels_without_a_field_are_told_their_fields(geoaug: Callable, scene: Path, tmp_path: Path) -> None:
+    corners = [[500000, 5399100], [500900, 5399100], [500900, 5400000], [500000, 5400000], [500000, 5399100]]
+    feature = {
+        "type": "Feature",
+        "id": 7,
+        "properties": {"crop": "maize", "area": 1},
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+    }
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    path = tmp_path / "fields.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature, feature]}))
+    common = ("preview", scene, "-o", tmp_path / "sheet.png", "--copies", 1, "--device", "cpu", "--labels", path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        outcome = geoaug(*common)
+    assert outcome.code == 0, outcome.err
+    assert "every feature becomes class 1" in outcome.err
+    assert "crop, area" in outcome.err
+    assert geoaug(*common, "--label-field", "crop").err == ""
