@@ -92,13 +92,24 @@ def shift_between(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.hypot(*np.linalg.lstsq(design, change[inner], rcond=None)[0]))
 
 
+def phase_shift(first: np.ndarray, second: np.ndarray) -> float:
+    """The displacement by phase correlation: the slope of the cross-power spectrum's phase where there is power."""
+    window = np.outer(np.hanning(first.shape[0]), np.hanning(first.shape[1]))
+    one, other = (np.fft.fft2((part - part.mean()) * window) for part in (first, second))
+    cross = one * other.conj()
+    rows, cols = np.meshgrid(*(np.fft.fftfreq(side) for side in first.shape), indexing="ij")
+    strong = (np.abs(cross) > 0.01 * np.abs(cross).max()) & (np.hypot(rows, cols) < 0.2)
+    design = 2 * np.pi * np.stack([rows[strong], cols[strong]], axis=1) * np.abs(cross[strong])[:, None]
+    return float(np.hypot(*np.linalg.lstsq(design, np.angle(cross[strong]) * np.abs(cross[strong]), rcond=None)[0]))
+
+
 def test_tiles_and_masks_lie_at_their_true_place(
     scene: Path, labels: Path, augment: Callable[..., AugmentReport], tmp_path: Path
 ) -> None:
     augment(scene, recipe=GEOMETRY, labels=labels, copies=3, include_original=True)
     source, source_labels = smooth_image().astype(np.float64), blocky_labels()
     borders = ndimage.maximum_filter(source_labels, 5) != ndimage.minimum_filter(source_labels, 5)
-    checked = 0
+    checked = squares = 0
     for path in sorted((tmp_path / "out" / "images").iterdir()):
         with rasterio.open(path) as tile, rasterio.open(tmp_path / "out" / "masks" / path.name) as mask:
             assert tile.transform == mask.transform
@@ -111,13 +122,25 @@ def test_tiles_and_masks_lie_at_their_true_place(
             reproject(mask.read(1), labels_back, src_nodata=255, dst_nodata=255, **common)
         known = ndimage.binary_erosion(np.isfinite(back).all(axis=0), iterations=3)
         assert known.sum() > 1000
+        # Squares around the middle of the tile in which all is known, for the phase.
+        row, col = (int(middle) for middle in ndimage.center_of_mass(known))
+        room = min(row, col, source.shape[1] - row, source.shape[2] - col)
+        squares_known = [
+            (slice(row - half, row + half), slice(col - half, col + half))
+            for half in range(16, room)
+            if known[row - half : row + half, col - half : col + half].all()
+        ]
         for band, original in zip(back, source, strict=True):
             assert np.corrcoef(band[known], original[known])[0, 1] > 0.98
             assert shift_between(np.where(known, original, np.nan), np.where(known, band, np.nan)) < 0.1
+            for square in squares_known[-1:]:
+                assert phase_shift(original[square], band[square]) < 0.1
+                squares += 1
         certain = known & ~borders & (labels_back != 255)
         assert (labels_back[certain] == source_labels[certain]).mean() > 0.99
         checked += 1
     assert checked == 9 * 4
+    assert squares > checked
 
 
 @pytest.mark.parametrize(
