@@ -187,6 +187,8 @@ class Opaque:
             with seeded(seed, pixels.image.device), torch.autocast(pixels.image.device.type, enabled=False):
                 try:
                     image, valid, mask = run(pixels.image[one], pixels.valid[one], mask, ignore_index, min_support)
+                except torch.OutOfMemoryError:
+                    raise
                 except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
                     what = str(error) or "it has no way to move masks"
                     raise ConfigurationError(f"kornia.{self.name} cannot work on this batch: {what}") from error

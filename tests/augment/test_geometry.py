@@ -80,6 +80,17 @@ def test_warps_agree_with_scipy(name: str) -> None:
             assert np.abs(difference).max() < 1e-4 * span
 
 
+def test_wide_tiles_agree_with_scipy_to_the_documented_limit() -> None:
+    image = torch.rand(1, 1, 64, 4096, generator=torch.Generator().manual_seed(0))
+    compose = Compose([RandomAffine((0.2, 0.2), scale=(1.01, 1.01), p=1.0)])
+    plan = compose.plan(keyed(image))
+    out = compose.apply(keyed(image), plan)
+    support = by_scipy(np.ones((64, 4096)), plan.matrix[0], plan.size)
+    expected = by_scipy(image[0, 0].numpy(), plan.matrix[0], plan.size)
+    whole = support > 1 - 1e-6
+    assert np.abs(out["image"][0, 0].numpy() - expected)[whole].max() < 4e-4
+
+
 def test_masks_agree_with_scipy_nearest() -> None:
     image = smooth(3, 1, 64, 64)
     mask = (image[:, 0] > 0).to(torch.uint8) + 2 * (image[:, 0] > 0.1).to(torch.uint8)

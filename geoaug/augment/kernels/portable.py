@@ -219,14 +219,14 @@ def _radiometry(
 
     flat = values.flatten(2)
     gain, offset = spread(coefficients.gain), spread(coefficients.offset)
-    if coefficients.floor is None or coefficients.slope is None:
+    floor, slope = (None if term is None else spread(term) for term in (coefficients.floor, coefficients.slope))
+    # Where the chance of noise passed all these samples by, adding nothing would change no bit.
+    quiet = floor is None or slope is None or (values.device.type == "cpu" and not (floor.any() or slope.any()))
+    if quiet:
         flat.mul_(gain).add_(offset)
         return
-    floor, slope = spread(coefficients.floor), spread(coefficients.slope)
-    if values.device.type == "cpu" and not (floor.any() or slope.any()):
-        # The chance of noise passed these samples by; adding nothing would change no bit.
-        flat.mul_(gain).add_(offset)
-        return
+    assert floor is not None
+    assert slope is not None
     for samples, channels, noise in normal_blocks(key, flat.shape[1], flat.shape[2], stream):
         piece, part = flat[samples, channels], (samples, channels)
         deviation = scratch("deviation", tuple(piece.shape), piece.dtype, piece.device)
