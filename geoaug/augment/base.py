@@ -6,9 +6,9 @@ resamples once; kornia's containers call the glue below, which does the same for
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,11 +16,14 @@ from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentati
 from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
 from torch import Tensor
 
+from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.warp import warp
-from geoaug.augment.matrices import Matrices, Size, identity
+from geoaug.augment.matrices import Matrices, Size, identity, translation
+from geoaug.augment.segments import Affine, OperationSegment
 from geoaug.augment.terms import Terms
+from geoaug.augment.tree import map_tensors
 from geoaug.errors import ConfigurationError
-from geoaug.random import Draws, random_keys, standard_normal
+from geoaug.random import Draws, random_keys
 from geoaug.sensors import Sensor, get_sensor
 
 Params = dict[str, Tensor]
@@ -31,21 +34,46 @@ _GATE = "batch_prob"
 
 @dataclass(frozen=True, slots=True)
 class TileShape:
-    """What an operation may know of the tiles before it draws: counts and sizes, no pixels."""
+    """What an operation may know of the tiles before it draws: counts, sizes and circumstances, no pixels.
+
+    Attributes:
+        batch: rows to draw for: samples, or the dates of samples.
+        bands: of one date.
+        size: of the tile where the operation stands.
+        device: of the parameters.
+        sun_elevation: degrees over the horizon, where the batch tells.
+        sun_azimuth: degrees clockwise from the top of the tile as the operation sees it, turned and flipped as it is;
+            where the batch tells.
+        gsd_m: metres to a pixel of the tile as the operation sees it; None where nobody knows.
+    """
 
     batch: int
     bands: int
     size: Size
     device: torch.device
+    sun_elevation: Float[Tensor, " b"] | None = None
+    sun_azimuth: Float[Tensor, " b"] | None = None
+    gsd_m: Float[Tensor, " b"] | None = None
 
 
 class _KeyedParameters(KorniaAugmentation):
     """Parameters drawn from keys instead of torch's generator, and the glue that kornia's containers expect."""
 
-    def __init__(self, p: float, same_on_batch: bool, keepdim: bool) -> None:
+    neutral: ClassVar[Mapping[str, float]] = {}
+    """Parameters that say how much, with the value at which nothing happens: what `strength` scales towards."""
+
+    gated = False
+    """Whether something else than `p` may close the gate."""
+
+    def __init__(self, p: float, same_on_batch: bool, keepdim: bool, strength: float = 1.0) -> None:
         if not 0 <= p <= 1:
             raise ConfigurationError(f"{type(self).__name__}: p is a probability in 0..1, not {p}")
+        if not 0 <= strength <= 10:
+            raise ConfigurationError(
+                f"{type(self).__name__}: strength={strength} is a factor within [0, 10]; 1 is the range as given"
+            )
         super().__init__(p=p, p_batch=1.0, same_on_batch=same_on_batch, keepdim=keepdim)
+        self.strength = float(strength)
 
     @abstractmethod
     def draw(self, draws: Draws, shape: TileShape) -> Params:
@@ -54,7 +82,25 @@ class _KeyedParameters(KorniaAugmentation):
     def sample(self, draws: Draws, shape: TileShape) -> Params:
         """Parameters, and the gate: which samples the operation applies to."""
         gate = draws.chance(self.p)
-        return {**self.draw(draws, shape), _GATE: gate}
+        params = self.draw(draws, shape)
+        if self.strength != 1.0:
+            params = self.weakened(params, torch.full_like(gate, self.strength))
+        return {**params, _GATE: gate}
+
+    def weakened(self, params: Params, strength: Float[Tensor, " b"]) -> Params:
+        """Parameters at a share of their distance from doing nothing: 0 is nothing, 1 as drawn, more beyond.
+
+        Args:
+            params: as `draw` gave them.
+            strength: per row.
+        """
+        changed = dict(params)
+        for name, nothing in self.neutral.items():
+            if name in params:
+                share = strength.reshape(-1, *[1] * (params[name].dim() - 1))
+                drawn = params[name].double()
+                changed[name] = nothing + (drawn - nothing) * share
+        return changed
 
     def forward_parameters(self, batch_shape: tuple[int, ...]) -> Params:
         """Parameters for kornia's containers, under keys drawn from torch's generator."""
@@ -67,7 +113,8 @@ class _KeyedParameters(KorniaAugmentation):
 
     def arguments(self) -> dict[str, Any]:
         """The constructor arguments that would build this operation again, for recipes and provenance."""
-        return {**self.flags, **({} if self.p == 1.0 else {"p": self.p})}
+        given = {"p": (self.p, 1.0), "strength": (self.strength, 1.0)}
+        return {**self.flags, **{name: value for name, (value, default) in given.items() if value != default}}
 
 
 class GeometricOperation(_KeyedParameters, GeometricAugmentationBase2D):
@@ -82,8 +129,10 @@ class GeometricOperation(_KeyedParameters, GeometricAugmentationBase2D):
         keepdim: keep the rank of an unbatched input.
     """
 
-    def __init__(self, p: float = 0.5, same_on_batch: bool = False, keepdim: bool = False) -> None:
-        super().__init__(p, same_on_batch, keepdim)
+    def __init__(
+        self, p: float = 0.5, same_on_batch: bool = False, keepdim: bool = False, strength: float = 1.0
+    ) -> None:
+        super().__init__(p, same_on_batch, keepdim, strength)
 
     @abstractmethod
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
@@ -96,7 +145,7 @@ class GeometricOperation(_KeyedParameters, GeometricAugmentationBase2D):
     def gated_matrix(self, params: Params, shape: TileShape) -> Matrices:
         """The matrix where the operation applies, the identity elsewhere."""
         matrix = self.matrix(params, shape)
-        if self.p == 1.0:
+        if self.p == 1.0 and not self.gated:
             return matrix
         applied = params[_GATE].to(matrix.device) > 0.5
         return torch.where(applied[:, None, None], matrix, identity(shape.batch, matrix.device))
@@ -137,9 +186,9 @@ class GeometricOperation(_KeyedParameters, GeometricAugmentationBase2D):
 
 
 class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
-    """An operation on pixel values: terms per sample and band, `y = gain*x + offset + sqrt(floor + slope*x)*n`.
+    """An operation on pixel values: a few segments, mostly `y = gain*x + offset + sqrt(floor + slope*x)*n` per band.
 
-    Values are reflectance: a fraction that may exceed 1, never clamped. NaN pixels stay NaN.
+    Values are reflectance (linear power for SAR): a fraction that may exceed 1, never clamped. NaN pixels stay NaN.
 
     Args:
         sensor: name, YAML path or `Sensor` whose bands the image has, for use outside `Compose`; inside, `Compose`
@@ -147,6 +196,8 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         p: probability that it is applied to a sample.
         same_on_batch: draw once for the whole batch.
         keepdim: keep the rank of an unbatched input.
+        strength: factor on how far drawn parameters are from doing nothing; 1 is the range as given.
+        same_on_time: draw once for all dates of a time series, instead of once for each.
     """
 
     needs_sensor = False
@@ -155,19 +206,36 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
     domain: str | None = "optical"
     """The kind of sensor whose images the operation describes; None: any."""
 
+    follows: str | None = None
+    """Class name of the operation whose parameters it shares, if that stands in the same list."""
+
     def __init__(
         self,
         sensor: Sensor | str | None = None,
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
     ) -> None:
-        super().__init__(p, same_on_batch, keepdim)
+        super().__init__(p, same_on_batch, keepdim, strength)
         self.sensor = None if sensor is None else get_sensor(sensor)
+        self.same_on_time = same_on_time
 
-    @abstractmethod
     def terms(self, params: Params, sensor: Sensor | None) -> Terms:
-        """Terms of every sample and band, as if the operation were applied to all samples."""
+        """Terms of every row and band, as if the operation were applied to all of them."""
+        raise NotImplementedError(f"{type(self).__name__} is more than terms; ask for its segments")
+
+    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+        """What the operation is, as if it were applied to all rows; its terms, unless the operation says otherwise."""
+        return (Affine(self.terms(params, sensor)),)
+
+    def following(self, params: Params, leader: Params) -> Params:
+        """Its parameters beside those of the operation that it follows."""
+        return params
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), **({"same_on_time": True} if self.same_on_time else {})}
 
     def check_sensor(self, sensor: Sensor | None, bands: int | None = None) -> None:
         """Refuse a sensor that the operation cannot describe, and an image with another number of bands."""
@@ -188,28 +256,47 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
                 f"({' '.join(sensor.band_names)}); choose the image's bands with sensor.select([...])"
             )
 
-    def gated_terms(self, params: Params, sensor: Sensor | None) -> Terms:
-        """The terms where the operation applies, the identity elsewhere."""
-        terms = self.terms(params, sensor)
-        return terms if self.p == 1.0 else terms.where(params[_GATE] > 0.5)
+    def gated_segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+        """The segments where the operation applies, nothing elsewhere."""
+        segments = self.segments(params, sensor)
+        gate = params[_GATE] > 0.5
+        return segments if self.p == 1.0 and not self.gated else tuple(part.where(gate) for part in segments)
 
     def apply_transform(
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
     ) -> Tensor:
         self.check_sensor(self.sensor, input.shape[1])
-        terms = self.terms(params, self.sensor)
-
-        def spread(term: Tensor) -> Tensor:
-            return term.float()[..., None, None].to(input.device)
-
         values = input.float()
-        out = values * spread(terms.gain) + spread(terms.offset)
-        if terms.noisy:
-            floor, slope = terms.variance()
-            deviation = (values * spread(slope) + spread(floor)).clamp_min(0).sqrt()
-            noise = standard_normal(params["key"].to(input.device), input.shape[1], input.shape[-2] * input.shape[-1])
-            out = out + deviation * noise.view_as(input)
-        return out.to(input.dtype)
+        valid = torch.isfinite(values).all(1, keepdim=True)
+        values = torch.where(torch.isfinite(values), values, 0.0)
+        block = Block(values, valid, None, params["key"].to(input.device), stream=0)
+
+        def ready(tensor: Tensor) -> Tensor:
+            return (tensor.float() if tensor.dtype == torch.float64 else tensor).to(input.device)
+
+        run_segments(block, map_tensors(self.segments(params, self.sensor), ready))
+        return torch.where(torch.isfinite(input), block.values, input.float()).to(input.dtype)
+
+
+class RegistrationOperation(RadiometricOperation):
+    """An operation that takes each band from beside its place; in `Compose` it joins the single resampling."""
+
+    def band_shift(self, params: Params) -> Float[Tensor, "r c 2"]:
+        """x and y in pixels of every row and band, as if the operation were applied to all of them."""
+        raise NotImplementedError
+
+    def gated_shift(self, params: Params) -> Float[Tensor, "r c 2"]:
+        """The shift where the operation applies, 0 elsewhere."""
+        return torch.where(params[_GATE][:, None, None] > 0.5, self.band_shift(params), 0.0)
+
+    def apply_transform(
+        self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        self.check_sensor(self.sensor, input.shape[1])
+        shift = self.band_shift(params).flatten(0, 1).to(input.device)
+        size = Size(*input.shape[-2:])
+        moved = warp(input.flatten(0, 1)[:, None], translation(-shift[:, 0], -shift[:, 1]), size)
+        return moved.view_as(input)
 
 
 def as_range(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoaug.augment.kernels.portable import Pixels
+from geoaug.augment.kernels.sampling import Pixels
 from geoaug.augment.matrices import Size
 from geoaug.errors import ConfigurationError
 
@@ -27,7 +27,7 @@ class Tiles:
     """The tensors of a batch that change, in the shape that executors work in.
 
     Attributes:
-        pixels: image (b, dates*bands, h, w), valid (b, 1, h, w) or None, mask (b, h, w) or None.
+        pixels: image (b, dates*bands, h, w), valid (b, 1, h, w), mask (b, h, w), dem (b, 1, h, w); None where absent.
         bands: per date.
         dates: of a time series; None for a plain image.
     """
@@ -62,7 +62,20 @@ def read_tiles(batch: Mapping[str, Any], ignore_index: int) -> Tiles:
     bands = image.shape[-3]
     image = image if dates is None else image.flatten(1, 2)
     grid = (image.shape[0], *image.shape[-2:])
-    return Tiles(Pixels(image, _valid(batch, grid), _mask(batch, grid, ignore_index)), bands, dates)
+    pixels = Pixels(image, _valid(batch, grid), _mask(batch, grid, ignore_index), _dem(batch, grid))
+    return Tiles(pixels, bands, dates)
+
+
+def _dem(batch: Mapping[str, Any], grid: tuple[int, ...]) -> Tensor | None:
+    dem = batch.get("dem")
+    if dem is None:
+        return None
+    wanted = (grid[0], 1, *grid[1:])
+    if not isinstance(dem, Tensor) or not dem.is_floating_point() or tuple(dem.shape) != wanted:
+        raise ConfigurationError(
+            f"'dem' is a floating tensor {wanted} of elevations in metres for this image, not {_describe(dem)}"
+        )
+    return dem.float()
 
 
 def _valid(batch: Mapping[str, Any], grid: tuple[int, ...]) -> Tensor | None:

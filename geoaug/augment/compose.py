@@ -5,6 +5,7 @@ What the operations are is decided in their own files, how they compose in `plan
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -15,16 +16,29 @@ from torch import Tensor, nn
 from geoaug.augment import matrices
 from geoaug.augment.base import GeometricOperation, RadiometricOperation, as_size
 from geoaug.augment.batch import Tiles, read_tiles
-from geoaug.augment.kernels.portable import Coefficients, Encoding, Pixels, execute
+from geoaug.augment.kernels.portable import Encoding, Work, execute
+from geoaug.augment.kernels.sampling import Decoding, Pixels
 from geoaug.augment.matrices import Size
-from geoaug.augment.plan import Fit, FusedStage, Plan, Step, TileSpec, make_plan
-from geoaug.augment.scale import PixelScale, stage_coefficients
+from geoaug.augment.members import Step, members_of
+from geoaug.augment.plan import FusedStage, Plan
+from geoaug.augment.planner import Fit, Scenery, TileSpec, make_plan
+from geoaug.augment.policies import Policy
+from geoaug.augment.scale import PixelScale, scaled_segments
 from geoaug.augment.stock import Opaque, StockAffine, is_affine
 from geoaug.errors import ConfigurationError
 from geoaug.random import random_keys, sample_keys
 from geoaug.sensors import Sensor, get_sensor
 
 _CONTEXT_PROBES = 4096
+
+# Normal noises that one stage may draw.
+_STREAMS_OF_A_STAGE = 256
+
+# Metres to a degree of latitude, for geotransforms in degrees.
+_METRES_A_DEGREE = 111_320.0
+_LARGEST_PIXEL_DEGREES = 0.02
+
+OutUnits = Literal["reflectance", "dn", "db"]
 
 
 class Compose(nn.Module):
@@ -36,8 +50,13 @@ class Compose(nn.Module):
     - `image` (B C H W, or B T C H W): uint8, uint16, int16, float16, bfloat16 or float32, values as stored;
     - `valid` (B 1 H W, bool): where pixels hold data; NaN never does. The output always has it;
     - `mask` (B H W or B 1 H W, integer): class labels;
-    - `bbox_xyxy` (list of N 4), `transform` (B 6, float64, as rasterio's), `sun_azimuth` (B): follow the pixels;
+    - `bbox_xyxy` (list of N 4), `transform` (B 6, float64, as rasterio's), `sun_azimuth` (B), `dem` (B 1 H W, float,
+      elevation in metres): follow the pixels;
+    - `sun_elevation`, `sun_azimuth` (B, degrees): light and shadow follow them where they are known;
     - `key` (B, int64): identity of the samples for randomness; without it, keys come from torch's generator.
+
+    Where an operation makes clouds or shadows, the output has their classes under `cloud` (B H W, or B T H W; uint8):
+    0 clear, 1 thick cloud, 2 thin cloud, 3 shadow.
 
     No gradient flows through it: augmentation is for data.
 
@@ -54,7 +73,7 @@ class Compose(nn.Module):
         normalize: (mean, std) per band in the units of the output.
         ignore_index: label of pixels without a label.
         out_dtype: of the output image; None: that of the input. Integers are rounded and saturated.
-        out_units: "reflectance", or "dn" for the sensor's digital numbers.
+        out_units: "reflectance" (for SAR: linear power), "dn" for the sensor's digital numbers, or "db" for SAR.
         fill: value of invalid pixels in the output.
         reserve_fill: for integer output, whether a valid pixel that comes out as `fill` takes the next value instead,
             as a file with that nodata value needs.
@@ -74,7 +93,7 @@ class Compose(nn.Module):
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
         ignore_index: int = 255,
         out_dtype: torch.dtype | None = torch.float32,
-        out_units: Literal["reflectance", "dn"] = "reflectance",
+        out_units: OutUnits = "reflectance",
         fill: float = 0.0,
         reserve_fill: bool = False,
         min_support: float = 0.5,
@@ -85,8 +104,10 @@ class Compose(nn.Module):
         self.size = None if size is None else as_size(size, "size")
         if fit not in ("crop", "resize"):
             raise ConfigurationError(f"fit={fit!r} is not 'crop' or 'resize'")
-        if out_units not in ("reflectance", "dn"):
-            raise ConfigurationError(f"out_units={out_units!r} is not 'reflectance' or 'dn'")
+        if out_units not in ("reflectance", "dn", "db"):
+            raise ConfigurationError(f"out_units={out_units!r} is not 'reflectance', 'dn' or 'db'")
+        if out_units == "db" and (self.sensor is None or self.sensor.domain != "sar"):
+            raise ConfigurationError("out_units='db' is for backscatter: give the sensor of a SAR image")
         integer = out_dtype is not None and not out_dtype.is_floating_point
         if integer and (out_units != "dn" or normalize is not None):
             raise ConfigurationError(
@@ -106,6 +127,7 @@ class Compose(nn.Module):
         self._scale = PixelScale.of(self.sensor)
         self._normalize = normalize
         self._steps: list[Step] = [self._as_step(operation) for operation in operations]
+        self._members = [member.step for member in members_of(self._steps)]
 
     def forward(self, batch: Mapping[str, Any], context: int = 0) -> dict[str, Any]:
         """Augment a batch.
@@ -146,7 +168,7 @@ class Compose(nn.Module):
         tile = as_size(size, "size")
         spec = TileSpec(bands=self._bands_for_probes(), dates=1, tile=tile, context=0)
         probes = sample_keys(0, torch.arange(_CONTEXT_PROBES))
-        steps = [step for step in self._steps if isinstance(step, GeometricOperation | StockAffine)]
+        steps = [step for step in self._steps if isinstance(step, GeometricOperation | StockAffine | Policy)]
         if any(isinstance(step, StockAffine) for step in steps):
             probes = probes[: _CONTEXT_PROBES // 16]  # these draw one by one
         plan = make_plan(steps, probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
@@ -176,6 +198,10 @@ class Compose(nn.Module):
         if isinstance(operation, RadiometricOperation):
             operation.check_sensor(operation.sensor or self.sensor)
             return operation
+        if isinstance(operation, Policy):
+            for member in operation.members:
+                self._as_step(member)
+            return operation
         if isinstance(operation, KorniaAugmentation):
             return StockAffine(operation) if is_affine(operation) else Opaque(operation)
         raise ConfigurationError(
@@ -192,10 +218,34 @@ class Compose(nn.Module):
         spec = TileSpec(tiles.bands, tiles.dates or 1, tile, context)
         steps = self._steps if self.training else []
         key = self._key(batch, tiles)
-        return make_plan(steps, key, spec, sensor=self.sensor, size=self.size, fit=self.fit)
+        scenery = self._scenery(batch, key)
+        return make_plan(steps, key, spec, sensor=self.sensor, size=self.size, fit=self.fit, scenery=scenery)
+
+    def _scenery(self, batch: Mapping[str, Any], key: Tensor) -> Scenery:
+        """Sun and pixel size, as far as the batch or the sensor tells."""
+
+        def degrees(name: str) -> Tensor | None:
+            value = batch.get(name)
+            if value is None:
+                return None
+            angle = torch.as_tensor(value, dtype=torch.float32)
+            if angle.shape != key.shape:
+                raise ConfigurationError(f"'{name}' is one angle in degrees for each of {len(key)} samples")
+            return angle.to(key.device, non_blocking=True)
+
+        transform = batch.get("transform")
+        gsd: Tensor | None = None
+        if isinstance(transform, Tensor) and transform.shape == (len(key), 6):
+            a, b, _, d, e, _ = transform.to(key.device, torch.float64, non_blocking=True).unbind(1)
+            side = (a * e - b * d).abs().sqrt()
+            gsd = torch.where(side < _LARGEST_PIXEL_DEGREES, side * _METRES_A_DEGREE, side)
+        elif self.sensor is not None:
+            known = [band.gsd_m for band in self.sensor.bands if band.gsd_m is not None]
+            gsd = torch.full(key.shape, min(known), dtype=torch.float64, device=key.device) if known else None
+        return Scenery(degrees("sun_elevation"), degrees("sun_azimuth"), gsd)
 
     def _check_bands(self, tiles: Tiles) -> None:
-        for step in self._steps:
+        for step in self._members:
             if isinstance(step, RadiometricOperation):
                 step.check_sensor(step.sensor or self.sensor, tiles.bands)
         if self.sensor is not None and len(self.sensor.bands) != tiles.bands:
@@ -227,15 +277,9 @@ class Compose(nn.Module):
         for position, stage in enumerate(plan.stages):
             if isinstance(stage, FusedStage):
                 first, last = position == 0, position == len(plan.stages) - 1
-                pixels = execute(
-                    pixels,
-                    stage.matrix,
-                    stage.size,
-                    self._coefficients(stage, tiles, first, last),
-                    plan.key,
-                    position,
-                    self._encoding(tiles.pixels.image.dtype, last),
-                )
+                work = self._work(stage, plan, tiles, position, first, last)
+                done = execute(pixels, work, self._encoding(tiles.pixels.image.dtype, last))
+                pixels = done if done.cloud is not None else replace(done, cloud=pixels.cloud)
             else:
                 pixels = self._run_opaque(stage.step, pixels, tiles, stage.seeds)
         return {**batch, **self._moved(batch, plan), **_restored(batch, pixels, tiles)}
@@ -244,21 +288,56 @@ class Compose(nn.Module):
         step = self._steps[position]
         assert isinstance(step, Opaque)
         if step.geometric or tiles.dates is None:
-            return step.apply(pixels, seeds, self.ignore_index, self.min_support)
+            if step.geometric and (pixels.dem is not None or pixels.cloud is not None):
+                raise ConfigurationError(
+                    f"kornia.{step.name} bends the tile, and neither clouds nor a 'dem' can follow it"
+                )
+            done = step.apply(pixels, seeds, self.ignore_index, self.min_support)
+            return replace(done, dem=pixels.dem, cloud=pixels.cloud)
         # A photographic operation counts channels: it sees one date at a time.
         assert pixels.valid is not None
         dates, shape = tiles.dates, pixels.image.shape
         images = pixels.image.reshape(-1, tiles.bands, *shape[-2:])
         apart = Pixels(images, pixels.valid.repeat_interleave(dates, 0), None)
         changed = step.apply(apart, seeds, self.ignore_index, self.min_support)
-        return Pixels(changed.image.reshape(shape), pixels.valid, pixels.mask)
+        return replace(pixels, image=changed.image.reshape(shape))
 
-    def _coefficients(self, stage: FusedStage, tiles: Tiles, first: bool, last: bool) -> Coefficients:
-        dates = tiles.dates or 1
+    def _work(self, stage: FusedStage, plan: Plan, tiles: Tiles, position: int, first: bool, last: bool) -> Work:
+        dates, device = tiles.dates or 1, plan.key.device
         source = self._scale if first else PixelScale.reflectance()
-        target = self._scale if last and self.out_units == "dn" else PixelScale.reflectance()
-        normalize = self._normalize if last else None
-        return stage_coefficients(stage.terms, source, target, normalize, dates)
+        target = self._target if last else PixelScale.reflectance()
+        segments = scaled_segments(
+            stage.segments,
+            source,
+            target,
+            self._normalize if last else None,
+            len(plan.key) * dates,
+            tiles.bands,
+            device,
+        )
+        decoding = None
+        if source.quantity in ("amplitude", "db"):
+            scale = (
+                torch.tensor(part).to(device, non_blocking=True) for part in (source.quantification, source.offset)
+            )
+            decoding = Decoding(source.quantity, *scale)
+        return Work(
+            stage.matrix,
+            stage.size,
+            segments,
+            plan.key,
+            position * _STREAMS_OF_A_STAGE,
+            dates,
+            stage.band_shift,
+            decoding,
+            untouched=not stage.segments and source == target and self._normalize is None,
+        )
+
+    @property
+    def _target(self) -> PixelScale:
+        if self.out_units == "db":
+            return PixelScale((1.0,), (0.0,), "db")
+        return self._scale if self.out_units == "dn" else PixelScale.reflectance()
 
     def _encoding(self, stored: torch.dtype, last: bool) -> Encoding:
         if not last:
@@ -308,10 +387,14 @@ def _restored(batch: Mapping[str, Any], pixels: Pixels, tiles: Tiles) -> dict[st
     out: dict[str, Any] = {"image": image, "valid": pixels.valid}
     if pixels.mask is not None:
         out["mask"] = pixels.mask[:, None] if batch["mask"].dim() == 4 else pixels.mask
+    if pixels.dem is not None:
+        out["dem"] = pixels.dem
+    if pixels.cloud is not None:
+        out["cloud"] = pixels.cloud if tiles.dates is not None else pixels.cloud[:, 0]
     return out
 
 
-_PER_SAMPLE = ("image", "valid", "mask", "transform", "sun_azimuth", "sun_elevation", "key")
+_PER_SAMPLE = ("image", "valid", "mask", "transform", "sun_azimuth", "sun_elevation", "dem", "cloud", "key")
 
 
 def _batched(sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Geometric operations: turns, flips, scaling, crops. Each is a matrix; who resamples with it is not decided here."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -87,14 +88,17 @@ class RandomRotation(GeometricOperation):
         degrees: a range, or one number for plus and minus it.
     """
 
+    neutral: ClassVar = {"degrees": 0.0}
+
     def __init__(
         self,
         degrees: float | Sequence[float],
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
+        strength: float = 1.0,
     ) -> None:
-        super().__init__(p, same_on_batch, keepdim)
+        super().__init__(p, same_on_batch, keepdim, strength)
         self.degrees = as_range(degrees, "degrees", low=-360, high=360, centre=0.0)
         self.flags = {"degrees": self.degrees}
 
@@ -115,6 +119,8 @@ class RandomAffine(GeometricOperation):
         shear: shear along x, degrees; a range, or one number for plus and minus it.
     """
 
+    neutral: ClassVar = {"degrees": 0.0, "scale": 1.0, "shear": 0.0, "translate_x": 0.0, "translate_y": 0.0}
+
     def __init__(
         self,
         degrees: float | Sequence[float] = 0.0,
@@ -124,8 +130,9 @@ class RandomAffine(GeometricOperation):
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
+        strength: float = 1.0,
     ) -> None:
-        super().__init__(p, same_on_batch, keepdim)
+        super().__init__(p, same_on_batch, keepdim, strength)
         self.degrees = as_range(degrees, "degrees", low=-360, high=360, centre=0.0)
         self.scale = as_range((1.0, 1.0) if scale is None else scale, "scale", low=0.01, high=100)
         self.shear = as_range(0.0 if shear is None else shear, "shear", low=-80, high=80, centre=0.0)

@@ -8,24 +8,29 @@ prints, goes through JSON and back, and can be applied again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.augment import matrices
-from geoaug.augment.base import GeometricOperation, Params, RadiometricOperation, TileShape
+from geoaug.augment.base import Params
+from geoaug.augment.map_kinds import MAP_KINDS
 from geoaug.augment.matrices import Matrices, Size
-from geoaug.augment.stock import Opaque, StockAffine
+from geoaug.augment.segments import (
+    Affine,
+    Annotation,
+    CoarseGrid,
+    GammaNoise,
+    Modulation,
+    OperationSegment,
+    Stencil,
+    Steps,
+    Taps,
+)
 from geoaug.augment.terms import Terms
-from geoaug.random import Draws, split_keys
-from geoaug.sensors import Sensor
-
-Step = GeometricOperation | StockAffine | RadiometricOperation | Opaque
-Fit = Literal["crop", "resize"]
+from geoaug.augment.tree import from_record, map_tensors, to_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,15 @@ class FusedStage:
 
     Attributes:
         matrix: input to output pixel centres, float64.
-        terms: per sample and channel (bands, and dates times bands for a time series).
         size: of the output tile.
+        segments: radiometry in reflectance, one row for each date of each sample.
+        band_shift: x and y, in input pixels, by which bands are taken from beside their place; None: none is.
     """
 
     matrix: Matrices
-    terms: Terms
     size: Size
+    segments: tuple[OperationSegment, ...] = ()
+    band_shift: Float[Tensor, "r c 2"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ class Plan:
                 {
                     "name": drawn.name,
                     "dates": drawn.dates,
-                    "params": {k: v.tolist() for k, v in drawn.params.items()},
+                    "params": {k: to_record(v) for k, v in drawn.params.items()},
                 }
                 for drawn in self.drawn
             ],
@@ -144,7 +151,7 @@ class Plan:
         drawn = tuple(
             Drawn(
                 item["name"],
-                {name: _numbers(values) for name, values in item["params"].items()},
+                {name: from_record(values, {}) for name, values in item["params"].items()},
                 item["dates"],
             )
             for item in record["drawn"]
@@ -155,118 +162,14 @@ class Plan:
 
     def to(self, device: torch.device) -> Plan:
         """The plan with what an executor reads on that device; drawn parameters stay where they are."""
-
-        def moved(stage: Stage) -> Stage:
-            if isinstance(stage, OpaqueStage):
-                return stage
-            terms = stage.terms
-            parts = (terms.gain, terms.offset, terms.floor, terms.slope)
-            return FusedStage(
-                stage.matrix.to(device, non_blocking=True),
-                Terms(*(None if part is None else part.to(device, non_blocking=True) for part in parts)),  # type: ignore[arg-type]
-                stage.size,
-            )
-
         if self.key.device == device:
             return self
-        key = self.key.to(device, non_blocking=True)
-        return Plan(key, tuple(map(moved, self.stages)), self.drawn, self.context, self.keeps_place)
 
+        def moved(tree: Any) -> Any:
+            return map_tensors(tree, lambda tensor: tensor.to(device, non_blocking=True))
 
-@dataclass(frozen=True, slots=True)
-class TileSpec:
-    """The tiles a plan is made for: what is known of a batch without its pixels.
-
-    Attributes:
-        bands: per date.
-        dates: 1 unless the batch is a time series.
-        tile: size of the tile, context excluded.
-        context: pixels around the tile on each side.
-    """
-
-    bands: int
-    dates: int
-    tile: Size
-    context: int
-
-
-def make_plan(
-    steps: Sequence[Step],
-    key: Int[Tensor, " b"],
-    spec: TileSpec,
-    *,
-    sensor: Sensor | None,
-    size: Size | None,
-    fit: Fit,
-) -> Plan:
-    """Draw and compose a plan.
-
-    Args:
-        steps: the operations, in order.
-        key: of the samples.
-        spec: of the tiles.
-        sensor: whose bands the image has.
-        size: of the output; None: whatever the operations leave.
-        fit: how the tile comes to `size`: a centred crop (or pad), or a resize.
-    """
-    batch, device = len(key), key.device
-    channels = spec.dates * spec.bands
-    matrix = matrices.shift(batch, -spec.context, -spec.context, device)
-    terms = Terms.identity(batch, channels, device)
-    frame, keeps_place = spec.tile, True
-    stages: list[Stage] = []
-    drawn: list[Drawn] = []
-    shared = Draws.for_streams(key, len(steps))
-    # Every date is lit by its own sun: radiometry is drawn per date, geometry per sample.
-    dated = shared if spec.dates == 1 else Draws.for_streams(split_keys(key, spec.dates), len(steps))
-    for position, step in enumerate(steps):
-        shape = TileShape(batch, spec.bands, frame, device)
-        if isinstance(step, Opaque):
-            dates = 1 if step.geometric else spec.dates
-            draws = shared if step.geometric else dated
-            params = step.sample(draws[position], TileShape(batch * dates, spec.bands, frame, device))
-            drawn.append(Drawn(f"kornia.{step.name}", params, dates))
-            stages.append(FusedStage(matrix, terms, frame))
-            stages.append(OpaqueStage(position, params["seed"], frame))
-            matrix, terms = matrices.identity(batch, device), Terms.identity(batch, channels, device)
-            keeps_place = keeps_place and not step.geometric
-            continue
-        if isinstance(step, RadiometricOperation):
-            rows = TileShape(batch * spec.dates, spec.bands, frame, device)
-            params = _sample(step, dated[position], rows)
-            terms = terms.then(step.gated_terms(params, step.sensor or sensor).regrouped(spec.dates))
-            drawn.append(Drawn(type(step).__name__, params, spec.dates))
-            continue
-        params = _sample(step, shared[position], shape)
-        matrix = step.gated_matrix(params, shape) @ matrix
-        frame = step.output_size(frame)
-        drawn.append(Drawn(_name(step), params))
-    if size is not None and size != frame:
-        matrix = _fit_matrix(batch, frame, size, fit, device) @ matrix
-        frame = size
-    stages.append(FusedStage(matrices.quantised(matrix), terms, frame))
-    return Plan(key, tuple(stages), tuple(drawn), spec.context, keeps_place)
-
-
-def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws: Draws, shape: TileShape) -> Params:
-    if isinstance(step, StockAffine) or not step.same_on_batch or len(draws) == 0:
-        return step.sample(draws, shape)
-    one = step.sample(draws.first(), TileShape(1, shape.bands, shape.size, shape.device))
-    return {name: value.expand(shape.batch, *value.shape[1:]) for name, value in one.items()}
-
-
-def _name(step: GeometricOperation | StockAffine) -> str:
-    return f"kornia.{type(step.module).__name__}" if isinstance(step, StockAffine) else type(step).__name__
-
-
-def _fit_matrix(batch: int, frame: Size, size: Size, fit: Fit, device: torch.device) -> Matrices:
-    if fit == "resize":
-        linear = torch.zeros(batch, 2, 2, dtype=torch.float64, device=device)
-        linear[:, 0, 0] = size.width / frame.width
-        linear[:, 1, 1] = size.height / frame.height
-        return matrices.about_centre(linear, frame, size)
-    left, top = (frame.width - size.width) // 2, (frame.height - size.height) // 2
-    return matrices.shift(batch, -left, -top, device)
+        stages = tuple(stage if isinstance(stage, OpaqueStage) else moved(stage) for stage in self.stages)
+        return Plan(moved(self.key), stages, self.drawn, self.context, self.keeps_place)
 
 
 def _rows(value: Tensor, dates: int) -> list[Any]:
@@ -285,25 +188,20 @@ def _rows(value: Tensor, dates: int) -> list[Any]:
     return [rounded(item) for item in samples.tolist()]
 
 
-def _numbers(values: list[Any]) -> Tensor:
-    flat = values
-    while flat and isinstance(flat[0], list):
-        flat = flat[0]
-    whole = bool(flat) and isinstance(flat[0], int)
-    return torch.tensor(values, dtype=torch.int64 if whole else torch.float64)
+_KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (Affine, Annotation, CoarseGrid, GammaNoise, Modulation, Stencil, Steps, Taps, Terms, *MAP_KINDS)
+}
 
 
 def _stage_to_dict(stage: Stage) -> dict[str, Any]:
     if isinstance(stage, OpaqueStage):
         return {"step": stage.step, "seeds": stage.seeds.tolist(), "size": list(stage.size)}
-    terms = stage.terms
     return {
-        "matrix": stage.matrix.tolist(),
+        "matrix": to_record(stage.matrix),
         "size": list(stage.size),
-        "gain": terms.gain.tolist(),
-        "offset": terms.offset.tolist(),
-        "floor": None if terms.floor is None else terms.floor.tolist(),
-        "slope": None if terms.slope is None else terms.slope.tolist(),
+        "segments": to_record(stage.segments),
+        "band_shift": to_record(stage.band_shift),
     }
 
 
@@ -311,13 +209,5 @@ def _stage_from_dict(record: dict[str, Any]) -> Stage:
     size = Size(*record["size"])
     if "step" in record:
         return OpaqueStage(record["step"], torch.tensor(record["seeds"], dtype=torch.int64), size)
-
-    def tensor(name: str) -> Tensor | None:
-        value = record[name]
-        return None if value is None else torch.tensor(value, dtype=torch.float64)
-
-    matrix, gain, offset = tensor("matrix"), tensor("gain"), tensor("offset")
-    assert matrix is not None
-    assert gain is not None
-    assert offset is not None
-    return FusedStage(matrix, Terms(gain, offset, tensor("floor"), tensor("slope")), size)
+    parts = {name: from_record(record[name], _KINDS) for name in ("matrix", "segments", "band_shift")}
+    return FusedStage(size=size, **parts)

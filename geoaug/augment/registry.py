@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
 from geoaug.augment.base import GeometricOperation, RadiometricOperation
+from geoaug.augment.policies import Policy
 from geoaug.errors import ConfigurationError
 
 _HOMES = ("atmosphere", "bands", "geometric", "illumination", "sensor_noise")
@@ -34,7 +35,8 @@ def own_operations() -> dict[str, type[nn.Module]]:
     for home in _HOMES:
         module = importlib.import_module(f"geoaug.augment.{home}")
         for name, value in vars(module).items():
-            own = inspect.isclass(value) and issubclass(value, (GeometricOperation, RadiometricOperation))
+            own = inspect.isclass(value) and issubclass(value, (GeometricOperation, RadiometricOperation, Policy))
+            own = own and value is not Policy
             if own and value.__module__ == module.__name__ and not name.startswith("_"):
                 found[name] = value
     return found

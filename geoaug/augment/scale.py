@@ -1,28 +1,38 @@
-"""Digital numbers and reflectance: how stored values, reflectance, output units and terms fold into coefficients."""
+"""Digital numbers and reflectance: how stored values, output units and normalisation fold into a stage's segments."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from geoaug.augment.kernels.portable import Coefficients
+from geoaug.augment.segments import Affine, Curve, Segment
 from geoaug.augment.terms import Terms
+from geoaug.augment.tree import map_tensors
 from geoaug.sensors import Sensor
+
+Quantity = Literal["reflectance", "amplitude", "power", "db"]
+Normalize = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class PixelScale:
-    """`reflectance = (value + offset) / quantification`, per band; one number stands for all bands."""
+    """`quantity = (value + offset) / quantification`, per band; one number stands for all bands.
+
+    Attributes:
+        quantity: what the scaled value is. Amplitudes and decibels are turned into power, which radiometry works in.
+    """
 
     quantification: tuple[float, ...]
     offset: tuple[float, ...]
+    quantity: Quantity = "reflectance"
 
     @staticmethod
     def reflectance() -> PixelScale:
-        """Values that are reflectance already."""
+        """Values that are reflectance (or power) already."""
         return PixelScale((1.0,), (0.0,))
 
     @staticmethod
@@ -30,47 +40,85 @@ class PixelScale:
         """The digital numbers of a sensor."""
         if sensor is None:
             return PixelScale.reflectance()
-        return PixelScale(tuple(sensor.quantification), tuple(sensor.offset))
+        return PixelScale(
+            tuple(sensor.quantification), tuple(sensor.offset), getattr(sensor, "quantity", "reflectance")
+        )
+
+    @property
+    def curved(self) -> bool:
+        """Whether more than a factor and an offset lies between the stored values and power."""
+        return self.quantity in ("amplitude", "db")
 
 
-def stage_coefficients(
-    terms: Terms,
+def scaled_segments(
+    segments: tuple[Segment, ...],
     source: PixelScale,
     target: PixelScale,
-    normalize: tuple[Sequence[float], Sequence[float]] | None,
-    dates: int,
-) -> Coefficients:
-    """Coefficients on values in the scale of `source` that give values in the scale of `target`, normalised.
+    normalize: Normalize | None,
+    rows: int,
+    bands: int,
+    device: torch.device,
+) -> tuple[Segment, ...]:
+    """The segments on values in the scale of `source` that give values in the scale of `target`, normalised.
 
-    All is folded in float64, so that the identity between equal scales is exactly the identity.
+    Factors are folded in float64, so that the identity between equal scales is exactly the identity; what comes back
+    is float32. A curved source is decoded by whoever reads the pixels, and counts as power here.
 
     Args:
-        terms: in reflectance, (b, dates * bands).
+        segments: in reflectance or power.
         source: scale of the stage's input.
         target: scale of its output.
         normalize: (mean, std) per band in the target's units.
-        dates: how often the bands repeat.
+        rows: samples, times the dates of each.
+        bands: of one date.
+        device: of the segments.
     """
-    device = terms.gain.device
+    neutral = PixelScale.reflectance()
+    source = neutral if source.curved else source
+    identity = Affine(Terms.identity(rows, bands, device))
+    parts = list(segments) or [identity]
+    if target.quantity in ("amplitude", "db"):
+        parts += [Curve(target.quantity), identity]
+    if not isinstance(parts[0], Affine) and source != neutral:
+        parts.insert(0, identity)
+    if not isinstance(parts[-1], Affine) and (target != neutral or normalize is not None):
+        parts.append(identity)
+    last = len(parts) - 1
+    scaled = tuple(
+        _rescaled(part, source if place == 0 else neutral, target if place == last else neutral, normalize)
+        if isinstance(part, Affine) and place in (0, last)
+        else part
+        for place, part in enumerate(parts)
+    )
+    # Only the last segment is normalised.
+    if last > 0 and isinstance(parts[0], Affine):
+        scaled = (_rescaled(parts[0], source, neutral, None), *scaled[1:])
+    return map_tensors(scaled, lambda tensor: tensor.float() if tensor.dtype == torch.float64 else tensor)
+
+
+def _rescaled(segment: Affine, source: PixelScale, target: PixelScale, normalize: Normalize | None) -> Affine:
+    device = segment.terms.gain.device
 
     def row(numbers: Sequence[float]) -> Tensor:
-        values = torch.tensor(list(numbers), dtype=torch.float64)
-        return (values if len(values) == 1 else values.repeat(dates)).to(device, non_blocking=True)
+        return torch.tensor(list(numbers), dtype=torch.float64).to(device, non_blocking=True)
 
     q_in, off_in = row(source.quantification), row(source.offset)
     q_out, off_out = row(target.quantification), row(target.offset)
-    ratio = q_out / q_in
-    gain = terms.gain * ratio
-    offset = terms.gain * off_in * ratio - off_out + terms.offset * q_out
     mean, std = (row(part) for part in normalize) if normalize is not None else (row((0.0,)), row((1.0,)))
-    gain, offset = gain / std, (offset - mean) / std
-    if not terms.noisy:
-        return Coefficients(gain.float(), offset.float())
-    floor, slope = terms.variance()
+    ratio = q_out / q_in
+    terms = segment.terms
+    gain = terms.gain * ratio / std
+    offset = (terms.gain * off_in * ratio - off_out + terms.offset * q_out - mean) / std
     power = (q_out / std).square()
-    return Coefficients(
-        gain.float(),
-        offset.float(),
-        (power * (floor + slope * off_in / q_in)).float(),
-        (power * slope / q_in).float(),
-    )
+    floor, slope = terms.variance() if terms.noisy else (None, None)
+    if floor is not None and slope is not None:
+        floor, slope = power * (floor + slope * off_in / q_in), power * slope / q_in
+    modulation = segment.modulation
+    if modulation is not None:
+        by_map_gain, by_map_offset = modulation.gain, modulation.offset
+        factor, raised, lifted = (value[:, None] for value in (ratio / std, off_in * ratio / std, q_out / std))
+        moved = None if by_map_offset is None else by_map_offset * lifted
+        if by_map_gain is not None:
+            moved = by_map_gain * raised + (0.0 if moved is None else moved)
+        modulation = replace(modulation, gain=None if by_map_gain is None else by_map_gain * factor, offset=moved)
+    return Affine(Terms(gain, offset, floor, slope), modulation)

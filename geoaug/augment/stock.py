@@ -19,7 +19,7 @@ from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentatio
 from torch import Tensor
 
 from geoaug.augment.base import Params, TileShape
-from geoaug.augment.kernels.portable import Pixels
+from geoaug.augment.kernels.sampling import Pixels
 from geoaug.augment.kernels.warp import inverse_support
 from geoaug.augment.matrices import Matrices, Size, quantised
 from geoaug.errors import ConfigurationError

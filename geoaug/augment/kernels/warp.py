@@ -5,6 +5,8 @@ images are sampled at the same places; their error grows with the tile, to 3e-4 
 here knows about bands, terms or batches of a dict.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -67,6 +69,11 @@ def bilinear_exact(
             out = term if out is None else out.add_(term)
     assert out is not None
     return out
+
+
+def sampler(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The bilinear sampler for a device: torch's own on the CPU, where exact samples are gathered beforehand."""
+    return bilinear if device.type == "cpu" else bilinear_exact
 
 
 def nearest_index(

@@ -1,0 +1,223 @@
+"""Running segments on the pixels of a block, in plain torch.
+
+The mean is worked out in place. The variance of normal noise is carried along as one more image, and the noise itself
+is drawn once, at the end or before a segment that is not affine. Where the chance of an operation passed all rows of
+a block by, its maps are not made: on the CPU looking at that is free, on other devices it would mean waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from geoaug.augment.kernels import stencils
+from geoaug.augment.matrices import Size
+from geoaug.augment.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
+from geoaug.random import normal_blocks, standard_normal
+from geoaug.scratch import scratch
+
+# Backscatter below this power is written as this much: thermal noise removal leaves zeros and less.
+_LEAST_POWER = 1e-10
+
+
+@dataclass(slots=True)
+class Block:
+    """Pixels under way.
+
+    Attributes:
+        values: changed in place.
+        valid: which of them hold data.
+        dem: elevation on the same grid, or None.
+        key: of the samples, for normal noise; a sample has one row, or one for each date.
+        stream: which normal noise of the sample comes next.
+        labels: classes (r, h, w) that segments gave for free, 0 where none; None where no segment gives any.
+        ignored: pixels (r, h, w) whose label is to be ignored, or None.
+        invalid: pixels (r, h, w) that are to be no data, or None.
+        variance: of the normal noise gathered so far, or None.
+    """
+
+    values: Float[Tensor, "r c h w"]
+    valid: Bool[Tensor, "r 1 h w"]
+    dem: Float[Tensor, "r 1 h w"] | None
+    key: Int[Tensor, " b"]
+    stream: int
+    labels: Tensor | None = None
+    ignored: Tensor | None = None
+    invalid: Tensor | None = None
+    variance: Tensor | None = None
+
+
+def run_segments(block: Block, segments: Sequence[Segment]) -> None:
+    """Run all segments on a block, in order; each holds the rows of the block alone."""
+    for segment in segments:
+        if isinstance(segment, Affine):
+            _affine(block, segment)
+            continue
+        _settle(block)
+        if isinstance(segment, Curve):
+            _curve(block.values, segment)
+        elif not _certainly(~segment.applied):
+            _run_other(block, segment)
+    _settle(block)
+
+
+def _run_other(block: Block, segment: GammaNoise | Steps | Stencil) -> None:
+    if isinstance(segment, GammaNoise):
+        _gamma(block, segment)
+    elif isinstance(segment, Steps):
+        _steps(block.values, segment)
+    else:
+        block.values.copy_(stencils.run(block.values, block.valid, segment))
+
+
+def _certainly(truth: Bool[Tensor, " r"]) -> bool:
+    """Whether all are known to be true without waiting for a device."""
+    return truth.device.type == "cpu" and bool(truth.all())
+
+
+def _affine(block: Block, segment: Affine) -> None:
+    values, terms, modulation = block.values, segment.terms, segment.modulation
+    gain, offset = _over_pixels(terms.gain), _over_pixels(terms.offset)
+    maps = None
+    if modulation is not None and not _certainly(~modulation.applied):
+        maps = _made(block, modulation)
+        _annotate(block, modulation, maps)
+        if modulation.gain is not None:
+            gain = _modulated(gain, modulation.gain, maps, values, "gain")
+    floor, slope = terms.floor, terms.slope
+    if block.variance is not None:
+        block.variance.mul_(gain).mul_(gain)
+    if floor is not None and slope is not None and not _certainly(((floor == 0) & (slope == 0)).all(1)):
+        _add_variance(block, floor, slope)
+    values.mul_(gain).add_(offset)
+    if maps is not None and modulation is not None and modulation.offset is not None:
+        for layer, weight in _layers(maps, modulation.offset):
+            values.addcmul_(layer, weight)
+
+
+def _add_variance(block: Block, floor: Tensor, slope: Tensor) -> None:
+    values = block.values
+    shape = tuple(values.shape)
+    if block.variance is None:
+        variance = scratch("variance", shape, values.dtype, values.device)
+        block.variance = torch.mul(values, _over_pixels(slope), out=variance).add_(_over_pixels(floor)).clamp_min_(0)
+        return
+    added = scratch("added variance", shape, values.dtype, values.device)
+    torch.mul(values, _over_pixels(slope), out=added).add_(_over_pixels(floor)).clamp_min_(0)
+    block.variance.add_(added)
+
+
+def _made(block: Block, modulation: Modulation) -> Float[Tensor, "r k h w"]:
+    maps = modulation.maps.make(Size(*block.values.shape[-2:]), block.dem)
+    # A row that the operation skipped may hold anything; 0 changes nothing.
+    return torch.where(modulation.applied[:, None, None, None], maps, 0.0)
+
+
+def _layers(maps: Tensor, weights: Float[Tensor, "r c k"]) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of a map that broadcasts over the bands (or has one for each) and its weights."""
+    if weights.shape[2] == 1:
+        return [(maps, weights[..., 0, None, None])]
+    return [(maps[:, k : k + 1], weights[..., k, None, None]) for k in range(weights.shape[2])]
+
+
+def _modulated(terms: Tensor, weights: Tensor, maps: Tensor, values: Tensor, name: str) -> Tensor:
+    if maps.shape[2] == 1 or maps.shape[3] == 1:  # lines: small until they meet the pixels
+        for layer, weight in _layers(maps, weights):
+            terms = terms + layer * weight
+        return terms
+    total = scratch(name, tuple(values.shape), values.dtype, values.device)
+    for index, (layer, weight) in enumerate(_layers(maps, weights)):
+        if index == 0:
+            torch.addcmul(terms, layer, weight, out=total)
+        else:
+            total.addcmul_(layer, weight)
+    return total
+
+
+def _annotate(block: Block, modulation: Modulation, maps: Tensor) -> None:
+    rule = modulation.annotation
+    if rule is None:
+        return
+    layer = maps[:, rule.index]
+    if block.labels is None:
+        block.labels = torch.zeros(layer.shape, dtype=torch.uint8, device=layer.device)
+    for limit, number in zip(rule.limits, rule.classes, strict=True):
+        block.labels.masked_fill_(layer > limit, number)
+    if rule.thick == "keep":
+        return
+    thick = layer > rule.limits[-1]
+    if rule.thick == "ignore":
+        block.ignored = thick if block.ignored is None else block.ignored | thick
+    else:
+        block.invalid = thick if block.invalid is None else block.invalid | thick
+
+
+def _settle(block: Block) -> None:
+    """Draw the normal noise whose variance has been gathered."""
+    variance, values = block.variance, block.values
+    if variance is None:
+        return
+    samples = block.key.shape[0]
+    deviation = variance.sqrt_().view(samples, -1, variance.shape[-2] * variance.shape[-1])
+    flat = values.view(deviation.shape) if len(values) != samples else values.flatten(2)
+    for rows, channels, noise in normal_blocks(block.key, flat.shape[1], flat.shape[2], block.stream):
+        flat[rows, channels].addcmul_(deviation[rows, channels], noise)
+    block.stream += 1
+    block.variance = None
+
+
+def _gamma(block: Block, segment: GammaNoise) -> None:
+    """Gamma noise as the cube of a normal number (Wilson and Hilferty, 1931), with mean and variance exact."""
+    values = block.values
+    noise = standard_normal(segment.seed, values.shape[1], values.shape[-2] * values.shape[-1]).view_as(values)
+    shift, scale = cube_of_normal(segment.variance.double())
+    factor = noise.mul_(_over_rows(scale.float())).add_(_over_rows(shift.float())).clamp_min_(0)
+    factor = factor * factor * factor
+    multiply = _over_rows(segment.multiply)
+    added = _over_pixels(segment.add) * factor
+    values.mul_(factor.sub_(1).mul_(multiply).add_(1)).add_(added)
+
+
+def cube_of_normal(variance: Float[Tensor, " r"]) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"]]:
+    """`shift` and `scale` for which `(shift + scale*n)^3` has mean 1 and the given variance, n standard normal.
+
+    Wilson and Hilferty's `shift = 1 - v/9`, `scale = sqrt(v)/3` gives both to a few percent at most; Newton's method on
+    the exact moments, `E = a^3 + 3 a b^2` and `Var = 9 a^4 b^2 + 36 a^2 b^4 + 15 b^6`, takes away the rest.
+    """
+    a, square = 1 - variance / 9, variance / 9
+    for _ in range(6):
+        mean = a**3 + 3 * a * square - 1
+        spread = 9 * a**4 * square + 36 * a**2 * square**2 + 15 * square**3 - variance
+        mean_a, mean_s = 3 * a**2 + 3 * square, 3 * a
+        spread_a = 36 * a**3 * square + 72 * a * square**2
+        spread_s = 9 * a**4 + 72 * a**2 * square + 45 * square**2
+        determinant = mean_a * spread_s - mean_s * spread_a
+        a = a - (mean * spread_s - spread * mean_s) / determinant
+        square = square - (spread * mean_a - mean * spread_a) / determinant
+    return a, square.clamp_min(0).sqrt()
+
+
+def _steps(values: Float[Tensor, "r c h w"], segment: Steps) -> None:
+    values.copy_(torch.minimum(values, _over_pixels(segment.ceiling)))
+    step = _over_pixels(segment.step)
+    safe = torch.where(step > 0, step, 1.0)
+    values.copy_(torch.where(step > 0, (values / safe).round_().mul_(safe), values))
+
+
+def _curve(values: Float[Tensor, "r c h w"], segment: Curve) -> None:
+    if segment.unit == "amplitude":
+        values.clamp_min_(0).sqrt_()
+    else:
+        values.clamp_min_(_LEAST_POWER).log10_().mul_(10)
+
+
+def _over_pixels(term: Float[Tensor, "r c"]) -> Float[Tensor, "r c 1 1"]:
+    return term[..., None, None]
+
+
+def _over_rows(term: Float[Tensor, " r"]) -> Float[Tensor, "r 1 1 1"]:
+    return term[:, None, None, None]

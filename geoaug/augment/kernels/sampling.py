@@ -1,0 +1,169 @@
+"""Sampling the pixels of a block: gathered where the matrix is exact, else interpolated, weighted by validity.
+
+Stored values become power here, where that is more than a factor, so that backscatter is interpolated as power.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from geoaug.augment.kernels import warp
+from geoaug.scratch import scratch
+
+# Samples of a block: a range of the batch, or indices into it.
+Rows = slice | Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How stored values become power, where that is more than a factor: `(value + offset) / quantification`, then the
+    square ("amplitude") or ten to its tenth ("db")."""
+
+    unit: Literal["amplitude", "db"]
+    quantification: Float[Tensor, " c"]
+    offset: Float[Tensor, " c"]
+
+    def __call__(self, values: Float[Tensor, "b n h w"]) -> None:
+        """Decode in place; the bands of several dates follow one another."""
+        dates: int = values.shape[1] // len(self.offset) if len(self.offset) > 1 else 1
+        offset, scale = (part.repeat(dates)[:, None, None] for part in (self.offset, self.quantification))
+        values.add_(offset).div_(scale)
+        if self.unit == "amplitude":
+            values.square_()
+        else:
+            values.mul_(math.log2(10) / 10).exp2_()
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What a stage takes and gives.
+
+    Attributes:
+        image: (b, n, h, w), n the bands of all dates.
+        valid: which pixels hold data; None: all.
+        mask: class labels.
+        dem: elevation, metres, NaN where unknown.
+        cloud: classes of cloud and shadow for each date; only ever an output.
+    """
+
+    image: Tensor
+    valid: Bool[Tensor, "b 1 h w"] | None
+    mask: Integer[Tensor, "b h w"] | None
+    dem: Float[Tensor, "b 1 h w"] | None = None
+    cloud: Integer[Tensor, "b t h w"] | None = None
+
+    def take(self, rows: Rows) -> "Pixels":
+        """Some of the samples; a range is a view of them."""
+        return Pixels(
+            bits(self.image)[rows].view(self.image.dtype),
+            None if self.valid is None else self.valid[rows],
+            None if self.mask is None else bits(self.mask)[rows].view(self.mask.dtype),
+            None if self.dem is None else self.dem[rows],
+        )
+
+
+def around(
+    block: Pixels, x: Float[Tensor, "1 i j"], y: Float[Tensor, "1 i j"]
+) -> tuple[Pixels, Float[Tensor, "1 i j"], Float[Tensor, "1 i j"]]:
+    """The part of a single sample that is sampled, and the coordinates in it: a tile brings spare context."""
+    height, width = block.image.shape[-2:]
+    if x.numel() == 0:
+        return block, x, y
+    left, right = (min(max(int(edge), 0), width - 1) for edge in (x.min().floor(), x.max().ceil()))
+    top, bottom = (min(max(int(edge), 0), height - 1) for edge in (y.min().floor(), y.max().ceil()))
+    part = (..., slice(top, bottom + 1), slice(left, right + 1))
+    valid = None if block.valid is None else block.valid[part]
+    return Pixels(block.image[part], valid, None), x - left, y - top
+
+
+def with_finite_validity(block: Pixels) -> Pixels:
+    """NaN and infinities in any band count as invalid."""
+    if not block.image.is_floating_point():
+        return block
+    finite = torch.isfinite(block.image).all(1, keepdim=True)
+    return Pixels(block.image, finite if block.valid is None else block.valid & finite, block.mask, block.dem)
+
+
+def gathered(
+    block: Pixels, x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"], decoding: Decoding | None
+) -> tuple[Float[Tensor, "b n i j"], Bool[Tensor, "b 1 i j"]]:
+    index, inside = warp.nearest_index(x, y, block.image.shape[-2:])
+    values = warp.gather(block.image, index).float()
+    if decoding is not None:
+        decoding(values)
+    valid = inside[:, None]
+    if block.valid is not None:
+        valid = valid & warp.gather(block.valid, index)
+    return values, valid
+
+
+def _weighted(block: Pixels, decoding: Decoding | None, values: Tensor, weight: Tensor) -> None:
+    """Fill `values` with pixels times their validity, and `weight` with validity."""
+    values.copy_(block.image)
+    weight.fill_(1.0) if block.valid is None else weight.copy_(block.valid)
+    if block.image.is_floating_point():
+        values.nan_to_num_(0.0, 0.0, 0.0)
+    if block.valid is not None:
+        values.mul_(weight)
+    if decoding is not None:
+        # What stood in invalid pixels is 0 by now, and becomes 0 once more: large numbers would decode to infinity.
+        decoding(values)
+        values.mul_(weight)
+
+
+def sampled(
+    block: Pixels,
+    x: Float[Tensor, "b i j"],
+    y: Float[Tensor, "b i j"],
+    min_support: float,
+    decoding: Decoding | None,
+) -> tuple[Float[Tensor, "b n i j"], Bool[Tensor, "b 1 i j"]]:
+    batch, channels, height, width = block.image.shape
+    source = scratch("source", (batch, channels + 1, height, width), torch.float32, block.image.device)
+    _weighted(block, decoding, source[:, :channels], source[:, channels:])
+    sampled = warp.sampler(source.device)(source, x, y)
+    values, support = sampled[:, :channels], sampled[:, channels:]
+    valid = support >= min(min_support, warp.FULL_SUPPORT)
+    return values.mul_(warp.inverse_support(support, min_support)), valid
+
+
+def sampled_apart(
+    block: Pixels,
+    x: Float[Tensor, "b i j"],
+    y: Float[Tensor, "b i j"],
+    shift: Float[Tensor, "b n 2"],
+    min_support: float,
+    decoding: Decoding | None,
+) -> tuple[Float[Tensor, "b n i j"], Bool[Tensor, "b 1 i j"]]:
+    """Every band at its own coordinates, with its own support; a pixel is valid where all bands are."""
+    batch, channels, height, width = block.image.shape
+    source = scratch("bands apart", (batch, channels, 2, height, width), torch.float32, block.image.device)
+    _weighted(block, decoding, source[:, :, 0], source[:, :, 1])
+    beside_x = (x[:, None] + shift[..., 0, None, None].float()).flatten(0, 1)
+    beside_y = (y[:, None] + shift[..., 1, None, None].float()).flatten(0, 1)
+    sampled = warp.sampler(source.device)(source.flatten(0, 1), beside_x, beside_y)
+    values, support = sampled.view(batch, channels, 2, *x.shape[1:]).unbind(2)
+    valid = (support >= min(min_support, warp.FULL_SUPPORT)).all(1, keepdim=True)
+    return (values * warp.inverse_support(support, min_support)), valid
+
+
+def moved_elevation(
+    dem: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"], exact: bool
+) -> Float[Tensor, "b 1 i j"]:
+    """Elevation at the output pixels; NaN where most of it is unknown."""
+    if exact:
+        index, inside = warp.nearest_index(x, y, dem.shape[-2:])
+        return torch.where(inside[:, None], warp.gather(dem, index), torch.nan)
+    known = torch.isfinite(dem)
+    sampled = warp.sampler(dem.device)(torch.cat((torch.where(known, dem, 0.0), known.float()), dim=1), x, y)
+    values, support = sampled[:, :1], sampled[:, 1:]
+    return torch.where(support >= 0.5, values * warp.inverse_support(support, 0.5), torch.nan)
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """A 16-bit unsigned tensor as signed: torch indexes those on every device."""
+    return tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor
