@@ -15,7 +15,17 @@ from geoaug.errors import ConfigurationError
 from geoaug.sensors import Band, Sensor
 
 _BAND_FIELDS = tuple(field.name for field in fields(Band))
-_SENSOR_FIELDS: tuple[str, ...] = ("name", "title", "domain", "reference", "defaults", "bands")
+_SENSOR_FIELDS: tuple[str, ...] = (
+    "name",
+    "title",
+    "domain",
+    "quantity",
+    "level",
+    "sun_corrected",
+    "reference",
+    "defaults",
+    "bands",
+)
 _MOST_REPORTED = 5
 
 
@@ -113,6 +123,10 @@ def _definition_model() -> Any:
         offset: finite = 0.0
         nodata: float | None = None
         saturation: finite | None = None
+        noise_alpha: finite | None = None
+        noise_beta: finite | None = None
+        looks: positive | None = None
+        nesz_db: finite | None = None
 
     class BandEntry(Figures):
         name: Annotated[str, Field(min_length=1)]
@@ -124,6 +138,9 @@ def _definition_model() -> Any:
         name: Annotated[str, Field(min_length=1)]
         title: str = ""
         domain: Literal["optical", "sar"] = "optical"
+        quantity: Literal["reflectance", "power", "amplitude", "db"] | None = None
+        level: Literal["toa", "surface"] | None = None
+        sun_corrected: bool = True
         reference: str = ""
         defaults: Figures = Figures()
         bands: Annotated[list[BandEntry], Field(min_length=1)]

@@ -52,6 +52,10 @@ class Band:
         offset: in DN.
         nodata: the DN that means "no data"; None where there is none.
         saturation: the DN that marks, or is reached by, a saturated pixel; None where unknown.
+        noise_alpha: with `noise_beta`, the noise of a pixel in DN: sigma^2 = alpha^2 + beta * DN; both or neither.
+        noise_beta: see `noise_alpha`.
+        looks: equivalent number of looks (SAR).
+        nesz_db: backscatter that the thermal noise equals, dB (SAR).
         aliases: further names for the band.
 
     Raises:
@@ -69,6 +73,10 @@ class Band:
     offset: float = 0.0
     nodata: float | None = None
     saturation: float | None = None
+    noise_alpha: float | None = None
+    noise_beta: float | None = None
+    looks: float | None = None
+    nesz_db: float | None = None
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,6 +92,14 @@ class Band:
             raise ConfigurationError(
                 f"band '{self.name}': snr and reference_radiance belong together; give both or neither"
             )
+        if (self.noise_alpha is None) != (self.noise_beta is None):
+            raise ConfigurationError(
+                f"band '{self.name}': noise_alpha and noise_beta belong together; give both or neither"
+            )
+        for field in ("noise_alpha", "noise_beta"):
+            figure = getattr(self, field)
+            if figure is not None and not (math.isfinite(figure) and figure >= 0):
+                raise ConfigurationError(f"band '{self.name}': {field} must not be negative, not {figure}")
 
 
 _POSITIVE_FIELDS = (
@@ -94,6 +110,7 @@ _POSITIVE_FIELDS = (
     "snr",
     "reference_radiance",
     "quantification",
+    "looks",
 )
 
 
@@ -105,6 +122,11 @@ class Sensor:
         name: short name, such as "sentinel-2-l2a".
         bands: at least one; no two may answer to the same name or alias.
         domain: "optical" (reflectance) or "sar" (backscatter).
+        quantity: what (DN + offset) / quantification is: "reflectance", or for SAR "power" (linear backscatter, which
+            is its default), "amplitude" (its root) or "db" (ten times its logarithm).
+        level: whether reflectance is that of the top of the atmosphere ("toa") or of the ground ("surface"); None
+            where nobody knows.
+        sun_corrected: whether reflectance has been divided by the sine of the sun's elevation.
         title: one line for people.
         reference: where the figures come from.
 
@@ -115,12 +137,25 @@ class Sensor:
     name: str
     bands: tuple[Band, ...]
     domain: Literal["optical", "sar"] = "optical"
+    quantity: Literal["reflectance", "power", "amplitude", "db"] | None = None
+    level: Literal["toa", "surface"] | None = None
+    sun_corrected: bool = True
     title: str = ""
     reference: str = ""
 
     def __post_init__(self) -> None:
         if not self.bands:
             raise ConfigurationError(f"sensor '{self.name}' has no bands; it needs one at least")
+        radar = self.domain == "sar"
+        if self.quantity is None:
+            object.__setattr__(self, "quantity", "power" if radar else "reflectance")
+        if radar == (self.quantity == "reflectance"):
+            wanted = "'power', 'amplitude' or 'db'" if radar else "'reflectance'"
+            raise ConfigurationError(
+                f"sensor '{self.name}': the quantity of {self.domain} bands is {wanted}, not '{self.quantity}'"
+            )
+        if radar and self.level is not None:
+            raise ConfigurationError(f"sensor '{self.name}': a level is for optical products; leave it out for SAR")
         owners: dict[str, str] = {}
         for position, band in enumerate(self.bands):
             for label in {_label(name) for name in (band.name, *band.aliases)}:

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,8 @@ def test_the_promised_sensors_are_built_in() -> None:
         "sentinel-2-l1c",
         "sentinel-2-l2a",
         "sentinel-1-grd",
+        "sentinel-1-power",
+        "sentinel-1-db",
         "rgb",
         "rgbn",
     }
@@ -349,3 +352,46 @@ def test_the_documented_definition_and_error_are_real(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         get_sensor(file)
     assert str(caught.value).replace(str(file), "mine.yaml") in text
+
+
+def test_products_know_their_level_and_quantity() -> None:
+    levels = {name: get_sensor(name).level for name in available_sensors()}
+    assert {name for name, level in levels.items() if level == "toa"} == {
+        "sentinel-2-l1c",
+        "landsat-8-l1",
+        "landsat-9-l1",
+    }
+    assert {name for name, level in levels.items() if level == "surface"} == {
+        "sentinel-2-l2a",
+        "landsat-8-l2",
+        "landsat-9-l2",
+    }
+    assert {name for name in available_sensors() if not get_sensor(name).sun_corrected} == {
+        "landsat-8-l1",
+        "landsat-9-l1",
+    }
+    assert [get_sensor(f"sentinel-1-{kind}").quantity for kind in ("grd", "power", "db")] == [
+        "amplitude",
+        "power",
+        "db",
+    ]
+    assert {get_sensor(name).quantity for name, level in levels.items() if level} == {"reflectance"}
+    assert Sensor("mine", (Band("VV"),), domain="sar").quantity == "power"
+    kept = get_sensor("landsat-8-l1").select("B2,B3").with_scaling(offset=0)
+    assert (kept.level, kept.sun_corrected) == ("toa", False)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Sensor("mine", (Band("VV"),), domain="sar", quantity="reflectance"), "'power', 'amplitude' or 'db'"),
+        (lambda: Sensor("mine", (Band("red"),), quantity="db"), "is 'reflectance', not 'db'"),
+        (lambda: Sensor("mine", (Band("VV"),), domain="sar", level="toa"), "leave it out for SAR"),
+        (lambda: Band("red", noise_alpha=1.0), "noise_alpha and noise_beta belong together"),
+        (lambda: Band("red", noise_alpha=1.0, noise_beta=-1.0), "noise_beta must not be negative"),
+        (lambda: Band("VV", looks=0.0), "looks must be positive"),
+    ],
+)
+def test_facts_that_contradict_each_other_are_refused(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        build()

@@ -1,8 +1,10 @@
 """Augmentation of multiband images: operations, `Compose`, recipes. Needs torch and kornia, no raster library."""
 
-from geoaug.augment.atmosphere import RandomHaze
+from geoaug.augment.atmosphere import RandomHaze, RandomWaterVapour
 from geoaug.augment.bands import RandomBandDropout
+from geoaug.augment.clouds import RandomCloud, RandomCloudShadow
 from geoaug.augment.compose import Compose
+from geoaug.augment.detector import RandomLineDropout, RandomQuantization, RandomSaturation, RandomStriping
 from geoaug.augment.geometric import (
     CenterCrop,
     PadTo,
@@ -16,30 +18,53 @@ from geoaug.augment.geometric import (
     RandomVerticalFlip,
     Resize,
 )
-from geoaug.augment.illumination import RandomIllumination
+from geoaug.augment.illumination import RandomCalibration, RandomIllumination, RandomSwathBrightness
+from geoaug.augment.optics import RandomBandShift, RandomPointSpread, RandomResolution
 from geoaug.augment.plan import Plan
+from geoaug.augment.policies import RandAugment, TrivialAugment
 from geoaug.augment.recipe import Recipe, available_recipes, load_recipe
+from geoaug.augment.sar import RandomIncidenceAngle, RandomSpeckle, RandomThermalNoise
 from geoaug.augment.sensor_noise import RandomSensorNoise
+from geoaug.augment.sun import RandomSunElevation, RandomTerrainShading
 
 __all__ = [
     "CenterCrop",
     "Compose",
     "PadTo",
     "Plan",
+    "RandAugment",
     "RandomAffine",
     "RandomBandDropout",
+    "RandomBandShift",
+    "RandomCalibration",
+    "RandomCloud",
+    "RandomCloudShadow",
     "RandomCrop",
     "RandomD4",
     "RandomHaze",
     "RandomHorizontalFlip",
     "RandomIllumination",
+    "RandomIncidenceAngle",
+    "RandomLineDropout",
+    "RandomPointSpread",
+    "RandomQuantization",
     "RandomResizedCrop",
+    "RandomResolution",
     "RandomRotation",
     "RandomRotation90",
+    "RandomSaturation",
     "RandomSensorNoise",
+    "RandomSpeckle",
+    "RandomStriping",
+    "RandomSunElevation",
+    "RandomSwathBrightness",
+    "RandomTerrainShading",
+    "RandomThermalNoise",
     "RandomVerticalFlip",
+    "RandomWaterVapour",
     "Recipe",
     "Resize",
+    "TrivialAugment",
     "available_recipes",
     "load_recipe",
 ]

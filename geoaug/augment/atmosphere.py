@@ -1,83 +1,186 @@
-"""Atmosphere: what aerosol between the ground and the sensor does to reflectance, band by band.
+"""Atmosphere: more aerosol or more vapour between the ground and the sensor than there was.
 
-The optics are plain functions of numbers, so that they can be checked against closed forms; the operation draws and
-calls them.
+The optics are in `air`; here the weather is drawn, and what it changes in a product that may have been corrected for
+the air already.
 """
 
-import math
 from collections.abc import Sequence
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from geoaug.augment.air import AEROSOLS, Aerosol, correlated_by_wavelength, layer, vapour_strength
 from geoaug.augment.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.maps import Ramp
+from geoaug.augment.segments import Affine, Modulation, OperationSegment
+from geoaug.augment.spectral import bandwidths_nm, wavelengths_nm
 from geoaug.augment.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.random import Draws
 from geoaug.sensors import Sensor
 
-_REFERENCE_NM = 550.0
-# Continental aerosol: single scattering albedo and asymmetry at 550 nm, as in the continental models of d'Almeida,
-# Koepke and Shettle (1991), "Atmospheric Aerosols".
-_SINGLE_SCATTERING_ALBEDO = 0.93
-_ASYMMETRY = 0.65
+AerosolName = Literal["continental", "maritime", "dust", "smoke", "any"]
 
-
-def aerosol_optical_depth(
-    aod: Float[Tensor, " b"], wavelength_nm: Float[Tensor, " c"], angstrom: float
-) -> Float[Tensor, "b c"]:
-    """Aerosol optical depth per band: `aod * (wavelength / 550 nm) ** -angstrom` (Angstrom, 1929).
-
-    Args:
-        aod: optical depth at 550 nm.
-        wavelength_nm: centres of the bands.
-        angstrom: exponent; 1.3 for continental aerosol, less for dust and sea salt, more for smoke.
-    """
-    return aod[:, None] * (wavelength_nm / _REFERENCE_NM) ** -angstrom
-
-
-def henyey_greenstein(cosine: float, asymmetry: float) -> float:
-    """Phase function of scattering by an angle of that cosine, 4 pi normalised (Henyey and Greenstein, 1941)."""
-    return (1 - asymmetry**2) / math.pow(1 + asymmetry**2 - 2 * asymmetry * cosine, 1.5)
-
-
-def haze_transmittance(
-    depth: Float[Tensor, "b c"], sun_elevation_deg: float
-) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
-    """Two-way transmittance and path reflectance of an aerosol layer seen from the nadir.
-
-    Light scattered forward still reaches the ground, so only absorption and backscatter are lost:
-    `t = exp(-depth * (1 - w * (1 + g) / 2) * m)` with the air mass `m = 1 / mu_sun + 1` (two-stream; Coakley and
-    Chylek, 1975). Path reflectance is single scattering, `w * depth * P / (4 * mu_sun)`, attenuated by the layer
-    itself: times `(1 - exp(-d * m)) / (d * m)` (Liou, 2002, "An Introduction to Atmospheric Radiation", section
-    6.3.2), where `d = (1 - w * g**2) * depth` counts light scattered into the forward peak as not scattered (delta
-    scaling; Joseph, Wiscombe and Weinman, 1976).
-
-    Args:
-        depth: aerosol optical depth per band.
-        sun_elevation_deg: of the sun over the horizon.
-    """
-    mu = math.sin(math.radians(sun_elevation_deg))
-    air_mass = 1 / mu + 1
-    lost = 1 - _SINGLE_SCATTERING_ALBEDO * (1 + _ASYMMETRY) / 2
-    transmittance = torch.exp(-depth * (lost * air_mass))
-    scattered = _SINGLE_SCATTERING_ALBEDO * henyey_greenstein(-mu, _ASYMMETRY) / (4 * mu)
-    attenuation = (1 - _SINGLE_SCATTERING_ALBEDO * _ASYMMETRY**2) * air_mass
-    path = scattered / attenuation * -torch.expm1(-depth * attenuation)
-    return transmittance, path
+_DEFAULT_AOD = (0.0, 0.3)
 
 
 class RandomHaze(RadiometricOperation):
-    """Aerosol between ground and sensor: contrast falls, and the short wavelengths gain path reflectance.
+    """More aerosol in the air: contrast falls, and the short wavelengths gain path reflectance.
 
-    `reflectance' = transmittance * reflectance + path`, both from the aerosol optical depth at each band's
-    wavelength. Bands of unknown wavelength are taken at 550 nm.
+    `reflectance' = t * reflectance + p`, t and p from the aerosol optical depth at each band's wavelength (`air`).
+    What that means depends on the product (`Sensor.level`):
+
+    - top of atmosphere: aerosol is added to what is there; `t` is the quotient of two transmittances, and the path
+      of the air's molecules stays as it is;
+    - surface reflectance: aerosol that the atmospheric correction missed, and what is left of an imperfect one:
+      0.005 + 0.05 reflectance (one deviation; the requirement for Sentinel-2 level 2A, Louis et al., 2016, ESA
+      SP-740), in a curve over the wavelength. Without `aod`, that remainder alone;
+    - unknown: aerosol over the ground, and nothing else.
+
+    Bands of unknown wavelength are taken at 550 nm.
 
     Args:
-        aod: range of the added aerosol optical depth at 550 nm; 0.1 is a clear day, 0.6 a hazy one.
-        angstrom: Angstrom exponent of the aerosol.
-        sun_elevation: of the sun over the horizon, degrees.
+        aod: range of the added aerosol optical depth at 550 nm: 0.1 is a clear day, 0.6 a hazy one. None: [0, 0.3],
+            and none for surface reflectance.
+        aerosol: "continental", "maritime", "dust", "smoke", or "any" of these for each sample.
+        angstrom: range of the Angstrom exponent, in place of the aerosol's own.
+        sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
+        present: aerosol optical depth that a top-of-atmosphere image has already.
+        gradient: range of how much more of the aerosol lies at one edge of the tile than in its middle, as a fraction
+            (and less at the other edge); 0 for none.
+        residual: whether surface reflectance also gets the remainder of an imperfect correction.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    needs_sensor = True
+    neutral: ClassVar = {"aod": 0.0, "residual": 0.0}
+
+    def __init__(
+        self,
+        aod: float | Sequence[float] | None = None,
+        aerosol: AerosolName = "continental",
+        angstrom: float | Sequence[float] | None = None,
+        sun_elevation: float | Sequence[float] = (30.0, 65.0),
+        present: float = 0.1,
+        gradient: float | Sequence[float] = 0.0,
+        residual: bool = True,
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.aod = None if aod is None else as_range(aod, "aod", low=0, high=5)
+        if aerosol not in get_args(AerosolName):
+            raise ConfigurationError(f"aerosol={aerosol!r} is one of {', '.join(get_args(AerosolName))}")
+        self.aerosol = aerosol
+        self.angstrom = None if angstrom is None else as_range(angstrom, "angstrom", low=-1, high=4)
+        self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
+        if not 0 <= present <= 5:
+            raise ConfigurationError(f"present={present} is an optical depth within [0, 5]")
+        self.present = float(present)
+        self.gradient = as_range(gradient, "gradient", low=0, high=1)
+        self.residual = residual
+        self.flags = {
+            "aerosol": aerosol,
+            "sun_elevation": self.sun_elevation,
+            "present": self.present,
+            "gradient": self.gradient,
+            "residual": residual,
+            **({} if self.aod is None else {"aod": self.aod}),
+            **({} if self.angstrom is None else {"angstrom": self.angstrom}),
+        }
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        names = list(AEROSOLS) if self.aerosol == "any" else [self.aerosol]
+        kinds = [AEROSOLS[name] for name in names]
+        table = torch.tensor([(*kind.angstrom, kind.albedo, kind.asymmetry) for kind in kinds], dtype=torch.float64)
+        low, high, albedo, asymmetry = table.to(shape.device, non_blocking=True)[draws.integer(len(kinds))].unbind(-1)
+        exponent = draws.uniform()
+        if self.angstrom is not None:
+            low, high = (torch.full_like(low, edge) for edge in self.angstrom)
+        corrected = shape.sensor is not None and shape.sensor.level == "surface"
+        default = (0.0, 0.0) if corrected else _DEFAULT_AOD
+        elevation = draws.uniform(*self.sun_elevation)
+        params = {
+            "aod": draws.uniform(*(self.aod or default)),
+            "angstrom": low + (high - low) * exponent,
+            "albedo": albedo,
+            "asymmetry": asymmetry,
+            "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
+        }
+        if self._gradual:
+            params |= {"gradient": draws.uniform(*self.gradient), "direction": draws.uniform(0.0, 360.0)}
+        if corrected and self.residual:
+            gain_and_offset = draws.normals(2 * shape.bands).view(-1, 2, shape.bands)
+            params["residual"] = gain_and_offset.clamp(-3, 3)
+        return params
+
+    @property
+    def _gradual(self) -> bool:
+        return self.gradient[1] > 0
+
+    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+        assert sensor is not None  # check_sensor has refused its absence
+        aod = params["aod"].double()
+        if not self._gradual:
+            return (Affine(self._hazy(aod, params, sensor)),)
+        share = params["gradient"].double()
+        thin, thick = (self._hazy(aod * (1 + sign * share), params, sensor) for sign in (-1, 1))
+        angle = torch.deg2rad(params["direction"].double())
+        across, down = angle.cos().float().double(), angle.sin().float().double()
+        reach = across.abs() + down.abs()
+        ramp = Ramp(torch.full_like(aod, 0.5), across / reach, down / reach)
+        more = Modulation(
+            ramp,
+            (thick.gain - thin.gain)[..., None],
+            (thick.offset - thin.offset)[..., None],
+            torch.ones_like(aod, dtype=torch.bool),
+        )
+        return (Affine(thin, more),)
+
+    def _hazy(self, aod: Float[Tensor, " b"], params: Params, sensor: Sensor) -> Terms:
+        """Gain and offset of so much more aerosol."""
+        wavelength, elevation = wavelengths_nm(sensor, aod.device), params["sun_elevation"]
+
+        def aerosol(depth: Tensor) -> Aerosol:
+            return Aerosol(depth, params["angstrom"], params["albedo"], params["asymmetry"])
+
+        if sensor.level is None:
+            hazy = layer(wavelength, elevation, aerosol(aod), molecules=False)
+            return Terms(hazy.transmittance, hazy.path)
+        before = layer(wavelength, elevation, aerosol(torch.full_like(aod, self.present)))
+        after = layer(wavelength, elevation, aerosol(self.present + aod))
+        gain = after.transmittance / before.transmittance
+        if sensor.level == "toa":
+            return Terms(gain, after.path - gain * before.path)
+        terms = Terms(gain, (after.path - before.path) / before.transmittance)
+        if "residual" not in params:
+            return terms
+        relative, absolute = correlated_by_wavelength(params["residual"].double(), wavelength).unbind(1)
+        return terms.then(Terms(1 + _RELATIVE * relative, _ABSOLUTE * absolute))
+
+
+# One deviation of surface reflectance: a share of it, and a constant.
+_RELATIVE, _ABSOLUTE = 0.05, 0.005
+
+
+class RandomWaterVapour(RadiometricOperation):
+    """More or less water vapour: bands inside its absorption (940 nm and the like) darken or brighten, others stay.
+
+    `transmittance = exp(-k * sqrt(column * air mass))` with k by wavelength and width of a band (`air`). Surface
+    reflectance has been corrected for it; there, `column` is how wrong the estimate was, as a fraction of `present`.
+    Where a band is opaque, what is seen was scattered above the vapour, and stays.
+
+    Args:
+        column: range of the water column in g/cm2: 0.5 in winter, 4 in the tropics. For surface reflectance the range
+            is narrowed to a fifth about `present`.
+        present: column that the image was taken under.
+        sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
         sensor: for use outside `Compose`; see `RadiometricOperation`.
     """
 
@@ -85,33 +188,49 @@ class RandomHaze(RadiometricOperation):
 
     def __init__(
         self,
-        aod: float | Sequence[float] = (0.0, 0.3),
-        angstrom: float = 1.3,
-        sun_elevation: float = 50.0,
+        column: float | Sequence[float] = (0.5, 4.0),
+        present: float = 1.5,
+        sun_elevation: float | Sequence[float] = (30.0, 65.0),
         sensor: Sensor | str | None = None,
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim)
-        self.aod = as_range(aod, "aod", low=0, high=5)
-        if not -1 <= angstrom <= 4:
-            raise ConfigurationError(f"angstrom={angstrom} is not within [-1, 4]")
-        if not 5 <= sun_elevation <= 90:
-            raise ConfigurationError(f"sun_elevation={sun_elevation} is not within 5 to 90 degrees")
-        self.angstrom = float(angstrom)
-        self.sun_elevation = float(sun_elevation)
-        self.flags = {"aod": self.aod, "angstrom": self.angstrom, "sun_elevation": self.sun_elevation}
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.column = as_range(column, "column", low=0, high=10)
+        if not 0 < present <= 10:
+            raise ConfigurationError(f"present={present} is a water column in g/cm2 within (0, 10]")
+        self.present = float(present)
+        self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
+        self.flags = {"column": self.column, "present": self.present, "sun_elevation": self.sun_elevation}
+        self.neutral = {"column": self.present}  # type: ignore[misc]
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
-        return {"aod": draws.uniform(*self.aod)}
+        column, elevation = draws.uniform(*self.column), draws.uniform(*self.sun_elevation)
+        if shape.sensor is not None and shape.sensor.level == "surface":
+            column = self.present + (column - self.present) * _CORRECTED
+        return {
+            "column": column,
+            "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
+        }
 
     def terms(self, params: Params, sensor: Sensor | None) -> Terms:
         assert sensor is not None  # check_sensor has refused its absence
-        aod = params["aod"].double()
-        wavelength = torch.tensor(
-            [_REFERENCE_NM if band.wavelength_nm is None else band.wavelength_nm for band in sensor.bands],
-            dtype=torch.float64,
-        ).to(aod.device, non_blocking=True)
-        depth = aerosol_optical_depth(aod, wavelength, self.angstrom)
-        return Terms(*haze_transmittance(depth, self.sun_elevation))
+        column = params["column"].double()
+        strength = vapour_strength(wavelengths_nm(sensor, column.device), bandwidths_nm(sensor, column.device))
+        zenith = torch.deg2rad(90 - params["sun_elevation"].double())
+        air_mass = 1 + 1 / zenith.cos()
+
+        def through(water: Tensor) -> Tensor:
+            return torch.exp(-strength * (water.clamp_min(0) * air_mass).sqrt()[:, None]) + _ABOVE
+
+        gain = through(column) / through(torch.full_like(column, self.present))
+        return Terms(gain, torch.zeros_like(gain))
+
+
+# Share of the light in an opaque band that never met the vapour.
+_ABOVE = 0.02
+# The error of a retrieved column is about a fifth of what columns vary by.
+_CORRECTED = 0.2

@@ -30,8 +30,9 @@ class RandomBandDropout(RadiometricOperation):
         p: float = 0.1,
         same_on_batch: bool = False,
         keepdim: bool = False,
+        same_on_time: bool = False,
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim)
+        super().__init__(sensor, p, same_on_batch, keepdim, same_on_time=same_on_time)
         if not isinstance(max_bands, int) or max_bands < 1:
             raise ConfigurationError(f"max_bands={max_bands} is a number of bands of at least 1")
         self.max_bands = max_bands

@@ -45,6 +45,7 @@ class TileShape:
         sun_azimuth: degrees clockwise from the top of the tile as the operation sees it, turned and flipped as it is;
             where the batch tells.
         gsd_m: metres to a pixel of the tile as the operation sees it; None where nobody knows.
+        sensor: whose bands the image has, where it is known.
     """
 
     batch: int
@@ -54,6 +55,7 @@ class TileShape:
     sun_elevation: Float[Tensor, " b"] | None = None
     sun_azimuth: Float[Tensor, " b"] | None = None
     gsd_m: Float[Tensor, " b"] | None = None
+    sensor: Sensor | None = None
 
 
 class _KeyedParameters(KorniaAugmentation):
@@ -104,7 +106,8 @@ class _KeyedParameters(KorniaAugmentation):
 
     def forward_parameters(self, batch_shape: tuple[int, ...]) -> Params:
         """Parameters for kornia's containers, under keys drawn from torch's generator."""
-        shape = TileShape(batch_shape[0], batch_shape[1], Size(*batch_shape[-2:]), torch.device("cpu"))
+        size, sensor = Size(*batch_shape[-2:]), getattr(self, "sensor", None)
+        shape = TileShape(batch_shape[0], batch_shape[1], size, torch.device("cpu"), sensor=sensor)
         key = random_keys(shape.batch)
         if self.same_on_batch:
             key = key[:1].expand(shape.batch).clone()

@@ -336,7 +336,10 @@ class Compose(nn.Module):
     @property
     def _target(self) -> PixelScale:
         if self.out_units == "db":
-            return PixelScale((1.0,), (0.0,), "db")
+            decibels = PixelScale((1.0,), (0.0,), "db")
+            stored = self._scale
+            plain = stored.quantity == "db" and set(stored.quantification) == {1.0} and set(stored.offset) == {0.0}
+            return stored if plain else decibels
         return self._scale if self.out_units == "dn" else PixelScale.reflectance()
 
     def _encoding(self, stored: torch.dtype, last: bool) -> Encoding:

@@ -159,17 +159,17 @@ class _Planner:
     def _sampled(self, position: int, step: RadiometricOperation, stage: range) -> Params:
         dates = self._spec.dates
         if step.same_on_time and dates > 1:
-            params = _sample(step, self._shared[position], self._shape(1))
+            params = _sample(step, self._shared[position], self._shape(1, step))
             params = {name: value.repeat_interleave(dates, 0) for name, value in params.items()}
         else:
-            params = _sample(step, self._dated[position], self._shape(dates))
+            params = _sample(step, self._dated[position], self._shape(dates, step))
         leader = self._members[position].leader
         if leader is not None and leader in stage:
             params = step.following(params, self._params[leader])
         self._params[position] = self._chosen(position, step, params, dates)
         return self._params[position]
 
-    def _shape(self, dates: int) -> TileShape:
+    def _shape(self, dates: int, step: RadiometricOperation) -> TileShape:
         """What radiometry may know: the tile as it comes out of the stage's geometry."""
         known = self._scenery
 
@@ -189,6 +189,7 @@ class _Planner:
             rows(known.sun_elevation),
             rows(azimuth),
             rows(gsd),
+            step.sensor or self._sensor,
         )
 
     def _chosen(

@@ -42,7 +42,7 @@ _POOLS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("RandomSensorNoise", {}),
         ("RandomStriping", {}),
     ),
-    "sar": (*_GEOMETRY, ("RandomIncidenceAngle", {}), ("RandomThermalNoise", {}), ("RandomSpeckle", {})),
+    "sar": (*_GEOMETRY, ("RandomIncidenceAngle", {}), ("RandomPointSpread", {}), ("RandomSpeckle", {})),
 }
 
 
@@ -57,12 +57,14 @@ class Choice:
 class Policy(nn.Module):
     """A pool of operations of which each sample gets some; stands in the list of `Compose` like an operation."""
 
-    def __init__(self, operations: Sequence[nn.Module | str] | None, domain: Domain) -> None:
+    def __init__(self, operations: Sequence[Any] | None, domain: Domain) -> None:
         super().__init__()
         if domain not in _POOLS:
             raise ConfigurationError(f"{type(self).__name__}: domain={domain!r} is not 'optical' or 'sar'")
-        named = [(each, {}) if isinstance(each, str) else each for each in operations or ()]
-        pool = [_built(each) for each in (_POOLS[domain] if operations is None else named)]
+        named: list[nn.Module | tuple[str, dict[str, Any]]] = [
+            (each, {}) if isinstance(each, str) else each for each in operations or ()
+        ]
+        pool = [_built(each) for each in (list(_POOLS[domain]) if operations is None else named)]
         if not pool:
             raise ConfigurationError(f"{type(self).__name__}: operations= is empty; name some, or leave it out")
         for operation in pool:
@@ -107,7 +109,7 @@ class RandAugment(Policy):
         self,
         count: int = 2,
         strength: float = 0.5,
-        operations: Sequence[nn.Module | str] | None = None,
+        operations: Sequence[Any] | None = None,
         domain: Domain = "optical",
     ) -> None:
         super().__init__(operations, domain)
@@ -139,7 +141,7 @@ class TrivialAugment(Policy):
     def __init__(
         self,
         strength: float = 1.0,
-        operations: Sequence[nn.Module | str] | None = None,
+        operations: Sequence[Any] | None = None,
         domain: Domain = "optical",
     ) -> None:
         super().__init__(operations, domain)

@@ -199,13 +199,15 @@ def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], i
         except OperationError as error:
             path = ("operations", position, name, error.argument)
             raise ConfigurationError(f"{_at(place, lines, path)}{error}") from None
-        specs.append(OperationSpec(name, {k: v for k, v in complete.items() if v is not None and not _is_glue(k, v)}))
+        told = {k: _plain(v) for k, v in complete.items() if v is not None and not _is_default(k, v)}
+        specs.append(OperationSpec(name, told))
     return Recipe("recipe", model.summary, model.sensor, model.size, tuple(specs))
 
 
-def _is_glue(name: str, value: Any) -> bool:
-    """Arguments for kornia's containers at their defaults say nothing about the augmentation."""
-    return name in ("same_on_batch", "keepdim") and value is False
+def _is_default(name: str, value: Any) -> bool:
+    """Arguments that every operation has say nothing about the augmentation while they are what they always are."""
+    usual = {"same_on_batch": False, "keepdim": False, "same_on_time": False, "strength": 1.0}
+    return name in usual and value == usual[name]
 
 
 def _at(place: str, lines: Mapping[tuple[Any, ...], int], path: tuple[Any, ...]) -> str:

@@ -16,7 +16,19 @@ from geoaug.augment.base import GeometricOperation, RadiometricOperation
 from geoaug.augment.policies import Policy
 from geoaug.errors import ConfigurationError
 
-_HOMES = ("atmosphere", "bands", "geometric", "illumination", "sensor_noise")
+_HOMES = (
+    "atmosphere",
+    "bands",
+    "clouds",
+    "detector",
+    "geometric",
+    "illumination",
+    "optics",
+    "policies",
+    "sar",
+    "sensor_noise",
+    "sun",
+)
 _STOCK = "kornia."
 
 

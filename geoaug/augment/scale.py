@@ -40,9 +40,7 @@ class PixelScale:
         """The digital numbers of a sensor."""
         if sensor is None:
             return PixelScale.reflectance()
-        return PixelScale(
-            tuple(sensor.quantification), tuple(sensor.offset), getattr(sensor, "quantity", "reflectance")
-        )
+        return PixelScale(sensor.quantification, sensor.offset, sensor.quantity or "reflectance")
 
     @property
     def curved(self) -> bool:

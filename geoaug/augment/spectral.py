@@ -6,6 +6,8 @@ from torch import Tensor
 
 from geoaug.sensors import Sensor
 
+_USUAL_WIDTH_NM = 50.0
+
 REFERENCE_NM = 550.0
 """Where bands of unknown wavelength are taken to be."""
 
@@ -14,3 +16,9 @@ def wavelengths_nm(sensor: Sensor, device: torch.device) -> Float[Tensor, " c"]:
     """Centres of the bands, float64."""
     centres = [REFERENCE_NM if band.wavelength_nm is None else band.wavelength_nm for band in sensor.bands]
     return torch.tensor(centres, dtype=torch.float64).to(device, non_blocking=True)
+
+
+def bandwidths_nm(sensor: Sensor, device: torch.device) -> Float[Tensor, " c"]:
+    """Full widths of the bands at half maximum, float64; 50 nm where unknown."""
+    widths = [_USUAL_WIDTH_NM if band.bandwidth_nm is None else band.bandwidth_nm for band in sensor.bands]
+    return torch.tensor(widths, dtype=torch.float64).to(device, non_blocking=True)

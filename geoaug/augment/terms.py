@@ -36,6 +36,12 @@ class Terms:
         one = torch.ones(batch, bands, dtype=torch.float64, device=device)
         return Terms(one, torch.zeros_like(one))
 
+    @staticmethod
+    def nothing_to(like: Float[Tensor, "b c"]) -> Terms:
+        """Terms that change nothing, for as many rows and bands."""
+        one = torch.ones_like(like, dtype=torch.float64)
+        return Terms(one, torch.zeros_like(one))
+
     def variance(self) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
         """Floor and slope, zeros where there is no noise."""
         zero = torch.zeros_like(self.gain)

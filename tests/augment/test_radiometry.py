@@ -7,12 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import stats
 from torch import Tensor
 
 from geoaug import Compose, get_sensor, load_recipe
 from geoaug.augment import RandomBandDropout, RandomHaze, RandomIllumination, RandomSensorNoise
-from geoaug.augment.atmosphere import aerosol_optical_depth, haze_transmittance, henyey_greenstein
 from geoaug.augment.sensor_noise import noise_slope
 from geoaug.augment.terms import Terms
 from geoaug.errors import ConfigurationError
@@ -65,7 +64,8 @@ def test_a_chain_equals_its_operations_one_by_one_in_mean_and_variance(name: str
     one_by_one = torch.full_like(together, 0.2)
     generator = torch.Generator().manual_seed(1)
     for drawn, operation in zip(plan.drawn, operations, strict=True):
-        terms = operation.terms(drawn.params, sensor)
+        (segment,) = operation.segments(drawn.params, sensor)
+        terms = segment.terms
         floor, slope = (part[..., None, None] for part in terms.variance())
         noise = torch.randn(one_by_one.shape, generator=generator, dtype=torch.float64)
         deviation = (floor + slope * one_by_one).clamp_min(0).sqrt()
@@ -113,32 +113,6 @@ def test_noise_is_independent_between_bands_and_samples() -> None:
 
 def test_unknown_radiometry_falls_back_to_the_documented_ratio() -> None:
     assert noise_slope(generic_sensor(1, 1.0).bands[0]) == pytest.approx(0.1 / 100**2)
-
-
-def test_the_phase_function_is_normalised() -> None:
-    for asymmetry in (0.0, 0.3, 0.65, 0.8):
-        total, _ = integrate.quad(lambda cosine, g=asymmetry: henyey_greenstein(cosine, g), -1, 1)
-        assert total / 2 == pytest.approx(1.0, rel=1e-6)
-        mean, _ = integrate.quad(lambda cosine, g=asymmetry: cosine * henyey_greenstein(cosine, g), -1, 1)
-        assert mean / 2 == pytest.approx(asymmetry, abs=1e-6)
-
-
-def test_aerosol_depth_follows_angstroms_law() -> None:
-    wavelength = torch.tensor([443.0, 550.0, 1610.0], dtype=torch.float64)
-    depth = aerosol_optical_depth(torch.tensor([0.2], dtype=torch.float64), wavelength, 1.3)[0]
-    assert float(depth[1]) == pytest.approx(0.2)
-    assert float(torch.log(depth[0] / depth[2]) / math.log(1610 / 443)) == pytest.approx(1.3)
-
-
-def test_no_aerosol_is_no_haze_and_thin_haze_is_single_scattering() -> None:
-    clear = haze_transmittance(torch.zeros(1, 1, dtype=torch.float64), 50.0)
-    assert float(clear[0]) == 1.0
-    assert float(clear[1]) == 0.0
-    depth, mu = 1e-4, math.sin(math.radians(50))
-    _, path = haze_transmittance(torch.tensor([[depth]], dtype=torch.float64), 50.0)
-    # The limit of thin layers: depth * w * P / (4 * mu_sun * mu_view).
-    limit = depth * 0.93 * henyey_greenstein(-mu, 0.65) / (4 * mu)
-    assert float(path) == pytest.approx(limit, rel=1e-3)
 
 
 def test_haze_lifts_blue_over_dark_ground_and_lowers_contrast_everywhere() -> None:

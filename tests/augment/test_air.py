@@ -1,0 +1,175 @@
+"""The optics of the air against closed forms, published figures and photons followed one by one."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate
+
+from geoaug import get_sensor
+from geoaug.augment import air
+from geoaug.augment.air import Aerosol
+from geoaug.augment.cloud_optics import cloud_spectrum, shadow_gain
+from geoaug.augment.spectral import bandwidths_nm, wavelengths_nm
+from geoaug.sensors import generic_sensor
+
+
+def numbers(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def aerosol(aod: float, angstrom: float = 1.3, albedo: float = 0.93, asymmetry: float = 0.65) -> Aerosol:
+    return Aerosol(*(numbers(value) for value in (aod, angstrom, albedo, asymmetry)))
+
+
+def test_phase_functions_are_normalised() -> None:
+    total, _ = integrate.quad(lambda cosine: float(air.rayleigh_phase(numbers(cosine))), -1, 1)
+    assert total / 2 == pytest.approx(1.0, rel=1e-6)
+    for asymmetry in (0.0, 0.3, 0.65, 0.8):
+
+        def phase(cosine: float, g: float = asymmetry) -> float:
+            return float(air.henyey_greenstein(numbers(cosine), numbers(g)))
+
+        assert integrate.quad(phase, -1, 1)[0] / 2 == pytest.approx(1.0, rel=1e-6)
+        mean, _ = integrate.quad(lambda cosine, p=phase: cosine * p(cosine), -1, 1)
+        assert mean / 2 == pytest.approx(asymmetry, abs=1e-6)
+
+
+def test_optical_depths_are_the_published_ones() -> None:
+    depth = air.rayleigh_optical_depth(numbers(443, 665, 1610))
+    assert depth.tolist() == pytest.approx([0.236, 0.045, 0.0013], rel=0.02)
+    aerosol_depth = air.aerosol_optical_depth(numbers(0.2), numbers(443, 550, 1610), numbers(1.3))[0]
+    assert float(aerosol_depth[1]) == pytest.approx(0.2)
+    assert float((aerosol_depth[0] / aerosol_depth[2]).log() / math.log(1610 / 443)) == pytest.approx(1.3)
+
+
+def test_nothing_in_the_way_changes_nothing() -> None:
+    clear = air.layer(numbers(490, 2200), numbers(45), molecules=False)
+    assert clear.path.abs().max() < 1e-12
+    assert torch.allclose(clear.transmittance, torch.ones(1, 2, dtype=torch.float64))
+
+
+def test_thin_layers_scatter_once() -> None:
+    mu = math.sin(math.radians(40))
+    thin = air.layer(numbers(550), numbers(40), aerosol(1e-5), molecules=False)
+    once = 1e-5 * 0.93 * float(air.henyey_greenstein(numbers(-mu), numbers(0.65))) / (4 * mu)
+    assert float(thin.path) == pytest.approx(once, rel=1e-3)
+    molecules = air.layer(numbers(3000), numbers(40))
+    depth = float(air.rayleigh_optical_depth(numbers(3000)))
+    assert float(molecules.path) == pytest.approx(depth * 0.75 * (1 + mu**2) / (4 * mu), rel=2e-3)
+
+
+@pytest.mark.parametrize("elevation", [30.0, 50.0, 70.0])
+def test_no_light_is_made(elevation: float) -> None:
+    wavelength = numbers(*range(400, 2300, 50))
+    for aod in (0.0, 0.3, 1.0, 3.0):
+        seen = air.layer(wavelength, numbers(elevation), aerosol(aod))
+        assert (seen.path >= 0).all()
+        assert (seen.path + seen.transmittance <= 1 + 1e-9).all()
+
+
+def followed(rayleigh: float, depth: float, sun: float, photons: int = 150_000) -> tuple[float, float]:
+    """Path reflectance towards the nadir and transmittance of a layer by Monte Carlo, with aerosol .93, .65."""
+    rng = np.random.default_rng(0)
+    total, albedo, g = rayleigh + depth, 0.93, 0.65
+    direction = np.tile([math.sqrt(1 - sun**2), 0.0, sun], (photons, 1))
+    height, weight = np.zeros(photons), np.ones(photons)
+    path = through = 0.0
+    while len(height):
+        height = height - np.log(rng.random(len(height))) * direction[:, 2]
+        through += weight[height > total].sum()
+        inside = (height > 0) & (height < total) & (weight > 1e-4)
+        height, weight, direction = height[inside], weight[inside], direction[inside]
+        molecule = rng.random(len(height)) < rayleigh / total
+        weight = weight * np.where(molecule, 1.0, albedo)
+        cosine = -direction[:, 2]  # straight up
+        phase = np.where(molecule, 0.75 * (1 + cosine**2), (1 - g * g) / (1 + g * g - 2 * g * cosine) ** 1.5)
+        path += (weight * phase / 4 * np.exp(-height)).sum()
+        u = rng.random(len(height))
+        root = np.cbrt(4 * u - 2 + np.sqrt(1 + (4 * u - 2) ** 2))
+        forward = (1 + g * g - ((1 - g * g) / (1 - g + 2 * g * u)) ** 2) / (2 * g)
+        turn = np.where(molecule, root - 1 / root, forward)
+        side, angle = np.sqrt(np.maximum(0, 1 - turn**2)), 2 * np.pi * rng.random(len(height))
+        x, y, z = direction.T
+        z = np.clip(z, -1, 1)
+        level = np.sqrt(np.maximum(1e-12, 1 - z**2))
+        direction = np.stack(
+            (
+                side * (x * z * np.cos(angle) - y * np.sin(angle)) / level + x * turn,
+                side * (y * z * np.cos(angle) + x * np.sin(angle)) / level + y * turn,
+                -side * np.cos(angle) * level + z * turn,
+            ),
+            axis=1,
+        )
+    return path / photons, through / photons
+
+
+@pytest.mark.parametrize("elevation", [30.0, 60.0])
+@pytest.mark.parametrize(("wavelength", "aod"), [(443.0, 0.0), (443.0, 0.3), (665.0, 0.3), (865.0, 0.6)])
+def test_the_layer_is_what_followed_photons_see(wavelength: float, aod: float, elevation: float) -> None:
+    rayleigh = float(air.rayleigh_optical_depth(numbers(wavelength)))
+    depth = float(air.aerosol_optical_depth(numbers(aod), numbers(wavelength), numbers(1.3))) + 1e-9
+    path, down = followed(rayleigh, depth, math.sin(math.radians(elevation)))
+    _, up = followed(rayleigh, depth, 0.9999)
+    seen = air.layer(numbers(wavelength), numbers(elevation), aerosol(aod))
+    assert float(seen.transmittance) == pytest.approx(down * up, abs=0.02)
+    assert 0.81 * path < float(seen.path) < 1.01 * path
+
+
+def test_the_sky_is_blue() -> None:
+    ratio = air.diffuse_over_direct(numbers(443, 560, 865, 2200), numbers(45), aerosol(0.1))[0]
+    assert (ratio[:-1] > ratio[1:]).all()
+    assert 0.2 < float(ratio[0]) < 0.4
+    assert float(ratio[-1]) < 0.02
+
+
+def test_vapour_takes_the_bands_that_it_is_known_for() -> None:
+    sensor = get_sensor("sentinel-2-l1c")
+    device = torch.device("cpu")
+    strength = air.vapour_strength(wavelengths_nm(sensor, device), bandwidths_nm(sensor, device))
+    kept = dict(zip(sensor.band_names, torch.exp(-strength * math.sqrt(2.0 * 2.3)).tolist(), strict=True))
+    assert kept["B10"] < 1e-3
+    assert 0.15 < kept["B09"] < 0.4
+    for name in ("B01", "B02", "B03", "B04", "B07", "B8A", "B11"):
+        assert kept[name] > 0.96, name
+    # The 940 nm band of MODIS, 915 to 965 nm: Kaufman and Gao's transmittance.
+    wide = air.vapour_strength(numbers(940), numbers(20))
+    assert float(wide) == pytest.approx(0.651, rel=0.1)
+
+
+def test_curves_over_the_wavelength_keep_their_variance_and_share_it_with_neighbours() -> None:
+    wavelength = numbers(443, 490, 560, 665, 865, 1610, 2200)
+    normals = torch.randn(40_000, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    curves = air.correlated_by_wavelength(normals, wavelength)
+    assert curves.var(0).tolist() == pytest.approx([1.0] * 7, abs=0.03)
+    correlation = torch.corrcoef(curves.T)
+    apart = (wavelength.log()[:, None] - wavelength.log()) / 0.35
+    expected = 0.99 * torch.exp(-apart.square() / 2) + 0.01 * torch.eye(7)
+    assert torch.allclose(correlation, expected, atol=0.03)
+
+
+def test_clouds_are_white_where_nothing_absorbs_and_cirrus_alone_is_seen_at_1375() -> None:
+    water, ice = cloud_spectrum(numbers(443, 665, 865, 1373.5, 1610, 2200))
+    assert torch.equal(water[:3], torch.ones(3, dtype=torch.float64))
+    assert float(water[3]) < 0.01
+    assert float(ice[3]) > 0.7
+    assert (ice[4:] < water[4:]).all()
+    assert torch.equal(cloud_spectrum(numbers(100, 5000))[0], numbers(1.0, 0.4))
+
+
+def test_shadows_are_darkest_in_the_long_wavelengths_and_under_a_high_sun() -> None:
+    high, low = shadow_gain(numbers(443, 665, 865, 2200), numbers(65, 30))
+    assert (high[:-1] > high[1:]).all()
+    assert (low > high).all()
+    assert 0.25 < float(high[0]) < 0.4
+    assert 0.15 < float(high[-1]) < 0.17
+
+
+def test_only_products_of_the_top_of_the_atmosphere_hold_the_air() -> None:
+    like = torch.zeros(2, 13, dtype=torch.float64)
+    seen = air.path_of_clear_air(get_sensor("sentinel-2-l1c"), like)
+    assert 0.05 < float(seen[0, 1]) < 0.08
+    assert not air.path_of_clear_air(get_sensor("sentinel-2-l2a"), like[:, :12]).any()
+    assert not air.path_of_clear_air(generic_sensor(13, 1.0), like).any()
+    assert not air.path_of_clear_air(None, like).any()
