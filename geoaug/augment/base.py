@@ -18,6 +18,7 @@ from torch import Tensor
 
 from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.warp import warp
+from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Matrices, Size, identity, translation
 from geoaug.augment.segments import Affine, OperationSegment
 from geoaug.augment.terms import Terms
@@ -272,7 +273,7 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         values = input.float()
         valid = torch.isfinite(values).all(1, keepdim=True)
         values = torch.where(torch.isfinite(values), values, 0.0)
-        block = Block(values, valid, None, params["key"].to(input.device), stream=0)
+        block = Block(values, valid, Surroundings(), params["key"].to(input.device), stream=0)
 
         def ready(tensor: Tensor) -> Tensor:
             return (tensor.float() if tensor.dtype == torch.float64 else tensor).to(input.device)

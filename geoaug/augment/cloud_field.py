@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.random import standard_normal
 
@@ -39,7 +40,7 @@ def period_of(size: Size) -> int:
 def periodic_field(
     seed: Int[Tensor, " r"], outer: Float[Tensor, " r"], inner: Float[Tensor, " r"], period: int
 ) -> Float[Tensor, "r n n"]:
-    """Values of mean 0 and variance 1 (over many fields), periodic in both directions.
+    """Values at every second pixel, of mean 0 and variance 1 over many fields; periodic in both directions.
 
     Args:
         seed: of each field.
@@ -53,7 +54,7 @@ def periodic_field(
     flatter = 1 + (spacing / outer.double()[:, None]) ** 2
     smoother = 1 + (inner.double()[:, None] / spacing) ** 2
     power = (spacing / flatter.sqrt()) ** (2 * _HURST) / flatter**2 / smoother ** (_SMOOTH_HURST - _HURST)
-    finer = [(period // count).bit_length() - 1 for count in lattices]
+    finer = [(lattices[-1] // count).bit_length() - 1 for count in lattices]
     kept = torch.tensor([_variance_after(times) for times in finer], dtype=torch.float64).to(outer.device)
     weight = (power / power.sum(1, keepdim=True) / kept).sqrt().float()[:, :, None, None]
     field: Tensor | None = None
@@ -61,8 +62,6 @@ def periodic_field(
         noise = standard_normal(seed, 1, count * count, stream=level).view(-1, count, count) * weight[:, level]
         field = noise if field is None else _refined(field).add_(noise)
     assert field is not None
-    for _ in range((period // lattices[-1]).bit_length() - 1):
-        field = _refined(field)
     return field
 
 
@@ -111,20 +110,25 @@ class CloudField:
     threshold: Float[Tensor, " r"]
     reach: Float[Tensor, " r"]
 
-    def excess(self, size: Size, offset: Float[Tensor, "r 2"] | None = None) -> Float[Tensor, "r h w"]:
+    def excess(
+        self, size: Size, surroundings: Surroundings, offset: Float[Tensor, "r 2"] | None = None
+    ) -> Float[Tensor, "r h w"]:
         """The field less its threshold at every pixel of a tile.
 
         Args:
             size: of the tile.
+            surroundings: where the field is kept for who else looks at it.
             offset: x and y in pixels of the tile: the field is looked up so much further.
         """
         period, device = period_of(size), self.seed.device
-        field = periodic_field(self.seed, self.outer, self.inner, period)
+        field = surroundings.shared(self.seed, lambda: periodic_field(self.seed, self.outer, self.inner, period))
         x = torch.arange(size.width, device=device) - (size.width - 1) / 2
         y = torch.arange(size.height, device=device)[:, None] - (size.height - 1) / 2
         linear = self.linear.float()[..., None, None]
         start = self.linear.new_zeros(len(self.seed), 2) if offset is None else offset.to(self.linear)
         start = (self.linear.double() @ start.double()[..., None])[..., 0].remainder(period).float()[..., None, None]
+        per_value = 1 / _FINEST_SPACING
+        linear, start = linear * per_value, start * per_value
         across = linear[:, 0, 0] * x + (linear[:, 0, 1] * y + start[:, 0])
         down = linear[:, 1, 0] * x + (linear[:, 1, 1] * y + start[:, 1])
         return _looked_up(field, across, down) - self.threshold.float()[:, None, None]
@@ -146,8 +150,8 @@ class CloudVeil:
 
     field: CloudField
 
-    def make(self, size: Size, dem: Tensor | None) -> Float[Tensor, "r 3 h w"]:
-        excess = self.field.excess(size)
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r 3 h w"]:
+        excess = self.field.excess(size, surroundings)
         reflected = self.field.backscatter(excess)
         # Light passes twice, each time less what is thrown back.
         hidden = reflected * (2 - reflected)
@@ -168,8 +172,8 @@ class CloudShade:
     field: CloudField
     offset: Float[Tensor, "r 2"]
 
-    def make(self, size: Size, dem: Tensor | None) -> Float[Tensor, "r 1 h w"]:
-        reflected = self.field.backscatter(self.field.excess(size, self.offset))
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r 1 h w"]:
+        reflected = self.field.backscatter(self.field.excess(size, surroundings, self.offset))
         return (reflected * (2 - reflected))[:, None]
 
 

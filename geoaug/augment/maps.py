@@ -7,6 +7,7 @@ It is a function of those numbers alone, so it is the same in any batch. Clouds 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,16 +21,32 @@ from geoaug.random import standard_normal
 Axis = Literal["columns", "rows"]
 
 
+class Surroundings:
+    """What maps of one block of tiles look at besides their own numbers.
+
+    Args:
+        dem: elevation (r, 1, h, w) in metres, NaN where unknown; None where the batch has none.
+    """
+
+    def __init__(self, dem: Float[Tensor, "r 1 h w"] | None = None) -> None:
+        self.dem = dem
+        self._made: list[tuple[Tensor, Tensor]] = []
+
+    def shared(self, seed: Int[Tensor, " r"], make: Callable[[], Tensor]) -> Tensor:
+        """What several maps make from one and the same tensor of seeds, made once."""
+        for known, made in self._made:
+            if known is seed:
+                return made
+        made = make()
+        self._made.append((seed, made))
+        return made
+
+
 class TileMap(Protocol):
     """What a segment may be modulated by."""
 
-    def make(self, size: Size, dem: Tensor | None) -> Tensor:
-        """Float32 values (r, k, h, w) that broadcast over a tile: k maps, or one a band; h or w may be 1.
-
-        Args:
-            size: of the tile.
-            dem: elevation (r, 1, h, w) in metres, NaN where unknown; None where the batch has none.
-        """
+    def make(self, size: Size, surroundings: Surroundings) -> Tensor:
+        """Float32 values (r, k, h, w) that broadcast over a tile: k maps, or one a band; h or w may be 1."""
         ...
 
 
@@ -41,7 +58,7 @@ class Ramp:
     across: Float[Tensor, " r"]
     down: Float[Tensor, " r"]
 
-    def make(self, size: Size, dem: Tensor | None) -> Float[Tensor, "r 1 h w"]:
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r 1 h w"]:
         device = self.middle.device
         x = (torch.arange(size.width, device=device) + 0.5) / size.width - 0.5
         y = (torch.arange(size.height, device=device)[:, None] + 0.5) / size.height - 0.5
@@ -60,7 +77,7 @@ class Stripes:
     bands: int
     axis: Axis
 
-    def make(self, size: Size, dem: Tensor | None) -> Float[Tensor, "r c h w"]:
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c h w"]:
         count = size.width if self.axis == "columns" else size.height
         lines = standard_normal(self.seed, self.bands, count)
         return lines[:, :, None, :] if self.axis == "columns" else lines[:, :, :, None]
@@ -75,6 +92,6 @@ class LostLines:
     bands: int
     axis: Axis
 
-    def make(self, size: Size, dem: Tensor | None) -> Float[Tensor, "r c h w"]:
-        lines = Stripes(self.seed, self.bands, self.axis).make(size, dem)
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c h w"]:
+        lines = Stripes(self.seed, self.bands, self.axis).make(size, surroundings)
         return (lines < self.below.float()[:, None, None, None]).float()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 
 
@@ -32,7 +33,8 @@ class TerrainLight:
     diffuse: Float[Tensor, "r c"]
     gsd_m: Float[Tensor, " r"]
 
-    def make(self, size: Size, dem: Tensor | None) -> Float[Tensor, "r c h w"]:
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c h w"]:
+        dem = surroundings.dem
         if dem is None:
             return torch.zeros(*self.diffuse.shape, 1, 1, device=self.diffuse.device)
         normal = surface_normals(dem, self.gsd_m)

@@ -18,14 +18,20 @@ _KIND, _DTYPE = "kind", "dtype"
 
 
 def map_tensors(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
-    """The same tree with every tensor replaced by `change(tensor)`."""
+    """The same tree with every tensor replaced by `change(tensor)`; a tensor in two places stays one tensor."""
+    return _mapped(tree, change, {})
+
+
+def _mapped(tree: Tree, change: Callable[[Tensor], Tensor], done: dict[int, Tensor]) -> Tree:
     result: Any = tree
     if isinstance(tree, Tensor):
-        result = change(tree)
+        if id(tree) not in done:
+            done[id(tree)] = change(tree)
+        result = done[id(tree)]
     elif isinstance(tree, tuple) and not hasattr(tree, "_fields"):
-        result = tuple(map_tensors(part, change) for part in tree)
+        result = tuple(_mapped(part, change, done) for part in tree)
     elif is_dataclass(tree) and not isinstance(tree, type):
-        changes = {field.name: map_tensors(getattr(tree, field.name), change) for field in fields(tree)}
+        changes = {field.name: _mapped(getattr(tree, field.name), change, done) for field in fields(tree)}
         result = replace(tree, **changes)
     return result  # type: ignore[no-any-return]
 

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage, stats
 
 from geoaug.augment.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
+from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.tree import map_tensors
 from geoaug.random import sample_keys
@@ -28,7 +29,7 @@ def cloud(count: int, threshold: float = 0.0, outer: float = 40.0) -> CloudField
 def test_values_have_mean_zero_and_variance_one(period: int) -> None:
     field = fields(200, period=period).double()
     # Single pixels of different fields are independent.
-    sample = field[:, 5, 7], field[:, 100, 31], field[:, 17, 200]
+    sample = field[:, 5, 7], field[:, 100, 31], field[:, 17, 120]
     for values in sample:
         assert abs(float(values.mean())) < 5 / math.sqrt(200)
     assert float(field.var(0).mean()) == pytest.approx(1.0, abs=0.06)
@@ -45,8 +46,8 @@ def test_the_spectrum_is_that_of_turbulence_and_of_smoothed_light(inner: float, 
     field = fields(64, outer=1000.0, inner=inner).double().numpy()
     power = (np.abs(np.fft.rfft(field, axis=2)) ** 2).mean((0, 1))
     # Between the outer scale and the finest lattice, along lines.
-    wave = np.arange(4, 40)
-    assert np.polyfit(np.log(wave), np.log(power[4:40]), 1)[0] == pytest.approx(slope, abs=0.3)
+    wave = np.arange(4, 30)
+    assert np.polyfit(np.log(wave), np.log(power[4:30]), 1)[0] == pytest.approx(slope, abs=0.3)
 
 
 def test_the_field_wraps_around_without_a_seam() -> None:
@@ -73,11 +74,11 @@ def test_the_period_covers_the_tile() -> None:
 def test_a_shade_is_the_veil_seen_from_elsewhere() -> None:
     size, offset = Size(96, 128), (17.0, -9.0)
     field = cloud(3)
-    veil = CloudVeil(field).make(size, None)[:, 0]
-    shade = CloudShade(field, torch.tensor([offset] * 3, dtype=torch.float64)).make(size, None)[:, 0]
+    veil = CloudVeil(field).make(size, Surroundings())[:, 0]
+    shade = CloudShade(field, torch.tensor([offset] * 3, dtype=torch.float64)).make(size, Surroundings())[:, 0]
     # A shaded pixel at x carries the cloud at x + 17, y - 9.
     assert torch.allclose(shade[:, 9:, : 128 - 17], veil[:, : 96 - 9, 17:], atol=1e-5)
-    half = CloudShade(field, torch.tensor([(0.5, 0.0)] * 3, dtype=torch.float64)).make(size, None)[:, 0]
+    half = CloudShade(field, torch.tensor([(0.5, 0.0)] * 3, dtype=torch.float64)).make(size, Surroundings())[:, 0]
     between = (veil[..., 1:] + veil[..., :-1]) / 2
     assert float((half[..., :-1] - between).abs().mean()) < 0.01
 
@@ -87,7 +88,7 @@ def test_backscatter_is_two_stream_and_never_more_than_all() -> None:
     excess = torch.linspace(-1, 5, 601)[None, None]
     thickness = 3 * excess.clamp_min(0).double() ** 1.5
     assert torch.allclose(field.backscatter(excess).double(), thickness / (2 + thickness), atol=1e-6)
-    veil = CloudVeil(cloud(5, threshold=-0.5)).make(Size(64, 64), None)
+    veil = CloudVeil(cloud(5, threshold=-0.5)).make(Size(64, 64), Surroundings())
     hidden, reflected, glow = veil.unbind(1)
     assert torch.allclose(1 - hidden, (1 - reflected) ** 2, atol=1e-6)
     assert float(veil.min()) >= 0
@@ -96,7 +97,7 @@ def test_backscatter_is_two_stream_and_never_more_than_all() -> None:
 
 
 def test_clouds_are_bodies_and_not_specks() -> None:
-    hidden = CloudVeil(cloud(30, threshold=0.5)).make(Size(224, 224), None)[:, 0] > 0.1
+    hidden = CloudVeil(cloud(30, threshold=0.5)).make(Size(224, 224), Surroundings())[:, 0] > 0.1
     largest = []
     for mask in hidden.numpy():
         labels, count = ndimage.label(mask)
@@ -108,4 +109,4 @@ def test_clouds_are_bodies_and_not_specks() -> None:
 def test_a_row_is_the_same_alone() -> None:
     veil = CloudVeil(cloud(6))
     alone = map_tensors(veil, lambda tensor: tensor[2:3])
-    assert torch.equal(veil.make(Size(50, 70), None)[2:3], alone.make(Size(50, 70), None))
+    assert torch.equal(veil.make(Size(50, 70), Surroundings())[2:3], alone.make(Size(50, 70), Surroundings()))

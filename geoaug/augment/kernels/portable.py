@@ -7,6 +7,7 @@ interpolated; on other devices the whole batch goes at once, and nothing waits f
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,8 +27,10 @@ from geoaug.augment.kernels.sampling import (
     moved_elevation,
     sampled,
     sampled_apart,
+    sampled_whole,
     with_finite_validity,
 )
+from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Segment
 from geoaug.augment.tree import map_tensors
@@ -74,6 +77,11 @@ class Work:
             return tensor.view(-1, dates, *tensor.shape[1:])[samples].flatten(0, 1)
 
         return map_tensors(self.segments, cut)
+
+
+# How the pixels of a sample are taken: copied; interpolated with their validity; or, where all of them are valid and
+# bands lie apart, interpolated without it.
+Way = Literal["gather", "sample", "sample whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +132,20 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     alone = image.device.type == "cpu" and _samples_per_block(image, size) == 1
     cut = alone and pixels.dem is None and work.band_shift is None
 
-    def run(block: tuple[Rows, bool]) -> None:
-        rows, exact = block
+    def run(block: tuple[Rows, Way]) -> None:
+        rows, way = block
+        exact = way == "gather"
         taken = with_finite_validity(pixels.take(rows))
         x, y = warp.sampling_coordinates(work.matrix[rows], size)
         raw = exact and work.untouched
         if exact:
             values, valid = gathered(taken, x, y, None if raw else work.decoding)
         elif work.band_shift is not None:
-            values, valid = sampled_apart(taken, x, y, _shift_of(work, rows), encoding.min_support, work.decoding)
+            shift = _shift_of(work, rows)
+            if way == "sample whole":
+                values, valid = sampled_whole(taken.image, x, y, shift, encoding.min_support, work.decoding)
+            else:
+                values, valid = sampled_apart(taken, x, y, shift, encoding.min_support, work.decoding)
         else:
             part = around(taken, x, y) if cut else (taken, x, y)
             values, valid = sampled(*part, encoding.min_support, work.decoding)
@@ -149,7 +162,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         if out.cloud is not None and done.labels is not None:
             _write(out.cloud, rows, done.labels.view(-1, work.dates, *size))
 
-    for_each_block(run, _blocks(work, image))
+    for_each_block(run, _blocks(work, pixels))
     return out
 
 
@@ -175,30 +188,39 @@ def _radiated(
     """Run the segments on `values`, in place."""
     dates = work.dates
     if dates == 1:
-        block = Block(values, valid, dem, work.key[rows], work.stream)
+        block = Block(values, valid, Surroundings(dem), work.key[rows], work.stream)
         run_segments(block, segments)
         return block
     apart = values.reshape(len(values) * dates, -1, *values.shape[2:])
     every = valid.repeat_interleave(dates, 0)
-    block = Block(apart, every, None if dem is None else dem.repeat_interleave(dates, 0), work.key[rows], work.stream)
+    surroundings = Surroundings(None if dem is None else dem.repeat_interleave(dates, 0))
+    block = Block(apart, every, surroundings, work.key[rows], work.stream)
     run_segments(block, segments)
     if apart.data_ptr() != values.data_ptr():
         values.copy_(apart.view(values.shape))
     return block
 
 
-def _blocks(work: Work, image: Tensor) -> list[tuple[Rows, bool]]:
-    """The samples to run together, and whether they are only gathered."""
+def _blocks(work: Work, pixels: Pixels) -> list[tuple[Rows, Way]]:
+    """The samples to run together, and how: by their own matrix and validity alone, whatever their batch."""
+    image = pixels.image
     if image.device.type != "cpu":
-        return [(slice(None), False)]
+        return [(slice(None), "sample")]
     count = _samples_per_block(image, work.size)
-    exact = matrices.is_exact(work.matrix)
+    exact, whole = matrices.is_exact(work.matrix), torch.zeros(len(image), dtype=torch.bool)
     if work.band_shift is not None:
         exact = exact & (work.band_shift.reshape(len(exact), -1) == 0).all(1)
+        if not image.is_floating_point():
+            whole = torch.ones_like(whole) if pixels.valid is None else pixels.valid.flatten(1).all(1)
+    ways: tuple[tuple[Way, Tensor], ...] = (
+        ("gather", exact),
+        ("sample whole", ~exact & whole),
+        ("sample", ~exact & ~whole),
+    )
     return [
-        (_as_range(index), wanted)
-        for wanted in (True, False)
-        for index in torch.split(torch.nonzero(exact == wanted)[:, 0], count)
+        (_as_range(index), way)
+        for way, chosen in ways
+        for index in torch.split(torch.nonzero(chosen)[:, 0], count)
         if len(index)
     ]
 

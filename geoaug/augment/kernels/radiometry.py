@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoaug.augment.kernels import stencils
+from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
 from geoaug.random import normal_blocks, standard_normal
@@ -31,7 +32,7 @@ class Block:
     Attributes:
         values: changed in place.
         valid: which of them hold data.
-        dem: elevation on the same grid, or None.
+        surroundings: what maps look at.
         key: of the samples, for normal noise; a sample has one row, or one for each date.
         stream: which normal noise of the sample comes next.
         labels: classes (r, h, w) that segments gave for free, 0 where none; None where no segment gives any.
@@ -42,7 +43,7 @@ class Block:
 
     values: Float[Tensor, "r c h w"]
     valid: Bool[Tensor, "r 1 h w"]
-    dem: Float[Tensor, "r 1 h w"] | None
+    surroundings: Surroundings
     key: Int[Tensor, " b"]
     stream: int
     labels: Tensor | None = None
@@ -112,7 +113,7 @@ def _add_variance(block: Block, floor: Tensor, slope: Tensor) -> None:
 
 
 def _made(block: Block, modulation: Modulation) -> Float[Tensor, "r k h w"]:
-    maps = modulation.maps.make(Size(*block.values.shape[-2:]), block.dem)
+    maps = modulation.maps.make(Size(*block.values.shape[-2:]), block.surroundings)
     # A row that the operation skipped may hold anything; 0 changes nothing.
     return torch.where(modulation.applied[:, None, None, None], maps, 0.0)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
@@ -148,7 +149,48 @@ def sampled_apart(
     sampled = warp.sampler(source.device)(source.flatten(0, 1), beside_x, beside_y)
     values, support = sampled.view(batch, channels, 2, *x.shape[1:]).unbind(2)
     valid = (support >= min(min_support, warp.FULL_SUPPORT)).all(1, keepdim=True)
+    valid &= _least_inside(x, y, shift, block.image.shape[-2:]) >= min(min_support, warp.FULL_SUPPORT)
     return (values * warp.inverse_support(support, min_support)), valid
+
+
+def sampled_whole(
+    image: Tensor,
+    x: Float[Tensor, "b i j"],
+    y: Float[Tensor, "b i j"],
+    shift: Float[Tensor, "b n 2"],
+    min_support: float,
+    decoding: Decoding | None,
+) -> tuple[Float[Tensor, "b n i j"], Bool[Tensor, "b 1 i j"]]:
+    """`sampled_apart` for images without an invalid pixel, on the CPU: the nearest edge pixel is then the weighted mean
+    of those that lie inside, and no weights need to be sampled."""
+    batch, channels, height, width = image.shape
+    source = scratch("bands whole", tuple(image.shape), torch.float32, image.device)
+    source.copy_(image)
+    if decoding is not None:
+        decoding(source)
+    grid = scratch("grids", (batch, channels, *x.shape[1:], 2), torch.float32, image.device)
+    moves = shift.float()[..., None, None] * shift.new_tensor([2.0 / width, 2.0 / height]).float()[:, None, None]
+    torch.add((x * (2.0 / width) + (1.0 / width - 1.0))[:, None], moves[:, :, 0], out=grid[..., 0])
+    torch.add((y * (2.0 / height) + (1.0 / height - 1.0))[:, None], moves[:, :, 1], out=grid[..., 1])
+    values = F.grid_sample(
+        source.view(-1, 1, height, width),
+        grid.flatten(0, 1),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    valid = _least_inside(x, y, shift, (height, width)) >= min(min_support, warp.FULL_SUPPORT)
+    return values.view(batch, channels, *x.shape[1:]), valid
+
+
+def _least_inside(
+    x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"], shift: Float[Tensor, "b n 2"], shape: tuple[int, ...]
+) -> Float[Tensor, "b 1 i j"]:
+    """The least share of any band's four neighbours, by weight along each axis, that lies inside the image."""
+    low, high = shift.amin(1).float()[..., None, None], shift.amax(1).float()[..., None, None]
+    across = torch.minimum(x + low[:, 0] + 1, shape[-1] - x - high[:, 0]).clamp_(0, 1)
+    down = torch.minimum(y + low[:, 1] + 1, shape[-2] - y - high[:, 1]).clamp_(0, 1)
+    return (across * down)[:, None]
 
 
 def moved_elevation(
