@@ -19,6 +19,7 @@ from geoaug.augment.geometric import (
     Resize,
 )
 from geoaug.augment.illumination import RandomCalibration, RandomIllumination, RandomSwathBrightness
+from geoaug.augment.mixing import RandomCutMix, RandomMixUp, RandomSlideMix
 from geoaug.augment.optics import RandomBandShift, RandomPointSpread, RandomResolution
 from geoaug.augment.plan import Plan
 from geoaug.augment.policies import RandAugment, TrivialAugment
@@ -26,6 +27,7 @@ from geoaug.augment.recipe import Recipe, available_recipes, load_recipe
 from geoaug.augment.sar import RandomIncidenceAngle, RandomSpeckle, RandomThermalNoise
 from geoaug.augment.sensor_noise import RandomSensorNoise
 from geoaug.augment.sun import RandomSunElevation, RandomTerrainShading
+from geoaug.augment.test_time import TestTime
 
 __all__ = [
     "CenterCrop",
@@ -40,12 +42,14 @@ __all__ = [
     "RandomCloud",
     "RandomCloudShadow",
     "RandomCrop",
+    "RandomCutMix",
     "RandomD4",
     "RandomHaze",
     "RandomHorizontalFlip",
     "RandomIllumination",
     "RandomIncidenceAngle",
     "RandomLineDropout",
+    "RandomMixUp",
     "RandomPointSpread",
     "RandomQuantization",
     "RandomResizedCrop",
@@ -54,6 +58,7 @@ __all__ = [
     "RandomRotation90",
     "RandomSaturation",
     "RandomSensorNoise",
+    "RandomSlideMix",
     "RandomSpeckle",
     "RandomStriping",
     "RandomSunElevation",
@@ -64,6 +69,7 @@ __all__ = [
     "RandomWaterVapour",
     "Recipe",
     "Resize",
+    "TestTime",
     "TrivialAugment",
     "available_recipes",
     "load_recipe",
