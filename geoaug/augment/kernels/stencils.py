@@ -39,34 +39,25 @@ def _filter(image: Float[Tensor, "r c h w"], kernel: Taps) -> Float[Tensor, "r c
     return image
 
 
-def _coarsen(image: Float[Tensor, "r c h w"], kernel: CoarseGrid) -> Float[Tensor, "r c h w"]:
-    """Sums over cells along each axis in turn, taken from running sums, and linear interpolation between the cells."""
-    bands = kernel.factor.shape[1]
-    image = image if image.shape[1] == bands else image.expand(-1, bands, -1, -1)
-    for axis in (-1, -2):
-        image = _coarsen_lines(image.transpose(axis, -1), kernel.factor, kernel.phase[:, axis]).transpose(axis, -1)
-    return image
+def _coarsen(image: Float[Tensor, "r n h w"], kernel: CoarseGrid) -> Float[Tensor, "r c h w"]:
+    """Along each axis in turn; an image of one band is seen by all of them."""
+    down = _cell_means(kernel.factor, kernel.phase[:, 0], image.shape[-2])
+    across = _cell_means(kernel.factor, kernel.phase[:, 1], image.shape[-1])
+    return down @ image @ across.transpose(-1, -2)
 
 
-def _coarsen_lines(
-    image: Float[Tensor, "r c m n"], factor: Float[Tensor, "r c"], phase: Float[Tensor, " r"]
-) -> Float[Tensor, "r c m n"]:
-    length = image.shape[-1]
-    running = F.pad(image.double().cumsum(-1), (1, 0))
-    width = factor.double()[..., None]
+def _cell_means(factor: Float[Tensor, "r c"], phase: Float[Tensor, " r"], length: int) -> Float[Tensor, "r c m n"]:
+    """Weights of pixel n in pixel m: means over cells of `factor` pixels, interpolated linearly between cells."""
+    width = factor[..., None, None]
     # Where a band is no coarser than the pixels, the cells are the pixels.
-    start = torch.where(width > 1, -phase.double()[:, None, None] * width, 0.0)
-    centre = torch.arange(length, device=image.device, dtype=torch.float64) + 0.5
-    place = (centre - start) / width - 0.5  # in cells, counted from the centre of the first
+    start = torch.where(width > 1, -phase[:, None, None, None] * width, 0.0)
+    pixel = torch.arange(length, device=factor.device, dtype=factor.dtype)
+    place = (pixel[:, None] + 0.5 - start) / width - 0.5  # in cells, counted from the centre of the first
     cell = place.floor()
-    share = (place - cell)[..., None, :]
+    share = place - cell
+    first = start + cell * width
 
-    def sum_below(edge: Tensor) -> Tensor:
-        position = (start + edge * width).clamp(0, length)
-        whole = position.floor().clamp_max(length - 1)
-        index = whole.long()[..., None, :].expand(-1, -1, image.shape[-2], -1)
-        low, high = running.gather(-1, index), running.gather(-1, index + 1)
-        return low + (high - low) * (position - whole)[..., None, :]
+    def overlap(edge: Tensor) -> Tensor:
+        return (torch.minimum(pixel + 1, edge + width) - torch.maximum(pixel, edge)).clamp_min_(0)
 
-    first, second, third = sum_below(cell), sum_below(cell + 1), sum_below(cell + 2)
-    return ((second - first) * (1 - share) + (third - second) * share).to(image.dtype)
+    return torch.lerp(overlap(first), overlap(first + width), share)
