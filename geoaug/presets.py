@@ -13,7 +13,16 @@ import yaml
 
 from geoaug.errors import ConfigurationError
 
-_ORDER = ("light", "standard", "strong")
+_ORDER = (
+    "light",
+    "standard",
+    "strong",
+    "sentinel-2-classification",
+    "sentinel-2-segmentation",
+    "landsat",
+    "sentinel-1",
+    "aerial-rgb",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ def find_recipe(source: str | Path) -> RecipeText:
     path = Path(source)
     if not path.is_file():
         near = difflib.get_close_matches(str(source), names, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"presets are {', '.join(sorted(names))}"
+        hint = f"did you mean '{near[0]}'?" if near else f"presets are {', '.join(names)}"
         raise ConfigurationError(f"{source}: neither a recipe file nor a preset; {hint}")
     try:
         return RecipeText(path.read_text(encoding="utf-8"), path.stem, str(path))
@@ -54,13 +63,13 @@ def find_recipe(source: str | Path) -> RecipeText:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the presets, from the gentlest to the strongest."""
+    """Names of the presets, the general ones first, from the gentlest to the strongest."""
     names = [item.name.removesuffix(".yaml") for item in _folder().iterdir() if item.name.endswith(".yaml")]
     return tuple(sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)))
 
 
 def available_recipes() -> tuple[RecipeSummary, ...]:
-    """The presets that come with geoaug, from the gentlest to the strongest."""
+    """The presets that come with geoaug, the general ones first, from the gentlest to the strongest."""
     return tuple(RecipeSummary(name, yaml.safe_load(preset_text(name))["summary"]) for name in preset_names())
 
 

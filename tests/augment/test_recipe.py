@@ -7,12 +7,23 @@ import torch
 import yaml
 from kornia.augmentation import MixAugmentationBaseV2
 
-from geoaug import load_recipe
+from geoaug import get_sensor, load_recipe
 from geoaug.augment import RandomAffine, RandomD4, RandomRotation, available_recipes
 from geoaug.augment.recipe import preset_text
 from geoaug.augment.registry import own_operations, stock_operations
 from geoaug.errors import ConfigurationError
 from geoaug.random import sample_keys
+
+PRESETS = [
+    "light",
+    "standard",
+    "strong",
+    "sentinel-2-classification",
+    "sentinel-2-segmentation",
+    "landsat",
+    "sentinel-1",
+    "aerial-rgb",
+]
 
 GOOD = """\
 # a comment
@@ -63,13 +74,51 @@ def test_the_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
     assert load_recipe(recipe.resolved()).specs == recipe.specs
 
 
-@pytest.mark.parametrize("name", ["light", "standard", "strong"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_listed_explained_and_round_trip(name: str, tmp_path: Path) -> None:
     summaries = {item.name: item.summary for item in available_recipes()}
-    assert list(summaries) == ["light", "standard", "strong"]
+    assert list(summaries) == PRESETS
     assert len(summaries[name]) > 20
     assert load_recipe(written(tmp_path, preset_text(name))).specs == load_recipe(name).specs
     assert load_recipe(load_recipe(name)) == load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("preset", "sensor"),
+    [
+        ("sentinel-2-classification", "sentinel-2-l1c"),
+        ("sentinel-2-classification", "sentinel-2-l2a"),
+        ("sentinel-2-segmentation", "sentinel-2-l2a"),
+        ("landsat", "landsat-8-l1"),
+        ("landsat", "landsat-9-l2"),
+        ("sentinel-1", "sentinel-1-grd"),
+        ("sentinel-1", "sentinel-1-power"),
+        ("sentinel-1", "sentinel-1-db"),
+        ("aerial-rgb", "rgb"),
+        ("aerial-rgb", "rgbn"),
+    ],
+)
+def test_presets_of_a_sensor_keep_its_images_believable(preset: str, sensor: str) -> None:
+    known = get_sensor(sensor)
+    generator = torch.Generator().manual_seed(0)
+    power = 0.05 + 0.3 * torch.rand(32, len(known.bands), 8, 8, generator=generator)
+    value = torch.nn.functional.interpolate(power, size=64, mode="bilinear")
+    if known.quantity == "db":
+        value = 10 * value.log10()
+    scale, offset = (torch.tensor(part)[:, None, None] for part in (known.quantification, known.offset))
+    batch = {"image": value * scale - offset, "key": sample_keys(0, range(32))}
+    out = load_recipe(preset).compose(sensor=known)(batch)
+    image = out["image"][out["valid"].expand_as(out["image"])]
+    assert torch.isfinite(image).all()
+    # Reflectance and power stay where the world has them; medians move by less than a third.
+    assert float(image.quantile(0.001) if len(image) < 10**7 else image.min()) > -0.05
+    before = power if known.quantity != "amplitude" else power.square()
+    for band in range(len(known.bands)):
+        kept = out["image"][:, band][out["valid"][:, 0]]
+        if known.bands[band].name not in ("B09", "B10", "B9"):
+            assert 0.6 < float(kept.median() / before[:, band].median()) < 1.5, known.bands[band].name
+    again = load_recipe(preset).compose(sensor=known, out_units="dn")(batch)["image"]
+    assert torch.isfinite(again).all()
 
 
 def test_every_operation_can_be_named_in_a_recipe() -> None:
