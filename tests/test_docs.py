@@ -1,0 +1,42 @@
+"""The documentation of operations names what there is, with the arguments there are, and its examples run."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from geoaug.augment import mixing
+from geoaug.augment.registry import own_operations
+
+RECIPES = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+COMMON = {"self", "sensor", "p", "same_on_batch", "keepdim", "strength", "same_on_time"}
+ROWS = {
+    name: row
+    for row in RECIPES.splitlines()
+    if row.startswith("| `")
+    for name in re.findall(r"`(\w+)`", row.split("|")[1])
+}
+
+
+@pytest.mark.parametrize("name", sorted(own_operations()))
+def test_every_operation_is_listed_with_its_arguments(name: str) -> None:
+    shown = set(re.findall(r"`(\w+)`", ROWS[name].split("|")[2]))
+    known = set(inspect.signature(own_operations()[name]).parameters)
+    assert shown <= known
+    if name != "RandomCloudShadow":  # shares the clouds' arguments, and says so
+        policies = {"strength"} if "Augment" in name else set()
+        assert known - COMMON | policies <= shown
+
+
+def test_mixing_and_test_time_are_told() -> None:
+    for name in ("RandomMixUp", "RandomCutMix", "RandomSlideMix", "TestTime"):
+        assert f"`{name}" in RECIPES or f"{name}(" in RECIPES
+    assert mixing.RandomCutMix.__doc__
+
+
+def test_the_examples_run_as_written() -> None:
+    examples = re.findall(r"```python\n(.*?)```", RECIPES, flags=re.DOTALL)
+    assert examples
+    for example in examples:
+        exec(compile(example, "recipes.md", "exec"), {"__name__": "recipes"})
