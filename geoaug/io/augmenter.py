@@ -91,6 +91,7 @@ class Augmenter:
         parameters = plan.parameters()
         image, valid = out["image"].cpu().numpy(), out["valid"][:, 0].cpu().numpy()
         mask = None if "mask" not in out else out["mask"].cpu().numpy()
+        cloud = None if "cloud" not in out else out["cloud"].cpu().numpy()
         transforms, keys = out["transform"].tolist(), batch["key"].tolist()
         return [
             OutputTile(
@@ -103,6 +104,7 @@ class Augmenter:
                 mask=None if mask is None else mask[index],
                 transform=Affine(*transforms[index]),
                 parameters=parameters[index],
+                cloud=None if cloud is None else cloud[index],
             )
             for index, sample in enumerate(samples)
         ]

@@ -18,7 +18,7 @@ _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 
 @dataclass(frozen=True, slots=True)
 class OutputFolder:
-    """The output of a job: `images/`, `masks/`, and the records beside them."""
+    """The output of a job: `images/`, `masks/`, `clouds/`, and the records beside them."""
 
     root: Path
 
@@ -29,6 +29,10 @@ class OutputFolder:
     @property
     def masks(self) -> Path:
         return self.root / "masks"
+
+    @property
+    def clouds(self) -> Path:
+        return self.root / "clouds"
 
     @property
     def manifest(self) -> Path:
@@ -72,8 +76,9 @@ class OutputFolder:
         try:
             for path in list(self._own_files()):
                 path.unlink(missing_ok=True)
-            if self.masks.is_dir() and not masks and not any(self.masks.iterdir()):
-                self.masks.rmdir()
+            for folder, wanted in ((self.masks, masks), (self.clouds, False)):
+                if folder.is_dir() and not wanted and not any(folder.iterdir()):
+                    folder.rmdir()
             self.images.mkdir(parents=True, exist_ok=True)
             if masks:
                 self.masks.mkdir(exist_ok=True)
@@ -90,7 +95,7 @@ class OutputFolder:
         for path in (self.manifest, self.recipe, self.classes):
             if path.is_file():
                 yield path
-        for folder in (self.root, self.images, self.masks):
+        for folder in (self.root, self.images, self.masks, self.clouds):
             if folder.is_dir():
                 names = _UNFINISHED.fullmatch if folder == self.root else _is_ours
                 yield from (path for path in folder.iterdir() if names(path.name) and path.is_file())

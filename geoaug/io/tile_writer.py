@@ -16,6 +16,9 @@ from geoaug.io.job import AugmentJob
 from geoaug.io.manifest import TileRecord
 from geoaug.io.output_folder import OutputFolder, tile_name
 
+_NO_CLOUD_LABEL = 255
+_CLOUD_TAGS = {"CLASS_0": "clear", "CLASS_1": "thick cloud", "CLASS_2": "thin cloud", "CLASS_3": "cloud shadow"}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputTile:
@@ -31,6 +34,7 @@ class OutputTile:
         mask: (H, W) class ids, None without labels.
         transform: of the pixel grid as it is now.
         parameters: what was drawn.
+        cloud: (H, W) classes of made clouds and shadows, None where the recipe makes none.
     """
 
     work: SceneWork
@@ -42,6 +46,7 @@ class OutputTile:
     mask: npt.NDArray[Any] | None
     transform: Affine
     parameters: dict[str, Any]
+    cloud: npt.NDArray[np.uint8] | None = None
 
 
 class TileWriter:
@@ -69,9 +74,11 @@ class TileWriter:
             self._write_image(tile, name)
             if tile.mask is not None:
                 self._write_mask(tile, tile.mask, name)
+            if tile.cloud is not None:
+                self._write_cloud(tile, tile.cloud, name)
         except BaseException:
             # An image without its mask is not a whole tile.
-            for folder in (self._folder.images, self._folder.masks):
+            for folder in (self._folder.images, self._folder.masks, self._folder.clouds):
                 (folder / name).unlink(missing_ok=True)
             raise
         size = (tile.image.shape[1], tile.image.shape[2])
@@ -122,6 +129,19 @@ class TileWriter:
             compress=self._job.compress,
             colormap=self._colormap,
             tags=self._class_tags,
+        )
+
+    def _write_cloud(self, tile: OutputTile, cloud: npt.NDArray[np.uint8], name: str) -> None:
+        self._folder.clouds.mkdir(exist_ok=True)
+        write_geotiff(
+            self._folder.clouds / name,
+            np.where(tile.valid, cloud, np.uint8(_NO_CLOUD_LABEL)),
+            transform=tile.transform,
+            crs=tile.work.scene.crs,
+            nodata=_NO_CLOUD_LABEL,
+            format=self._job.format,
+            compress=self._job.compress,
+            tags=_CLOUD_TAGS,
         )
 
     def _encoded(self, tile: OutputTile) -> npt.NDArray[Any]:
