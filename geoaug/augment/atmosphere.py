@@ -185,6 +185,7 @@ class RandomWaterVapour(RadiometricOperation):
     """
 
     needs_sensor = True
+    neutral: ClassVar = {"column": 1.5}
 
     def __init__(
         self,

@@ -12,6 +12,8 @@ from torch import Tensor
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 
+_MOST = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class TerrainLight:
@@ -19,7 +21,8 @@ class TerrainLight:
 
     `L = L_flat * (cos i + C) / (cos z + C)` (Teillet, Guindon and Goodenough, 1982, Canadian Journal of Remote Sensing
     8), i the angle between sun and surface normal, z the sun's zenith angle, C the diffuse over the direct light. The
-    map is the quotient of this under the two suns, less 1: 0 on flat ground, and 0 where elevations are unknown.
+    map is the quotient of this under the two suns, less 1: 0 on flat ground, and 0 where elevations are unknown. It is
+    kept between a third and three: what lay in full shade holds too little light to be lit.
 
     Attributes:
         before: unit vectors to the sun of the image: right, down, up.
@@ -39,7 +42,7 @@ class TerrainLight:
             return torch.zeros(*self.diffuse.shape, 1, 1, device=self.diffuse.device)
         normal = surface_normals(dem, self.gsd_m)
         change = self._lit(normal, self.after) / self._lit(normal, self.before)
-        return torch.where(torch.isfinite(change), change - 1, 0.0).float()
+        return torch.where(torch.isfinite(change), change.clamp(1 / _MOST, _MOST) - 1, 0.0).float()
 
     def _lit(self, normal: Float[Tensor, "r 3 h w"], sun: Float[Tensor, "r 3"]) -> Float[Tensor, "r c h w"]:
         sun, diffuse = sun.to(normal), self.diffuse.to(normal)[..., None, None]

@@ -300,14 +300,16 @@ def _has_unlabelled(image: SheetImage, ignore_index: int | None) -> bool:
 def describe_parameters(parameters: Mapping[str, Any]) -> list[str]:
     """One short line for each operation: {"RandomRotation": {"degrees": 12.34}} gives ["Rotation degrees 12.3"].
 
-    Values per band are given as their range, matrices not at all.
+    Values per band are given as their range, matrices and seeds not at all.
     """
     lines = []
     for operation, drawn in parameters.items():
         name = operation.rpartition(".")[2].removeprefix("Random")
         values = drawn if isinstance(drawn, Mapping) else {"": drawn}
         words = [
-            f"{key.replace('_', ' ')} {shown}".strip() for key, value in values.items() if (shown := _short(value))
+            f"{key.replace('_', ' ')} {shown}".strip()
+            for key, value in values.items()
+            if key != "seed" and (shown := _short(value))
         ]
         lines.append(f"{name} {', '.join(words)}".strip())
     return lines

@@ -175,7 +175,7 @@ def test_brightness_across_the_swath_is_a_place_and_a_ramp() -> None:
 
 def hills(side: int = 48) -> Tensor:
     y, x = torch.meshgrid(torch.arange(side).float(), torch.arange(side).float(), indexing="ij")
-    return (60 * torch.sin(x / 6) + 40 * torch.cos(y / 9))[None, None]
+    return (15 * torch.sin(x / 6) + 10 * torch.cos(y / 9))[None, None]
 
 
 def test_normals_are_those_of_the_surface() -> None:
@@ -209,6 +209,8 @@ def test_slopes_are_lit_as_the_c_correction_says() -> None:
         expected = 0.2 * lit(30, 180, diffuse[band]) / lit(40, 150, diffuse[band])
         found = out["image"][0, band].double().numpy()
         assert np.abs(found - expected)[1:-1, 1:-1].max() < 2e-3
+    steep = Compose([RandomTerrainShading(90.0, p=1.0)], sensor=L2A)({**batch, "dem": 20 * hills()})["image"] / 0.2
+    assert 1 / 3 - 1e-4 < float(steep.min()) < float(steep.max()) < 3 + 1e-4  # shade holds no light to be lit
     contrast = out["image"][0].flatten(1).std(1)
     assert contrast[1] < contrast[7]  # the sky fills shadows with blue
 
