@@ -226,8 +226,8 @@ def page() -> str:
         "# Gallery",
         "",
         "Every operation on a made Sentinel-2 scene (level 1C, 2.56 km across; true colour, one stretch for all), or",
-        "on made Sentinel-1 backscatter (dB). One draw at three strengths: 1 is the draw as it comes, usually the edge of",
-        "the default range; what is stronger than that, to be visible, is said. `docs/build_gallery.py` draws it.",
+        "on made Sentinel-1 backscatter (dB). One draw at three strengths: 1 is the draw as it comes, usually the edge",
+        "of the default range; what is stronger, to be visible, is said. `docs/build_gallery.py` draws it.",
     ]
     for home, title in FAMILIES.items():
         lines += ["", f"## {title}"]

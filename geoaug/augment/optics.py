@@ -45,6 +45,9 @@ def gaussian_taps(mtf: Float[Tensor, " b"]) -> Float[Tensor, "b n"]:
 class RandomPointSpread(RadiometricOperation):
     """Blur by a Gaussian point spread function, given by its modulation transfer (MTF) at the Nyquist frequency.
 
+    The Gaussian is sampled at the pixels, so its weights are positive and its transfer at Nyquist is exact; in between
+    the transfer is up to 0.1 lower than that of a Gaussian that is not sampled.
+
     Sensors are built for 0.15 to 0.30 there (Sentinel-2: Gascon et al., 2017, Remote Sensing 9); a sharper or a
     softer one sees the same ground with other contrast from pixel to pixel. Pixels without data give nothing.
 
