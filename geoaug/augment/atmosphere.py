@@ -5,7 +5,7 @@ the air already.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -113,10 +113,13 @@ class RandomHaze(RadiometricOperation):
             "asymmetry": asymmetry,
             "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
+        for name, known in (("view_zenith", shape.view_zenith), ("relative_azimuth", shape.relative_azimuth)):
+            if known is not None:
+                params[name] = known
         if self._gradual:
             params |= {"gradient": draws.uniform(*self.gradient), "direction": draws.uniform(0.0, 360.0)}
         if corrected and self.residual:
-            gain_and_offset = draws.normals(2 * shape.bands).view(-1, 2, shape.bands)
+            gain_and_offset = draws.normals(2 * shape.bands).view(shape.batch, 2, shape.bands)
             params["residual"] = gain_and_offset.clamp(-3, 3)
         return params
 
@@ -150,11 +153,12 @@ class RandomHaze(RadiometricOperation):
         def aerosol(depth: Tensor) -> Aerosol:
             return Aerosol(depth, params["angstrom"], params["albedo"], params["asymmetry"])
 
+        view: dict[str, Any] = {name: params[name] for name in ("view_zenith", "relative_azimuth") if name in params}
         if sensor.level is None:
-            hazy = layer(wavelength, elevation, aerosol(aod), molecules=False)
+            hazy = layer(wavelength, elevation, aerosol(aod), molecules=False, **view)
             return Terms(hazy.transmittance, hazy.path)
-        before = layer(wavelength, elevation, aerosol(torch.full_like(aod, self.present)))
-        after = layer(wavelength, elevation, aerosol(self.present + aod))
+        before = layer(wavelength, elevation, aerosol(torch.full_like(aod, self.present)), **view)
+        after = layer(wavelength, elevation, aerosol(self.present + aod), **view)
         gain = after.transmittance / before.transmittance
         if sensor.level == "toa":
             return Terms(gain, after.path - gain * before.path)

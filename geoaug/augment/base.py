@@ -46,6 +46,8 @@ class TileShape:
         sun_azimuth: degrees clockwise from the top of the tile as the operation sees it, turned and flipped as it is;
             where the batch tells.
         gsd_m: metres to a pixel of the tile as the operation sees it; None where nobody knows.
+        view_zenith: degrees between the vertical and the way to the sensor, where the batch tells.
+        relative_azimuth: degrees between the azimuths of sun and sensor, where the batch tells.
         sensor: whose bands the image has, where it is known.
     """
 
@@ -56,6 +58,8 @@ class TileShape:
     sun_elevation: Float[Tensor, " b"] | None = None
     sun_azimuth: Float[Tensor, " b"] | None = None
     gsd_m: Float[Tensor, " b"] | None = None
+    view_zenith: Float[Tensor, " b"] | None = None
+    relative_azimuth: Float[Tensor, " b"] | None = None
     sensor: Sensor | None = None
 
 

@@ -106,3 +106,68 @@ def _mask(batch: Mapping[str, Any], grid: tuple[int, ...], ignore_index: int) ->
 
 def _describe(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def restored(batch: Mapping[str, Any], pixels: Pixels, tiles: Tiles) -> dict[str, Any]:
+    """Images and masks in the rank they came in."""
+    image = pixels.image
+    if tiles.dates is not None:
+        image = image.reshape(image.shape[0], tiles.dates, tiles.bands, *image.shape[-2:])
+    out: dict[str, Any] = {"image": image, "valid": pixels.valid}
+    if pixels.mask is not None:
+        out["mask"] = pixels.mask[:, None] if batch["mask"].dim() == 4 else pixels.mask
+    if pixels.dem is not None:
+        out["dem"] = pixels.dem
+    if pixels.cloud is not None:
+        out["cloud"] = pixels.cloud if tiles.dates is not None else pixels.cloud[:, 0]
+    return out
+
+
+_PER_SAMPLE = (
+    "image",
+    "valid",
+    "mask",
+    "transform",
+    "sun_azimuth",
+    "sun_elevation",
+    "view_azimuth",
+    "view_zenith",
+    "dem",
+    "cloud",
+    "key",
+)
+    "image",
+    "valid",
+    "mask",
+    "transform",
+    "sun_azimuth",
+    "sun_elevation",
+    "view_azimuth",
+    "view_zenith",
+    "dem",
+    "cloud",
+    "key",
+)
+
+
+def batched(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample as a batch of one. A mask (1, H, W) keeps its first dimension for a channel."""
+    batch = dict(sample)
+    for name in _PER_SAMPLE:
+        if sample.get(name) is not None:
+            value = sample[name]
+            # Numbers of a geotransform in float32 would lose metres.
+            dtype = torch.float64 if name == "transform" and not isinstance(value, Tensor) else None
+            batch[name] = torch.as_tensor(value, dtype=dtype)[None]
+    if sample.get("bbox_xyxy") is not None:
+        batch["bbox_xyxy"] = [sample["bbox_xyxy"]]
+    return batch
+
+
+def unbatched(batch: dict[str, Any]) -> dict[str, Any]:
+    """The only sample of a batch."""
+    sample = dict(batch)
+    for name in (*_PER_SAMPLE, "bbox_xyxy"):
+        if batch.get(name) is not None:
+            sample[name] = batch[name][0]
+    return sample

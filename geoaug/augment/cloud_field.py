@@ -59,7 +59,7 @@ def periodic_field(
     weight = (power / power.sum(1, keepdim=True) / kept).sqrt().float()[:, :, None, None]
     field: Tensor | None = None
     for level, count in enumerate(lattices):
-        noise = standard_normal(seed, 1, count * count, stream=level).view(-1, count, count) * weight[:, level]
+        noise = standard_normal(seed, 1, count * count, stream=level).view(len(seed), count, count) * weight[:, level]
         field = noise if field is None else _refined(field).add_(noise)
     assert field is not None
     return field

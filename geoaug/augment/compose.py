@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from geoaug.augment import matrices
 from geoaug.augment.base import GeometricOperation, RadiometricOperation, as_size
-from geoaug.augment.batch import Tiles, read_tiles
+from geoaug.augment.batch import Tiles, batched, read_tiles, restored, unbatched
 from geoaug.augment.kernels.portable import Encoding, Work, execute
 from geoaug.augment.kernels.sampling import Decoding, Pixels
 from geoaug.augment.matrices import Size
@@ -52,7 +52,8 @@ class Compose(nn.Module):
     - `mask` (B H W or B 1 H W, integer): class labels;
     - `bbox_xyxy` (list of N 4), `transform` (B 6, float64, as rasterio's), `sun_azimuth` (B), `dem` (B 1 H W, float,
       elevation in metres): follow the pixels;
-    - `sun_elevation`, `sun_azimuth` (B, degrees): light and shadow follow them where they are known;
+    - `sun_elevation`, `sun_azimuth`, `view_zenith`, `view_azimuth` (B, degrees): light, shadow and haze follow them
+      where they are known;
     - `key` (B, int64): identity of the samples for randomness; without it, keys come from torch's generator.
 
     Where an operation makes clouds or shadows, the output has their classes under `cloud` (B H W, or B T H W; uint8):
@@ -139,7 +140,7 @@ class Compose(nn.Module):
         """
         image = batch.get("image")
         if isinstance(image, Tensor) and image.dim() == 3:
-            return _unbatched(self.forward(_batched(batch), context))
+            return unbatched(self.forward(batched(batch), context))
         tiles = read_tiles(batch, self.ignore_index)
         return self._execute(batch, tiles, self._plan(batch, tiles, context))
 
@@ -242,7 +243,9 @@ class Compose(nn.Module):
         elif self.sensor is not None:
             known = [band.gsd_m for band in self.sensor.bands if band.gsd_m is not None]
             gsd = torch.full(key.shape, min(known), dtype=torch.float64, device=key.device) if known else None
-        return Scenery(degrees("sun_elevation"), degrees("sun_azimuth"), gsd)
+        sun, view = degrees("sun_azimuth"), degrees("view_azimuth")
+        apart = None if sun is None or view is None else sun - view
+        return Scenery(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
 
     def _check_bands(self, tiles: Tiles) -> None:
         for step in self._members:
@@ -282,7 +285,7 @@ class Compose(nn.Module):
                 pixels = done if done.cloud is not None else replace(done, cloud=pixels.cloud)
             else:
                 pixels = self._run_opaque(stage.step, pixels, tiles, stage.seeds)
-        return {**batch, **self._moved(batch, plan), **_restored(batch, pixels, tiles)}
+        return {**batch, **self._moved(batch, plan), **restored(batch, pixels, tiles)}
 
     def _run_opaque(self, position: int, pixels: Pixels, tiles: Tiles, seeds: Tensor) -> Pixels:
         step = self._steps[position]
@@ -376,47 +379,8 @@ class Compose(nn.Module):
             if not plan.keeps_place:
                 raise ConfigurationError("boxes cannot follow an operation that bends the tile")
             moved["bbox_xyxy"] = matrices.transform_boxes(list(boxes), matrix, plan.size)
-        if batch.get("sun_azimuth") is not None:
-            azimuth = torch.as_tensor(batch["sun_azimuth"], dtype=torch.float32, device=matrix.device)
-            moved["sun_azimuth"] = matrices.transform_azimuths(azimuth, matrix)
+        for name in ("sun_azimuth", "view_azimuth"):
+            if batch.get(name) is not None:
+                azimuth = torch.as_tensor(batch[name], dtype=torch.float32, device=matrix.device)
+                moved[name] = matrices.transform_azimuths(azimuth, matrix)
         return moved
-
-
-def _restored(batch: Mapping[str, Any], pixels: Pixels, tiles: Tiles) -> dict[str, Any]:
-    """Images and masks in the rank they came in."""
-    image = pixels.image
-    if tiles.dates is not None:
-        image = image.reshape(image.shape[0], tiles.dates, tiles.bands, *image.shape[-2:])
-    out: dict[str, Any] = {"image": image, "valid": pixels.valid}
-    if pixels.mask is not None:
-        out["mask"] = pixels.mask[:, None] if batch["mask"].dim() == 4 else pixels.mask
-    if pixels.dem is not None:
-        out["dem"] = pixels.dem
-    if pixels.cloud is not None:
-        out["cloud"] = pixels.cloud if tiles.dates is not None else pixels.cloud[:, 0]
-    return out
-
-
-_PER_SAMPLE = ("image", "valid", "mask", "transform", "sun_azimuth", "sun_elevation", "dem", "cloud", "key")
-
-
-def _batched(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """A sample as a batch of one. A mask (1, H, W) keeps its first dimension for a channel."""
-    batch = dict(sample)
-    for name in _PER_SAMPLE:
-        if sample.get(name) is not None:
-            value = sample[name]
-            # Numbers of a geotransform in float32 would lose metres.
-            dtype = torch.float64 if name == "transform" and not isinstance(value, Tensor) else None
-            batch[name] = torch.as_tensor(value, dtype=dtype)[None]
-    if sample.get("bbox_xyxy") is not None:
-        batch["bbox_xyxy"] = [sample["bbox_xyxy"]]
-    return batch
-
-
-def _unbatched(batch: dict[str, Any]) -> dict[str, Any]:
-    sample = dict(batch)
-    for name in (*_PER_SAMPLE, "bbox_xyxy"):
-        if batch.get(name) is not None:
-            sample[name] = batch[name][0]
-    return sample

@@ -167,7 +167,7 @@ class RandomBandShift(RegistrationOperation):
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         sigma = draws.uniform(*self.sigma)[:, None]
         moves = draws.normals(2 * (shape.bands - 1)).clamp(-_FARTHEST, _FARTHEST) * sigma
-        across, down = torch.nn.functional.pad(moves.view(-1, 2, shape.bands - 1), (1, 0)).unbind(1)
+        across, down = torch.nn.functional.pad(moves.view(shape.batch, 2, shape.bands - 1), (1, 0)).unbind(1)
         return {"shift_x": across, "shift_y": down}
 
     def band_shift(self, params: Params) -> Float[Tensor, "r c 2"]:

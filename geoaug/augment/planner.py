@@ -35,11 +35,15 @@ class Scenery:
         sun_elevation: degrees over the horizon.
         sun_azimuth: degrees clockwise from the top of the image.
         gsd_m: metres to a pixel.
+        view_zenith: degrees between the vertical and the way to the sensor.
+        relative_azimuth: degrees between the azimuths of sun and sensor.
     """
 
     sun_elevation: Float[Tensor, " b"] | None = None
     sun_azimuth: Float[Tensor, " b"] | None = None
     gsd_m: Float[Tensor, " b"] | None = None
+    view_zenith: Float[Tensor, " b"] | None = None
+    relative_azimuth: Float[Tensor, " b"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,8 @@ class _Planner:
         if azimuth is not None:
             azimuth = matrices.transform_azimuths(azimuth.double(), self._so_far)
         if gsd is not None:
-            gsd = gsd.double() / torch.linalg.det(self._so_far[:, :2, :2]).abs().sqrt()
+            a, b, c, d = self._so_far[:, :2, :2].flatten(1).unbind(1)
+            gsd = gsd.double() / (a * d - b * c).abs().sqrt()
         return TileShape(
             len(self._key) * dates,
             self._spec.bands,
@@ -189,6 +194,8 @@ class _Planner:
             rows(known.sun_elevation),
             rows(azimuth),
             rows(gsd),
+            rows(known.view_zenith),
+            rows(known.relative_azimuth),
             step.sensor or self._sensor,
         )
 
@@ -231,6 +238,8 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
         sun_elevation=first(shape.sun_elevation),
         sun_azimuth=first(shape.sun_azimuth),
         gsd_m=first(shape.gsd_m),
+        view_zenith=first(shape.view_zenith),
+        relative_azimuth=first(shape.relative_azimuth),
     )
     one = step.sample(draws.first(), alone)
     return {name: value.expand(shape.batch, *value.shape[1:]) for name, value in one.items()}

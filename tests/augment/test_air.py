@@ -60,6 +60,22 @@ def test_thin_layers_scatter_once() -> None:
     assert float(molecules.path) == pytest.approx(depth * 0.75 * (1 + mu**2) / (4 * mu), rel=2e-3)
 
 
+def test_sun_and_view_may_be_exchanged_and_the_nadir_is_the_usual_view() -> None:
+    wavelength = numbers(443, 865)
+    there = air.layer(wavelength, numbers(60), aerosol(0.3), view_zenith=numbers(45), relative_azimuth=numbers(70))
+    back = air.layer(wavelength, numbers(45), aerosol(0.3), view_zenith=numbers(30), relative_azimuth=numbers(70))
+    # Helmholtz: reflectance and both-way transmittance do not know which end the light came from.
+    assert torch.allclose(there.path, back.path, atol=1e-12)
+    assert torch.allclose(there.transmittance, back.transmittance, atol=1e-12)
+    usual, nadir = air.layer(wavelength, numbers(60)), air.layer(wavelength, numbers(60), view_zenith=numbers(0))
+    assert torch.allclose(usual.path, nadir.path, atol=1e-12)
+    sides = [
+        air.layer(wavelength, numbers(40), aerosol(0.3), view_zenith=numbers(40), relative_azimuth=numbers(angle)).path
+        for angle in (0.0, 180.0)
+    ]
+    assert (sides[1] > sides[0])[0, 1]  # aerosol throws light forward: brighter across from the sun
+
+
 @pytest.mark.parametrize("elevation", [30.0, 50.0, 70.0])
 def test_no_light_is_made(elevation: float) -> None:
     wavelength = numbers(*range(400, 2300, 50))

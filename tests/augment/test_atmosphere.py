@@ -112,6 +112,18 @@ def test_the_sun_of_the_sample_is_used() -> None:
     assert low[:, 1].std() < 1e-9 + 1e-2 * float(low[:, 1].mean())  # only the exponent varies
 
 
+def test_the_view_of_the_sample_is_used() -> None:
+    more = {"sun_elevation": torch.full((4,), 45.0), "sun_azimuth": torch.full((4,), 150.0)}
+    nadir = seen(RandomHaze(0.3, angstrom=1.3, p=1.0), L1C, 0.05, **more)
+    forward = {"view_zenith": torch.full((4,), 40.0), "view_azimuth": torch.full((4,), 330.0)}
+    slanted = seen(RandomHaze(0.3, angstrom=1.3, p=1.0), L1C, 0.05, **more, **forward)
+    assert (slanted[:, :8] > nadir[:, :8] + 0.005).all()
+    from geoaug.augment import RandomRotation
+
+    turned = Compose([RandomRotation((30, 30), p=1.0)], sensor=L1C)(flat(L1C, 0.1, side=8, **more, **forward))
+    assert torch.allclose(turned["view_azimuth"], torch.tensor(300.0), atol=1e-3)
+
+
 def test_vapour_darkens_its_own_bands() -> None:
     wet = seen(RandomWaterVapour(4.0, sun_elevation=50, p=1.0), L1C, 0.3)[0] / 0.3
     dry = seen(RandomWaterVapour(0.5, sun_elevation=50, p=1.0), L1C, 0.3)[0] / 0.3

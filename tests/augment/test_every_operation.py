@@ -159,6 +159,21 @@ def test_dates_are_drawn_apart_or_together(name: str) -> None:
         assert out["image"].shape == image.shape
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_it_takes_one_band_and_no_samples_and_one_draw_for_all(name: str) -> None:
+    sensor = sensor_for(name).select([1])
+    batch = tiles(sensor, 3)
+    out = Compose([built(name, p=1.0)], sensor=sensor)(batch)
+    assert out["image"].shape[1] == 1
+    none = Compose([built(name, p=1.0)], sensor=sensor)({key: value[:0] for key, value in batch.items()})
+    assert len(none["image"]) == 0
+    if "same_on_batch" in inspect.signature(own_operations()[name]).parameters:
+        alike = {key: value[:1].expand_as(value).contiguous() for key, value in batch.items()} | {"key": batch["key"]}
+        same = Compose([built(name, p=1.0, same_on_batch=True)], sensor=sensor)(alike)
+        if name != "RandomSensorNoise":  # one strength, but noise of their own
+            assert torch.equal(same["image"][0], same["image"][2])
+
+
 def test_ten_radiometric_operations_are_one_segment_and_equal_their_sequence() -> None:
     operations = [
         RandomIllumination(p=1.0),

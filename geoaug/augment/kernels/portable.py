@@ -74,7 +74,7 @@ class Work:
         dates = self.dates
 
         def cut(tensor: Tensor) -> Tensor:
-            return tensor.view(-1, dates, *tensor.shape[1:])[samples].flatten(0, 1)
+            return tensor.view(len(tensor) // dates, dates, *tensor.shape[1:])[samples].flatten(0, 1)
 
         return map_tensors(self.segments, cut)
 
@@ -160,7 +160,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         if out.dem is not None and dem is not None:
             _write(out.dem, rows, dem)
         if out.cloud is not None and done.labels is not None:
-            _write(out.cloud, rows, done.labels.view(-1, work.dates, *size))
+            _write(out.cloud, rows, done.labels.view(len(values), work.dates, *size))
 
     for_each_block(run, _blocks(work, pixels))
     return out
@@ -168,12 +168,13 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
 
 def _shift_of(work: Work, rows: Rows) -> Float[Tensor, "b n 2"]:
     assert work.band_shift is not None
-    return work.band_shift.reshape(work.matrix.shape[0], -1, 2)[rows]
+    bands = work.dates * work.band_shift.shape[1]
+    return work.band_shift.reshape(work.matrix.shape[0], bands, 2)[rows]
 
 
 def _every_date(pixels: Bool[Tensor, "r h w"], dates: int) -> Bool[Tensor, "b h w"]:
     """Where it holds on all dates: an observation is left as long as one date has it."""
-    every: Tensor = pixels.view(-1, dates, *pixels.shape[1:]).all(1)
+    every: Tensor = pixels.view(len(pixels) // dates, dates, *pixels.shape[1:]).all(1)
     return every
 
 
@@ -209,7 +210,7 @@ def _blocks(work: Work, pixels: Pixels) -> list[tuple[Rows, Way]]:
     count = _samples_per_block(image, work.size)
     exact, whole = matrices.is_exact(work.matrix), torch.zeros(len(image), dtype=torch.bool)
     if work.band_shift is not None:
-        exact = exact & (work.band_shift.reshape(len(exact), -1) == 0).all(1)
+        exact = exact & (_shift_of(work, slice(None)) == 0).flatten(1).all(1)
         if not image.is_floating_point():
             whole = torch.ones_like(whole) if pixels.valid is None else pixels.valid.flatten(1).all(1)
     ways: tuple[tuple[Way, Tensor], ...] = (
