@@ -136,18 +136,6 @@ _PER_SAMPLE = (
     "cloud",
     "key",
 )
-    "image",
-    "valid",
-    "mask",
-    "transform",
-    "sun_azimuth",
-    "sun_elevation",
-    "view_azimuth",
-    "view_zenith",
-    "dem",
-    "cloud",
-    "key",
-)
 
 
 def batched(sample: Mapping[str, Any]) -> dict[str, Any]:
