@@ -6,7 +6,6 @@ Both are separable. Beyond the tile nothing is known, so its edge is treated lik
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -29,13 +28,13 @@ def run(values: Float[Tensor, "r c h w"], valid: Bool[Tensor, "r 1 h w"], segmen
 
 def _filter(image: Float[Tensor, "r c h w"], kernel: Taps) -> Float[Tensor, "r c h w"]:
     weights = kernel.weights[..., None, None, :].to(image.dtype)
-    reach = weights.shape[-1] - 1
-    for axis, pad in ((-2, (0, 0, reach, reach)), (-1, (reach, reach, 0, 0))):
-        padded, length = F.pad(image, pad), image.shape[axis]
-        image = padded.narrow(axis, reach, length) * weights[..., 0]
-        for distance in range(1, reach + 1):
-            near, far = padded.narrow(axis, reach - distance, length), padded.narrow(axis, reach + distance, length)
-            image = image + (near + far) * weights[..., distance]
+    for axis in (-2, -1):
+        total, length = image * weights[..., 0], image.shape[axis]
+        for distance in range(1, min(weights.shape[-1], length)):
+            rest, weight = length - distance, weights[..., distance]
+            total.narrow(axis, distance, rest).addcmul_(image.narrow(axis, 0, rest), weight)
+            total.narrow(axis, 0, rest).addcmul_(image.narrow(axis, distance, rest), weight)
+        image = total
     return image
 
 
