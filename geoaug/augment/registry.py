@@ -30,6 +30,7 @@ _HOMES = (
     "sun",
 )
 _STOCK = "kornia."
+_MIXES = ("RandomCutMix", "RandomMixUp", "RandomSlideMix")
 
 
 class OperationError(ConfigurationError):
@@ -73,6 +74,10 @@ def find_operation(name: str) -> type[nn.Module]:
     every = {**own_operations(), **stock_operations()}
     if name in every:
         return every[name]
+    if name in _MIXES:
+        raise OperationError(
+            f"'{name}' mixes the samples of a batch; in training, apply it to the batch after the recipe"
+        )
     if _STOCK + name in every:
         raise OperationError(f"'{name}' is kornia's: write '{_STOCK}{name}'")
     near = difflib.get_close_matches(name, every, n=3, cutoff=0.6)

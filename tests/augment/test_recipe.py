@@ -144,6 +144,7 @@ MISTAKES = [
         ":3: 'RandomRotaton' is not an operation",
         "RandomRotation",
     ),
+    ("operations:\n  - RandomMixUp\n", ":2: 'RandomMixUp' mixes the samples of a batch", "after the recipe"),
     ("operations:\n  - RandomRotation: {degree: 5}\n", ":2: RandomRotation has no argument 'degree'", "'degrees'"),
     ("operations:\n  - RandomRotation\n", ":2: RandomRotation: degrees: field required", ""),
     (
