@@ -1,0 +1,61 @@
+"""The way that devices other than the CPU go, run on the CPU: the whole batch at once, nothing looked at."""
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+from geoaug import Compose, get_sensor, load_recipe
+from geoaug.augment.kernels import portable, radiometry, warp
+from geoaug.augment.registry import own_operations
+from geoaug.presets import preset_names
+from geoaug.random import sample_keys
+
+OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "RandomRotation": {"degrees": 30},
+    **{name: {"size": 24} for name in ("RandomCrop", "CenterCrop", "PadTo", "Resize", "RandomResizedCrop")},
+}
+
+
+def tiles(radar: bool) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(5, 2 if radar else 13, 48, 48, generator=generator)
+    return {
+        "image": image * 20 - 25 if radar else (image * 5000 + 1).to(torch.uint16),
+        "mask": torch.randint(0, 5, (5, 48, 48), generator=generator),
+        "valid": torch.rand(5, 1, 48, 48, generator=generator) > 0.05,
+        "key": sample_keys(0, range(5)),
+    }
+
+
+def agree(compose: Compose, batch: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = compose(batch)
+    monkeypatch.setattr(portable, "_blocks", lambda work, pixels: [(slice(None), "sample")])
+    monkeypatch.setattr(warp, "sampler", lambda device: warp.bilinear_exact)
+    monkeypatch.setattr(radiometry, "_certainly", lambda truth: False)
+    whole = compose(batch)
+    # Support of exactly a half, as a stretch by two gives, may fall on either side of the limit.
+    both = whole["valid"] & usual["valid"]
+    assert (both != (whole["valid"] | usual["valid"])).double().mean() < 0.01
+    assert torch.equal(whole["mask"][both[:, 0]], usual["mask"][both[:, 0]])
+    kept = both.expand_as(usual["image"])
+    assert torch.allclose(whole["image"][kept], usual["image"][kept], rtol=2e-4, atol=2e-5)
+    if "cloud" in usual:
+        assert (whole["cloud"] != usual["cloud"]).double().mean() < 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(own_operations()))
+def test_every_operation_does_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = own_operations()[name]
+    radar = getattr(kind, "domain", None) == "sar"
+    more = {"p": 0.7} if "p" in inspect.signature(kind).parameters else {}
+    compose = Compose([kind(**ARGUMENTS.get(name, {}), **more)], sensor=RADAR if radar else OPTICAL)
+    agree(compose, tiles(radar), monkeypatch)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_does_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    radar = name == "sentinel-1"
+    agree(load_recipe(name).compose(sensor=RADAR if radar else OPTICAL), tiles(radar), monkeypatch)
