@@ -113,7 +113,8 @@ def layer(
     """The air over each row.
 
     Against photons followed one by one, for optical depths up to 0.6 and a sun at 30 degrees or higher, the
-    transmittance is off by less than 0.02 and the path falls short by 4 to 18 %, most in thick haze under a low sun.
+    transmittance is off by less than 0.02 and the path falls short by less than a fifth, most in thick haze under a low
+    sun.
 
     Args:
         wavelength_nm: centres of the bands.

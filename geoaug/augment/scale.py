@@ -83,14 +83,16 @@ def scaled_segments(
         parts.append(identity)
     last = len(parts) - 1
     scaled = tuple(
-        _rescaled(part, source if place == 0 else neutral, target if place == last else neutral, normalize)
+        _rescaled(
+            part,
+            source if place == 0 else neutral,
+            target if place == last else neutral,
+            normalize if place == last else None,
+        )
         if isinstance(part, Affine) and place in (0, last)
         else part
         for place, part in enumerate(parts)
     )
-    # Only the last segment is normalised.
-    if last > 0 and isinstance(parts[0], Affine):
-        scaled = (_rescaled(parts[0], source, neutral, None), *scaled[1:])
     return map_tensors(scaled, lambda tensor: tensor.float() if tensor.dtype == torch.float64 else tensor)
 
 
