@@ -124,14 +124,18 @@ class CloudField:
         field = surroundings.shared(self.seed, lambda: periodic_field(self.seed, self.outer, self.inner, period))
         x = torch.arange(size.width, device=device) - (size.width - 1) / 2
         y = torch.arange(size.height, device=device)[:, None] - (size.height - 1) / 2
-        linear = self.linear.float()[..., None, None]
-        start = self.linear.new_zeros(len(self.seed), 2) if offset is None else offset.to(self.linear)
-        start = (self.linear.double() @ start.double()[..., None])[..., 0].remainder(period).float()[..., None, None]
-        per_value = 1 / _FINEST_SPACING
-        linear, start = linear * per_value, start * per_value
+        linear, start = (part[..., None, None] for part in self.view(period, offset))
         across = linear[:, 0, 0] * x + (linear[:, 0, 1] * y + start[:, 0])
         down = linear[:, 1, 0] * x + (linear[:, 1, 1] * y + start[:, 1])
         return _looked_up(field, across, down) - self.threshold.float()[:, None, None]
+
+    def view(
+        self, period: int, offset: Float[Tensor, "r 2"] | None = None
+    ) -> tuple[Float[Tensor, "r 2 2"], Float[Tensor, "r 2"]]:
+        """From pixels about the middle of a tile to values of the periodic field: a linear map and a start."""
+        start = self.linear.new_zeros(len(self.seed), 2) if offset is None else offset.to(self.linear)
+        start = (self.linear.double() @ start.double()[..., None])[..., 0].remainder(period).float()
+        return self.linear.float() * (1 / _FINEST_SPACING), start * (1 / _FINEST_SPACING)
 
     def backscatter(self, excess: Float[Tensor, "r h w"]) -> Float[Tensor, "r h w"]:
         """Reflectance of a cloud that absorbs nothing: `x / (2 + x)`, x the backscattered optical thickness.

@@ -78,6 +78,20 @@ class Work:
 
         return map_tensors(self.segments, cut)
 
+    def shift_of(self, samples: Rows) -> Float[Tensor, "b n 2"]:
+        """The shifts of every band and date of some of the samples."""
+        assert self.band_shift is not None
+        bands = self.dates * self.band_shift.shape[1]
+        return self.band_shift.reshape(self.matrix.shape[0], bands, 2)[samples]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a segment labels clouds."""
+        return any(
+            isinstance(part, Affine) and part.modulation is not None and part.modulation.annotation is not None
+            for part in self.segments
+        )
+
 
 # How the pixels of a sample are taken: copied; interpolated with their validity; or, where all of them are valid and
 # bands lie apart, interpolated without it.
@@ -114,22 +128,11 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     Returns:
         The output, with `valid` always present, and `cloud` where a segment labels clouds.
     """
-    image, mask, size = pixels.image, pixels.mask, work.size
-    batch, channels = image.shape[:2]
-    device = image.device
-    labelled = any(
-        isinstance(part, Affine) and part.modulation and part.modulation.annotation for part in work.segments
-    )
-    out = Pixels(
-        output_memory((batch, channels, *size), encoding.dtype, device),
-        torch.empty((batch, 1, *size), dtype=torch.bool, device=device),
-        None if mask is None else torch.empty((batch, *size), dtype=mask.dtype, device=device),
-        None if pixels.dem is None else torch.empty((batch, 1, *size), device=device),
-        torch.zeros((batch, work.dates, *size), dtype=torch.uint8, device=device) if labelled else None,
-    )
+    size = work.size
+    out = empty_output(pixels, work, encoding)
 
     # Whether a block is cut to its footprint must follow from shapes alone, or bits would depend on the batch.
-    alone = image.device.type == "cpu" and _samples_per_block(image, size) == 1
+    alone = pixels.image.device.type == "cpu" and _samples_per_block(pixels.image, size) == 1
     cut = alone and pixels.dem is None and work.band_shift is None
 
     def run(block: tuple[Rows, Way]) -> None:
@@ -141,7 +144,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         if exact:
             values, valid = gathered(taken, x, y, None if raw else work.decoding)
         elif work.band_shift is not None:
-            shift = _shift_of(work, rows)
+            shift = work.shift_of(rows)
             if way == "sample whole":
                 values, valid = sampled_whole(taken.image, x, y, shift, encoding.min_support, work.decoding)
             else:
@@ -166,10 +169,17 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     return out
 
 
-def _shift_of(work: Work, rows: Rows) -> Float[Tensor, "b n 2"]:
-    assert work.band_shift is not None
-    bands = work.dates * work.band_shift.shape[1]
-    return work.band_shift.reshape(work.matrix.shape[0], bands, 2)[rows]
+def empty_output(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
+    """Memory for the output of a stage; labels of clouds are 0, the rest is uninitialised."""
+    batch, channels = pixels.image.shape[:2]
+    size, device, mask = work.size, pixels.image.device, pixels.mask
+    return Pixels(
+        output_memory((batch, channels, *size), encoding.dtype, device),
+        torch.empty((batch, 1, *size), dtype=torch.bool, device=device),
+        None if mask is None else torch.empty((batch, *size), dtype=mask.dtype, device=device),
+        None if pixels.dem is None else torch.empty((batch, 1, *size), device=device),
+        torch.zeros((batch, work.dates, *size), dtype=torch.uint8, device=device) if work.labelled else None,
+    )
 
 
 def _every_date(pixels: Bool[Tensor, "r h w"], dates: int) -> Bool[Tensor, "b h w"]:
@@ -210,7 +220,7 @@ def _blocks(work: Work, pixels: Pixels) -> list[tuple[Rows, Way]]:
     count = _samples_per_block(image, work.size)
     exact, whole = matrices.is_exact(work.matrix), torch.zeros(len(image), dtype=torch.bool)
     if work.band_shift is not None:
-        exact = exact & (_shift_of(work, slice(None)) == 0).flatten(1).all(1)
+        exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
         if not image.is_floating_point():
             whole = torch.ones_like(whole) if pixels.valid is None else pixels.valid.flatten(1).all(1)
     ways: tuple[tuple[Way, Tensor], ...] = (

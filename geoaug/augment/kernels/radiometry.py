@@ -38,7 +38,8 @@ class Block:
         labels: classes (r, h, w) that segments gave for free, 0 where none; None where no segment gives any.
         ignored: pixels (r, h, w) whose label is to be ignored, or None.
         invalid: pixels (r, h, w) that are to be no data, or None.
-        variance: of the normal noise gathered so far, or None.
+        variance: of the normal noise gathered so far, or None where rows have none.
+        noisy: whether a segment since the last normal noise could add some, whatever these rows drew.
     """
 
     values: Float[Tensor, "r c h w"]
@@ -50,6 +51,7 @@ class Block:
     ignored: Tensor | None = None
     invalid: Tensor | None = None
     variance: Tensor | None = None
+    noisy: bool = False
 
 
 def run_segments(block: Block, segments: Sequence[Segment]) -> None:
@@ -90,6 +92,7 @@ def _affine(block: Block, segment: Affine) -> None:
         if modulation.gain is not None:
             gain = _modulated(gain, modulation.gain, maps, values, "gain")
     floor, slope = terms.floor, terms.slope
+    block.noisy = block.noisy or terms.noisy
     if block.variance is not None:
         block.variance.mul_(gain).mul_(gain)
     if floor is not None and slope is not None and not _certainly(((floor == 0) & (slope == 0)).all(1)):
@@ -160,15 +163,16 @@ def _annotate(block: Block, modulation: Modulation, maps: Tensor) -> None:
 def _settle(block: Block) -> None:
     """Draw the normal noise whose variance has been gathered."""
     variance, values = block.variance, block.values
+    # Which noise is drawn next follows from the recipe: it must not depend on what these rows were spared.
+    stream, block.stream = block.stream, block.stream + block.noisy
+    block.variance, block.noisy = None, False
     if variance is None:
         return
     samples = block.key.shape[0]
     deviation = variance.sqrt_().view(samples, -1, variance.shape[-2] * variance.shape[-1])
     flat = values.view(deviation.shape) if len(values) != samples else values.flatten(2)
-    for rows, channels, noise in normal_blocks(block.key, flat.shape[1], flat.shape[2], block.stream):
+    for rows, channels, noise in normal_blocks(block.key, flat.shape[1], flat.shape[2], stream):
         flat[rows, channels].addcmul_(deviation[rows, channels], noise)
-    block.stream += 1
-    block.variance = None
 
 
 def _gamma(block: Block, segment: GammaNoise) -> None:

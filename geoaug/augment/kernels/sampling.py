@@ -128,7 +128,7 @@ def sampled(
     _weighted(block, decoding, source[:, :channels], source[:, channels:])
     sampled = warp.sampler(source.device)(source, x, y)
     values, support = sampled[:, :channels], sampled[:, channels:]
-    valid = support >= min(min_support, warp.FULL_SUPPORT)
+    valid = support >= warp.least_support(min_support)
     return values.mul_(warp.inverse_support(support, min_support)), valid
 
 
@@ -148,8 +148,8 @@ def sampled_apart(
     beside_y = (y[:, None] + shift[..., 1, None, None].float()).flatten(0, 1)
     sampled = warp.sampler(source.device)(source.flatten(0, 1), beside_x, beside_y)
     values, support = sampled.view(batch, channels, 2, *x.shape[1:]).unbind(2)
-    valid = (support >= min(min_support, warp.FULL_SUPPORT)).all(1, keepdim=True)
-    valid &= _least_inside(x, y, shift, block.image.shape[-2:]) >= min(min_support, warp.FULL_SUPPORT)
+    valid = (support >= warp.least_support(min_support)).all(1, keepdim=True)
+    valid &= _least_inside(x, y, shift, block.image.shape[-2:]) >= warp.least_support(min_support)
     return (values * warp.inverse_support(support, min_support)), valid
 
 
@@ -179,7 +179,7 @@ def sampled_whole(
         padding_mode="border",
         align_corners=False,
     )
-    valid = _least_inside(x, y, shift, (height, width)) >= min(min_support, warp.FULL_SUPPORT)
+    valid = _least_inside(x, y, shift, (height, width)) >= warp.least_support(min_support)
     return values.view(batch, channels, *x.shape[1:]), valid
 
 

@@ -15,6 +15,12 @@ from torch import Tensor
 from geoaug.augment import matrices
 from geoaug.augment.matrices import Size
 
+# Sums of interpolation weights differ by less than this between executors; a pixel with just enough support has it.
+_SLACK = 1e-4
+
+# Places averaged along each axis of an output pixel, at most.
+_MOST_PLACES = 8
+
 # Interpolation weights of four valid neighbours sum to one but for rounding; such sums count as one.
 FULL_SUPPORT = 1 - 1e-5
 
@@ -28,16 +34,29 @@ def sampling_coordinates(
         matrix: input to output pixel centres.
         size: of the output.
     """
-    back = matrices.inverse(matrix)
-    centre = back.new_tensor([(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
-    middle = (back[:, :2] @ centre).float()
-    linear = back[:, :2, :2].float()
+    a, b, c, d, e, f = (term[:, None, None] for term in sampling_terms(matrix, size).unbind(1))
     dx = torch.arange(size.width, device=matrix.device) - (size.width - 1) / 2
     dy = torch.arange(size.height, device=matrix.device)[:, None] - (size.height - 1) / 2
-    coefficient = linear[:, :, :, None, None]
-    x = coefficient[:, 0, 0] * dx + (coefficient[:, 0, 1] * dy + middle[:, 0, None, None])
-    y = coefficient[:, 1, 0] * dx + (coefficient[:, 1, 1] * dy + middle[:, 1, None, None])
-    return x, y
+    return a * dx + (b * dy + c), d * dx + (e * dy + f)
+
+
+def sampling_terms(matrix: Float[Tensor, "b 3 3"], size: Size) -> Float[Tensor, "b 6"]:
+    """Float32 a to f of `x = a*dx + (b*dy + c)`, `y = d*dx + (e*dy + f)`; dx and dy count from the output's middle."""
+    back = matrices.inverse(matrix)
+    centre = back.new_tensor([(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
+    middle = (back[:, :2] @ centre)[..., None]
+    return torch.cat((back[:, :2, :2], middle), dim=2).float().flatten(1)
+
+
+def places_averaged(matrix: Float[Tensor, "b 3 3"]) -> Int[Tensor, "b 2"]:
+    """Along each axis of an output pixel, how many places in it are sampled and averaged.
+
+    As many as it covers input pixels, rounded: one where the plan enlarges or shrinks by less than a half, so that
+    what shrinks more does not alias.
+    """
+    lengths = matrices.inverse(matrix)[:, :2, :2].square().sum(1).sqrt()
+    # Two and a half lies on neither side by rounding alone.
+    return (lengths - 1e-6).round().clamp(1, _MOST_PLACES).long()
 
 
 def bilinear(
@@ -90,6 +109,11 @@ def gather(image: Tensor, index: Int[Tensor, "b i j"]) -> Tensor:
     bits = image.view(torch.int16) if image.dtype == torch.uint16 else image
     picked = torch.gather(bits.flatten(2), 2, index.flatten(1)[:, None].expand(-1, bands, -1))
     return picked.view(image.dtype).view(batch, bands, *index.shape[1:])
+
+
+def least_support(min_support: float) -> float:
+    """The share of valid weight from which a pixel is valid."""
+    return min_support - _SLACK
 
 
 def inverse_support(support: Float[Tensor, "b c i j"], minimum: float) -> Float[Tensor, "b c i j"]:

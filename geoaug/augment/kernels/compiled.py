@@ -1,0 +1,272 @@
+"""The compiled CPU executor: a fused stage in one pass over the pixels, without temporaries of their size.
+
+Plans become arrays here, samples are dealt out to threads, and `kernels.one_pass` does the rest, compiled by Numba on
+first use and kept on disk from then on. Its results are those of the portable executor, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from geoaug.augment import matrices
+from geoaug.augment.kernels import one_pass, stencils, warp
+from geoaug.augment.kernels.blocks import for_each_block
+from geoaug.augment.kernels.lowering import PLANES, Lowering, Program, Source
+from geoaug.augment.kernels.portable import Encoding, Work, empty_output
+from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
+from geoaug.augment.maps import Ramp, Surroundings
+from geoaug.augment.matrices import Size
+from geoaug.augment.segments import Affine, Modulation, Stencil
+from geoaug.random import normal_quantiles
+from geoaug.scratch import scratch
+
+Array = npt.NDArray[Any]
+
+_CPU = torch.device("cpu")
+_STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
+_THICK = {"keep": 0, "ignore": 1, "invalid": 2}
+# Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
+_BLOCKS_A_THREAD = 4
+
+
+def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
+    """Run one fused stage; see `portable.execute`."""
+    out = empty_output(pixels, work, encoding)
+    if out.image.numel() == 0:
+        return out
+    given = _finite(with_finite_validity(pixels))
+    exact = matrices.is_exact(work.matrix)
+    if work.band_shift is not None:
+        exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
+    raw = exact if work.untouched else torch.zeros_like(exact)
+    groups = [(raw, given, replace(work, segments=(), decoding=None))]
+    groups.append((~raw, given if work.decoding is None else _decoded(given, work), work))
+    written = out.image
+    if encoding.dtype not in _STORED:
+        written = torch.empty(out.image.shape)
+    for chosen, source, task in groups:
+        _run(_ranges(chosen), source, task, encoding, replace(out, image=written), exact)
+    if written is not out.image:
+        out.image.copy_(written)
+    return out
+
+
+def _ranges(chosen: Bool[Tensor, " b"]) -> list[slice]:
+    """Where it holds, as ranges."""
+    edges = np.flatnonzero(np.diff(np.pad(chosen.numpy().astype(np.int8), 1)))
+    return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _finite(pixels: Pixels) -> Pixels:
+    """Images without NaN and infinities: invalid pixels have no weight, but NaN times nothing is still NaN."""
+    image = pixels.image
+    if image.is_floating_point():
+        image = image.float()
+        # Where validity says that something is missing, it may be NaN.
+        if pixels.valid is not None and not pixels.valid.all():
+            image = image.nan_to_num(0.0, 0.0, 0.0)
+    valid = None if pixels.valid is None else pixels.valid.contiguous()
+    mask = None if pixels.mask is None else pixels.mask.contiguous()
+    return Pixels(image.contiguous(), valid, mask, pixels.dem)
+
+
+def _decoded(pixels: Pixels, work: Work) -> Pixels:
+    """Stored amplitudes and decibels as power."""
+    assert work.decoding is not None
+    image = pixels.image.float().clone()
+    if pixels.valid is not None:
+        # Whatever stands in invalid pixels must not decode to infinity.
+        image.mul_(pixels.valid)
+    work.decoding(image)
+    return replace(pixels, image=image)
+
+
+def _run(rows: Sequence[slice], pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor) -> None:
+    """Deal blocks of samples out to threads; those with maps or stencils of their own go one by one."""
+    alone = pixels.dem is not None or any(
+        isinstance(part, Stencil) or (isinstance(part, Affine) and not _in_numbers(part.modulation))
+        for part in work.segments
+    )
+    samples = sum(part.stop - part.start for part in rows)
+    count = 1 if alone else max(1, -(-samples // (_BLOCKS_A_THREAD * torch.get_num_threads())))
+    blocks = [
+        slice(start, min(start + count, part.stop)) for part in rows for start in range(part.start, part.stop, count)
+    ]
+    for_each_block(lambda block: _run_block(block, pixels, work, encoding, out, exact[block]), blocks)
+
+
+def _in_numbers(modulation: Modulation | None) -> bool:
+    return modulation is None or isinstance(modulation.maps, Ramp)
+
+
+def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor) -> None:
+    part, matrix, size, dates = pixels.take(rows), work.matrix[rows], work.size, work.dates
+    count, bands = part.image.shape[:2]
+    dem = None
+    if part.dem is not None and out.dem is not None:
+        x, y = warp.sampling_coordinates(matrix, size)
+        dem = out.dem[rows].copy_(moved_elevation(part.dem, x, y, bool(exact.all())))
+        dem = dem.repeat_interleave(dates, 0)
+    lowering = Lowering(work.key[rows], work.stream, dates, bands // dates, size, Surroundings(dem))
+    programs = lowering.programs(work.rows(rows))
+    shift = np.zeros((count, 0, 2), np.float32)
+    if work.band_shift is not None:
+        shift = work.shift_of(rows).float().numpy()
+    given = one_pass.Input(
+        part.image.flatten(2).numpy(),
+        _bytes(part.valid, count),
+        tuple(part.image.shape[-2:]),
+        warp.sampling_terms(matrix, size).numpy(),
+        exact.numpy(),
+        warp.places_averaged(matrix).numpy(),
+        shift,
+    )
+    first = given
+    assert out.valid is not None
+    cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud[rows].flatten(2).numpy()
+    flags = np.zeros(cloud.shape, np.uint8)
+    valid = out.valid[rows].flatten(1).numpy()
+    plain = Encoding(torch.float32, 0.0, encoding.ignore_index, encoding.min_support)
+    table = normal_quantiles(part.image.device).numpy()
+    for program in programs:
+        last = program.stencil is None
+        image = out.image[rows] if last else scratch("before a stencil", (count, bands, *size), torch.float32, _CPU)
+        target = one_pass.Output(image.flatten(2).numpy(), valid, cloud, flags, tuple(size), last)
+        steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
+        one_pass.run_samples(given, steps, sources, target, _rules(encoding if last else plain), table, dates)
+        if program.stencil is not None:
+            filtered = _filtered(image, out.valid[rows], program.stencil, dates)
+            given = _unmoved(filtered, valid, size)
+    if part.mask is not None and out.mask is not None:
+        ignore = torch.tensor(encoding.ignore_index).to(part.mask.dtype).numpy()[()]
+        one_pass.move_labels(
+            part.mask.flatten(1).numpy(), first, target, ignore, out.mask[rows].flatten(1).numpy()
+        )
+
+
+def _bytes(valid: Tensor | None, count: int) -> Array:
+    return np.zeros((count, 0), np.bool_) if valid is None else valid.flatten(1).numpy()
+
+
+def _unmoved(image: Tensor, valid: Array, size: Size) -> one_pass.Input:
+    """Pixels that stay where they are."""
+    count = len(image)
+    unmoved = matrices.identity(count, image.device)
+    return one_pass.Input(
+        image.flatten(2).numpy(),
+        valid.copy(),
+        tuple(size),
+        warp.sampling_terms(unmoved, size).numpy(),
+        np.ones(count, np.bool_),
+        np.ones((count, 2), np.int64),
+        np.zeros((count, 0, 2), np.float32),
+    )
+
+
+def _filtered(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> Tensor:
+    if not stencil.applied.any():
+        return image
+    apart = image.view(len(image) * dates, -1, *image.shape[2:])
+    return stencils.run(apart, valid.repeat_interleave(dates, 0), stencil).reshape(image.shape)
+
+
+def _rules(encoding: Encoding) -> one_pass.Rules:
+    least, full = np.float32(warp.least_support(encoding.min_support)), np.float32(warp.FULL_SUPPORT)
+    fill, one = np.float32(encoding.fill), np.float32(1)
+    if encoding.dtype.is_floating_point:
+        return one_pass.Rules(least, full, fill, False, np.float32(0), np.float32(0), np.float32(0))
+    limits = torch.iinfo(encoding.dtype)
+    low, high, avoid = np.float32(limits.min), np.float32(limits.max), np.float32(0)
+    # A valid pixel does not take the value that says "no data": it takes the next one.
+    if encoding.reserve_fill and encoding.fill == limits.min:
+        low += one
+    elif encoding.reserve_fill:
+        avoid = one if encoding.fill < limits.max else -one
+    return one_pass.Rules(least, full, fill, True, low, high, avoid)
+
+
+def _steps(program: Program, count: int, bands: int) -> one_pass.Steps:
+    steps = program.steps
+    noisy = [step for step in steps if step.key is not None]
+    place = {id(step): number for number, step in enumerate(noisy)}
+    terms = np.zeros((len(steps), count, bands, 4), np.float32)
+    keys, channels = np.zeros((len(noisy), count, bands), np.uint64), np.zeros((len(noisy), bands), np.uint64)
+    for number, step in enumerate(steps):
+        terms[number] = step.terms.numpy()
+        if step.key is not None and step.channel is not None:
+            keys[place[id(step)]] = step.key.numpy()
+            channels[place[id(step)]] = step.channel.numpy()
+    return one_pass.Steps(
+        np.array([step.kind for step in steps], np.int64),
+        np.array([step.source for step in steps], np.int64),
+        np.array([step.noisy for step in steps], np.bool_),
+        np.array([place.get(id(step), -1) for step in steps], np.int64),
+        np.array([step.stream for step in steps], np.uint64),
+        terms,
+        keys,
+        channels,
+    )
+
+
+def _sources(program: Program, count: int, bands: int, dates: int) -> one_pass.Sources:
+    sources = program.sources
+    many, rows = len(sources), count * dates
+    layers = [source.layers for source in sources]
+    total = max(sum(layers), 1)
+    numbers, layout = np.zeros((many, rows, 8), np.float32), np.zeros((many, 6), np.int64)
+    label, limits = np.zeros((many, 4), np.int64), np.zeros((many, 4), np.float32)
+    classes, applied = np.zeros((many, 4), np.uint8), np.zeros((many, rows), np.bool_)
+    first = np.array([sum(layers[:number]) for number in range(many)], np.int64)
+    gain, offset = (np.zeros((count, bands, total), np.float32) for _ in range(2))
+    flat: list[Array] = [np.zeros(0, np.float32)]
+    held = 0
+    for number, source in enumerate(sources):
+        applied[number] = source.applied.numpy()
+        every = slice(first[number], first[number] + source.layers)
+        for target, weights in ((gain, source.gain), (offset, source.offset)):
+            if weights is not None:
+                target[:, :, every] = weights.numpy()
+        if source.numbers is not None:
+            numbers[number] = source.numbers.numpy()
+        if source.values is not None:
+            layout[number] = (held, *_layout(source, source.values, rows))
+            flat.append(source.values.contiguous().view(-1).numpy())
+            held += source.values.numel()
+        if source.annotation is not None:
+            rule = source.annotation
+            known = len(rule.limits)
+            label[number] = (1, rule.index, known, _THICK[rule.thick])
+            limits[number, :known], classes[number, :known] = rule.limits, rule.classes
+    return one_pass.Sources(
+        np.array([source.kind for source in sources], np.int64),
+        np.array(layers, np.int64),
+        np.array([source.by_band for source in sources], np.bool_),
+        applied,
+        numbers,
+        first,
+        np.concatenate(flat),
+        layout,
+        label,
+        limits,
+        classes,
+        gain,
+        offset,
+    )
+
+
+def _layout(source: Source, values: Tensor, rows: int) -> tuple[int, int, int, int, int]:
+    """Strides of rows, layers, lines and columns; 0 along what broadcasts; and the period of a field."""
+    if source.kind != PLANES:
+        period = values.shape[-1]
+        return (period * period, 0, 0, 0, period)
+    _, deep, high, wide = values.shape
+    by_row = deep * high * wide if len(values) == rows else 0
+    return (by_row, high * wide if deep > 1 else 0, wide if high > 1 else 0, 1 if wide > 1 else 0, 0)

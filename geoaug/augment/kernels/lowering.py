@@ -1,0 +1,211 @@
+"""A fused stage as compiled executors run it: point-wise steps with their numbers, between stencils.
+
+Segments are made for reading; here they become arrays: one row of at most four numbers a step, sample and band, the
+noise with its keys, and the layers that modulate steps, each told as what it takes to work it out at a pixel. Both
+compiled executors, for the CPU and for CUDA, run the same programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from geoaug.augment.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
+from geoaug.augment.kernels.radiometry import cube_of_normal
+from geoaug.augment.maps import Ramp, Surroundings
+from geoaug.augment.matrices import Size
+from geoaug.augment.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
+
+AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
+PLANES, RAMP, VEIL, SHADE = range(4)
+
+# Numbers that describe a layer's source for one row.
+_NUMBERS = 8
+
+Pointwise = Affine | GammaNoise | Steps | Curve
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a program.
+
+    Attributes:
+        kind: AFFINE: gain, offset, floor, slope; NORMAL: none; GAMMA: shift, scale, multiply, add; STEPS: ceiling,
+            step; AMPLITUDE, DECIBEL: none.
+        terms: those numbers.
+        source: which of the program's sources modulates it, or -1.
+        noisy: whether floor and slope may be other than zero.
+        key: of the noise of each band.
+        channel: likewise.
+        stream: likewise, of all.
+    """
+
+    kind: int
+    terms: Float[Tensor, "b n 4"]
+    source: int = -1
+    noisy: bool = False
+    key: Int[Tensor, "b n"] | None = None
+    channel: Int[Tensor, " n"] | None = None
+    stream: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the layers of one modulation come from.
+
+    Attributes:
+        kind: PLANES: read from `values` (r, k, h, w), k layers or one for each band, h or w perhaps 1; RAMP: a plane
+            of three `numbers`; VEIL and SHADE: a periodic field in `values` (r, n, n), seen as `numbers` say.
+        layers: how many layers there are at a pixel and band.
+        by_band: whether every band has its own.
+        values: see `kind`.
+        numbers: see `kind`.
+        applied: rows that have layers; elsewhere they are zero.
+        gain: added to a step's gain per unit of each layer.
+        offset: added to its offset.
+        annotation: labels that follow.
+    """
+
+    kind: int
+    layers: int
+    by_band: bool
+    values: Tensor | None
+    numbers: Float[Tensor, "r 8"] | None
+    applied: Bool[Tensor, " r"]
+    gain: Float[Tensor, "b n k"] | None
+    offset: Float[Tensor, "b n k"] | None
+    annotation: Annotation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Point-wise steps between two stencils, and the stencil that follows them (None after the last)."""
+
+    steps: tuple[Step, ...]
+    sources: tuple[Source, ...]
+    stencil: Stencil | None = None
+
+
+@dataclass
+class Lowering:
+    """Programs in the making.
+
+    Args:
+        key: of the samples.
+        stream: the first normal noise of the stage.
+        dates: rows of a sample.
+        bands: of one date.
+        size: of the output tile.
+        surroundings: what maps look at.
+    """
+
+    key: Int[Tensor, " b"]
+    stream: int
+    dates: int
+    bands: int
+    size: Size
+    surroundings: Surroundings = field(default_factory=Surroundings)
+
+    def programs(self, segments: Sequence[Segment]) -> list[Program]:
+        """The segments as programs, a stencil between one and the next."""
+        programs: list[Program] = []
+        steps: list[Step] = []
+        sources: list[Source] = []
+        pending = False
+        for segment in segments:
+            if pending and not isinstance(segment, Affine):
+                steps.append(self._normal())
+                pending = False
+            if isinstance(segment, Stencil):
+                programs.append(Program(tuple(steps), tuple(sources), segment))
+                steps, sources = [], []
+                continue
+            if isinstance(segment, Affine):
+                pending = pending or segment.terms.noisy
+                if segment.modulation is not None:
+                    sources.append(self._source(segment.modulation))
+            steps.append(self._step(segment, len(sources) - 1))
+        if pending:
+            steps.append(self._normal())
+        programs.append(Program(tuple(steps), tuple(sources)))
+        return programs
+
+    def _normal(self) -> Step:
+        bands = self.dates * self.bands
+        channel = torch.arange(bands, device=self.key.device)
+        key = self.key[:, None].expand(-1, bands)
+        self.stream += 1
+        return Step(NORMAL, self._numbers(), key=key, channel=channel, stream=self.stream - 1)
+
+    def _step(self, segment: Pointwise, source: int) -> Step:
+        if isinstance(segment, Affine):
+            terms = segment.terms
+            numbers = self._numbers(terms.gain, terms.offset, terms.floor, terms.slope)
+            return Step(AFFINE, numbers, source if segment.modulation is not None else -1, terms.noisy)
+        if isinstance(segment, GammaNoise):
+            shift, scale = cube_of_normal(segment.variance.double())
+            rows = (part.float()[:, None].expand(-1, self.bands) for part in (shift, scale, segment.multiply))
+            key = self._by_sample(segment.seed[:, None].expand(-1, self.bands))
+            channel = torch.arange(self.bands, device=self.key.device).repeat(self.dates)
+            return Step(GAMMA, self._numbers(*rows, segment.add), key=key, channel=channel)
+        if isinstance(segment, Steps):
+            return Step(STEPS, self._numbers(segment.ceiling, segment.step))
+        return Step(AMPLITUDE if segment.unit == "amplitude" else DECIBEL, self._numbers())
+
+    def _numbers(self, *columns: Tensor | None) -> Float[Tensor, "b n 4"]:
+        shape = (len(self.key), self.dates * self.bands, 4)
+        numbers = torch.zeros(shape, dtype=torch.float32, device=self.key.device)
+        for place, column in enumerate(columns):
+            if column is not None:
+                numbers[..., place] = self._by_sample(column)
+        return numbers
+
+    def _by_sample(self, rows: Tensor) -> Tensor:
+        """Rows of dates (b*t, c, ...) as bands of samples (b, t*c, ...)."""
+        samples, bands = len(self.key), self.dates * self.bands
+        every = rows.expand(samples * self.dates, self.bands, *rows.shape[2:])
+        return every.reshape(samples, bands, *rows.shape[2:])
+
+    def _source(self, modulation: Modulation) -> Source:
+        maps = modulation.maps
+        weights = [
+            None if part is None else self._by_sample(part.float()) for part in (modulation.gain, modulation.offset)
+        ]
+        values: Tensor | None = None
+        numbers: Tensor | None = None
+        layers, by_band = 1, False
+        kind: Literal[0, 1, 2, 3] = PLANES
+        if isinstance(maps, Ramp):
+            kind = RAMP
+            numbers = _in_columns(torch.stack((maps.middle, maps.across, maps.down), dim=1))
+        elif isinstance(maps, CloudVeil | CloudShade):
+            kind, layers = (VEIL, 3) if isinstance(maps, CloudVeil) else (SHADE, 1)
+            values, numbers = self._field(maps.field, maps.offset if isinstance(maps, CloudShade) else None)
+        else:
+            values = maps.make(self.size, self.surroundings).float()
+            known = next(part for part in (modulation.gain, modulation.offset) if part is not None)
+            layers = known.shape[2]
+            by_band = layers == 1 and values.shape[1] > 1
+        return Source(
+            kind, layers, by_band, values, numbers, modulation.applied, weights[0], weights[1], modulation.annotation
+        )
+
+    def _field(self, cloud: CloudField, offset: Tensor | None) -> tuple[Tensor, Float[Tensor, "r 8"]]:
+        period = period_of(self.size)
+        values = self.surroundings.shared(
+            cloud.seed, lambda: periodic_field(cloud.seed, cloud.outer, cloud.inner, period)
+        )
+        linear, start = cloud.view(period, offset)
+        numbers = (linear.flatten(1), start, cloud.threshold.float()[:, None], cloud.reach.float()[:, None])
+        return values, torch.cat(numbers, dim=1)
+
+
+def _in_columns(numbers: Tensor) -> Float[Tensor, "r 8"]:
+    wide = torch.zeros(len(numbers), _NUMBERS, dtype=torch.float32, device=numbers.device)
+    wide[:, : numbers.shape[1]] = numbers
+    return wide

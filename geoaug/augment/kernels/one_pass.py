@@ -1,0 +1,355 @@
+"""The compiled CPU executor's pass over samples: geometry, layers, steps and writing, run by run.
+
+See `kernels.loops` for what a run is. Arrays come from `kernels.compiled`, which says what each holds.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from geoaug.augment.kernels import loops
+from geoaug.augment.kernels.loops import AFFINE, GAMMA, LANES, NORMAL, PLANES, RAMP, STEPS, VEIL
+
+_RUN = 128
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+
+class Input(NamedTuple):
+    """What is sampled.
+
+    Attributes:
+        image: (b, n, h*w), as stored.
+        valid: (b, h*w), or (b, 0) where all pixels hold data.
+        size: height and width.
+        back: (b, 6) float32, from pixels about the middle of the output to those of the input.
+        exact: (b,) where pixels are copied.
+        subs: (b, 2) places along both axes of an output pixel that are averaged.
+        shift: (b, n, 2) float32 by which bands lie apart, or (b, 0, 2).
+    """
+
+    image: Any
+    valid: Any
+    size: tuple[int, int]
+    back: Any
+    exact: Any
+    subs: Any
+    shift: Any
+
+
+class Steps(NamedTuple):
+    """What is done to values: `kernels.lowering.Step`, as arrays; `noise` is a row of keys and channels, or -1."""
+
+    kind: Any
+    source: Any
+    noisy: Any
+    noise: Any
+    stream: Any
+    terms: Any
+    keys: Any
+    channels: Any
+
+
+class Sources(NamedTuple):
+    """`kernels.lowering.Source`, as arrays.
+
+    Attributes:
+        kind, layers, by_band, applied, numbers: as there, one row a source.
+        first: its first layer among all.
+        values: all planes and fields, flat.
+        layout: its first value there, and the strides of rows, layers or bands, lines and columns; for a field, its
+            period comes last.
+        label: whether it has labels, of which layer, how many, and what becomes of thick clouds (0, 1, 2: keep,
+            ignore, invalid).
+        limits, classes: of the labels.
+        gain, offset: (b, n, layers of all) weights.
+    """
+
+    kind: Any
+    layers: Any
+    by_band: Any
+    applied: Any
+    numbers: Any
+    first: Any
+    values: Any
+    layout: Any
+    label: Any
+    limits: Any
+    classes: Any
+    gain: Any
+    offset: Any
+
+
+class Output(NamedTuple):
+    """Where results go.
+
+    Attributes:
+        image: (b, n, h*w).
+        valid: (b, h*w).
+        cloud: (b, t, h*w) labels, or none.
+        flags: (b, t, h*w): bit 0 where labels are to be ignored, bit 1 where pixels are to be no data; or none.
+        size: height and width.
+        final: whether flags become validity now.
+    """
+
+    image: Any
+    valid: Any
+    cloud: Any
+    flags: Any
+    size: tuple[int, int]
+    final: bool
+
+
+class Rules(NamedTuple):
+    """How validity and values are written.
+
+    Attributes:
+        least: share of valid weight below which a pixel is no data.
+        full: share from which none is missing.
+        fill: value of pixels without data.
+        whole: whether values are rounded, and kept between `low` and `high`.
+        avoid: what is added to a value that would come out as fill; 0: nothing.
+    """
+
+    least: Any
+    full: Any
+    fill: Any
+    whole: bool
+    low: Any
+    high: Any
+    avoid: Any
+
+
+@njit(**_OPTIONS)
+def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare, layers):  # type: ignore[no-untyped-def]
+    kind, first, layout = sources.kind[which], sources.first[which], sources.layout[which]
+    if kind == PLANES:
+        for layer in range(sources.layers[which]):
+            step = band if sources.by_band[which] else layer
+            base = layout[0] + row * layout[1] + step * layout[2]
+            loops._plane(sources.values, base, layout[3], layout[4], rows, columns, length, layers[first + layer])
+    elif kind == RAMP:
+        loops._ramp(sources.numbers[which, row], rows, columns, size_out, length, layers[first])
+    else:
+        view, period = sources.numbers[which, row], np.int32(layout[5])
+        field = sources.values[layout[0] + row * layout[1] : layout[0] + (row + 1) * layout[1]]
+        loops._field(field, period, view, columns, rows, size_out, length, spare)
+        veil = kind == VEIL
+        after = first + 1 if veil else first
+        last = first + 2 if veil else first
+        loops._cloud(spare, view[7], length, layers[first], layers[after], layers[last], veil)
+
+
+@njit(**_OPTIONS)
+def _annotate(sources, which, layers, length, run, block, total, cloud, flags):  # type: ignore[no-untyped-def]
+    label = sources.label[which]
+    layer = layers[sources.first[which] + label[1]]
+    for lane in range(LANES):
+        start = lane * block + run
+        for i in range(min(length, total - start)):
+            for place in range(label[2]):
+                if layer[lane, i] > sources.limits[which, place]:
+                    cloud[start + i] = sources.classes[which, place]
+            if label[3] > 0 and layer[lane, i] > sources.limits[which, label[2] - 1]:
+                flags[start + i] |= np.uint8(label[3])
+
+
+@njit(**_OPTIONS)
+def _drop(flags, length, run, block, total, good):  # type: ignore[no-untyped-def]
+    for lane in range(LANES):
+        start = lane * block + run
+        for i in range(min(length, total - start)):
+            gone = True
+            for date in range(len(flags)):
+                gone = gone and (flags[date, start + i] & np.uint8(2)) != 0
+            good[lane, i] = good[lane, i] and not gone
+
+
+@njit(**_OPTIONS)
+def _write(values, good, length, run, block, total, rules, out):  # type: ignore[no-untyped-def]
+    fill = np.float32(rules.fill)
+    for lane in range(LANES):
+        start = lane * block + run
+        count = min(length, total - start)
+        v, g = values[lane], good[lane]
+        if rules.whole:
+            for i in range(count):
+                value = min(max(np.rint(v[i]), rules.low), rules.high)
+                value = value + rules.avoid if value == fill else value
+                v[i] = value
+        for i in range(count):
+            out[start + i] = out.dtype.type(v[i] if g[i] else fill)
+
+
+@njit(**_OPTIONS)
+def _steps_of_band(  # type: ignore[no-untyped-def]
+    steps, sources, sample, band, dates, length, run, rows, columns, size_out, table, values, variance, gain, offset,
+    spare, words, layers
+):
+    """Take the values of one band through all steps."""
+    pending = False
+    bands = steps.terms.shape[2] // dates
+    row, zero = sample * dates + band // bands, np.float32(0)
+    for step in range(len(steps.kind)):
+        kind, terms, source = steps.kind[step], steps.terms[step, sample, band], steps.source[step]
+        if kind == AFFINE:
+            noisy = steps.noisy[step] and (terms[2] != zero or terms[3] != zero)
+            if source >= 0 and sources.applied[source, row]:
+                if sources.by_band[source]:
+                    _layers_of(
+                        sources, source, row, band % bands, rows, columns, length, size_out, spare, layers
+                    )
+                loops._modulated(
+                    values, variance, pending, noisy, terms, layers, sources.first[source], sources.layers[source],
+                    sources.gain[sample, band], sources.offset[sample, band], length, gain, offset,
+                )
+            else:
+                loops._affine(values, variance, pending, noisy, terms, length)
+            pending = pending or noisy
+        elif kind == NORMAL or kind == GAMMA:
+            if kind == GAMMA and terms[1] == zero and terms[3] == zero:
+                continue
+            if kind == GAMMA or pending:
+                noise = steps.noise[step]
+                loops.philox(
+                    words, run, length, steps.channels[noise, band], steps.stream[step], steps.keys[noise, sample, band]
+                )
+            if kind == GAMMA:
+                loops._gamma(values, words, table, length, terms)
+            elif pending:
+                loops._add_normal(values, variance, words, table, length)
+                pending = False
+        elif kind == STEPS:
+            loops._steps(values, terms, length)
+        else:
+            loops._curve(values, kind, length)
+
+
+@njit(**_OPTIONS)
+def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignore[no-untyped-def]
+    """Do all of it for the samples of a block."""
+    size_out, size_in = out.size, given.size
+    total = size_out[0] * size_out[1]
+    block = (total + LANES - 1) // LANES
+    bands = given.image.shape[1]
+    apart = given.shift.shape[1] > 0
+    most = 1
+    for sample in range(len(given.image)):
+        if not given.exact[sample]:
+            most = max(most, given.subs[sample, 0] * given.subs[sample, 1])
+    long = max(16, _RUN // most)
+    shape = (LANES, long)
+    index, weights = np.zeros((most, *shape), np.uint32), np.zeros((most, 4, *shape), np.float32)
+    rows, columns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    places = np.zeros((most, 2, *shape), np.float32)
+    support, spare = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    values, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    gain, offset = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    good, words = np.zeros(shape, np.bool_), np.zeros((4, long), np.uint32)
+    held = 1
+    for source in range(len(sources.kind)):
+        held = max(held, sources.first[source] + sources.layers[source])
+    layers = np.zeros((dates, held, *shape), np.float32)
+    span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
+    nowhere = np.zeros(0, np.bool_)
+    for sample in range(len(given.image)):
+        exact = given.exact[sample]
+        valid = given.valid[sample]
+        across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
+        subs = across * down
+        if apart and not exact:
+            for axis in range(2):
+                span[2 * axis] = given.shift[sample, :, axis].min()
+                span[2 * axis + 1] = given.shift[sample, :, axis].max()
+        for run in range(0, block, long):
+            length = min(long, block - run)
+            loops._locate(run, block, length, size_out[1], rows, columns)
+            for sub in range(subs):
+                beside_x = (np.float32(sub % across) + half) / np.float32(across) - half
+                beside_y = (np.float32(sub // across) + half) / np.float32(down) - half
+                loops._coordinates(
+                    rows, columns, given.back[sample], size_out, beside_x, beside_y, length,
+                    places[sub, 0], places[sub, 1],
+                )
+            if exact:
+                loops._nearest(places[0, 0], places[0, 1], length, size_in, valid, index[0], good)
+            elif apart:
+                loops._nearest(places[0, 0], places[0, 1], length, size_in, nowhere, index[0], good)
+                loops._all_bands_inside(places[0, 0], places[0, 1], length, size_in, span, rules.least, good)
+            else:
+                good[:] = True
+                support[:] = zero
+                for sub in range(subs):
+                    loops._weigh(
+                        places[sub, 0], places[sub, 1], zero, zero, length, size_in, valid, index[sub], weights[sub],
+                        support,
+                    )
+                loops._settle_support(weights, subs, length, rules.least, rules.full, support, good)
+            for source in range(len(sources.kind)):
+                for date in range(dates):
+                    row = sample * dates + date
+                    if sources.applied[source, row] and not sources.by_band[source]:
+                        _layers_of(sources, source, row, 0, rows, columns, length, size_out, spare, layers[date])
+                        if sources.label[source, 0] > 0:
+                            _annotate(
+                                sources, source, layers[date], length, run, block, total, out.cloud[sample, date],
+                                out.flags[sample, date],
+                            )
+            if out.final and out.flags.size > 0:
+                _drop(out.flags[sample], length, run, block, total, good)
+            for band in range(bands):
+                plane = given.image[sample, band]
+                if exact:
+                    loops._copy(plane, index[0], length, values)
+                else:
+                    if apart:
+                        support[:] = zero
+                        for sub in range(subs):
+                            loops._weigh(
+                                places[sub, 0], places[sub, 1], given.shift[sample, band, 0],
+                                given.shift[sample, band, 1], length, size_in, valid, index[sub], weights[sub], support,
+                            )
+                        loops._settle_support(weights, subs, length, rules.least, rules.full, support, good)
+                    loops._take(plane, index, weights, subs, length, size_in, values)
+                _steps_of_band(
+                    steps, sources, sample, band, dates, length, run, rows, columns, size_out, table, values, variance,
+                    gain, offset, spare, words, layers[band // (bands // dates)],
+                )
+                _write(values, good, length, run, block, total, rules, out.image[sample, band])
+            for lane in range(LANES):
+                start = lane * block + run
+                for i in range(min(length, total - start)):
+                    out.valid[sample, start + i] = good[lane, i]
+                    if apart and not exact and not good[lane, i]:
+                        # A later band may have found the pixel without data after an earlier one was written.
+                        for band in range(bands):
+                            out.image[sample, band, start + i] = out.image.dtype.type(rules.fill)
+
+
+@njit(**_OPTIONS)
+def move_labels(mask, given, out, ignore, moved):  # type: ignore[no-untyped-def]
+    """Gather the nearest label of every output pixel, in the mask's own dtype."""
+    size_out, size_in = out.size, given.size
+    total = size_out[0] * size_out[1]
+    block = (total + LANES - 1) // LANES
+    shape = (LANES, _RUN)
+    rows, columns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    xs, ys = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    index, good = np.zeros(shape, np.uint32), np.zeros(shape, np.bool_)
+    for sample in range(len(given.image)):
+        for run in range(0, block, _RUN):
+            length = min(_RUN, block - run)
+            loops._locate(run, block, length, size_out[1], rows, columns)
+            zero = np.float32(0)
+            loops._coordinates(rows, columns, given.back[sample], size_out, zero, zero, length, xs, ys)
+            loops._nearest(xs, ys, length, size_in, given.valid[sample], index, good)
+            for lane in range(LANES):
+                start = lane * block + run
+                for i in range(min(length, total - start)):
+                    kept = good[lane, i] and out.valid[sample, start + i]
+                    if kept and out.flags.size > 0:
+                        ignored = True
+                        for date in range(out.flags.shape[1]):
+                            ignored = ignored and (out.flags[sample, date, start + i] & np.uint8(1)) != 0
+                        kept = not ignored
+                    moved[sample, start + i] = mask[sample, np.uint64(index[lane, i])] if kept else ignore
