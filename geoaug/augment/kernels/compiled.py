@@ -32,6 +32,7 @@ Array = npt.NDArray[Any]
 
 _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
+_EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
 _THICK = {"keep": 0, "ignore": 1, "invalid": 2}
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
 _BLOCKS_A_THREAD = 4
@@ -121,7 +122,7 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
     if work.band_shift is not None:
         shift = work.shift_of(rows).float().numpy()
     given = one_pass.Input(
-        part.image.flatten(2).numpy(),
+        *_by_type(part.image),
         _bytes(part.valid, count),
         tuple(part.image.shape[-2:]),
         warp.sampling_terms(matrix, size).numpy(),
@@ -139,17 +140,24 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
     for program in programs:
         last = program.stencil is None
         image = out.image[rows] if last else scratch("before a stencil", (count, bands, *size), torch.float32, _CPU)
-        target = one_pass.Output(image.flatten(2).numpy(), valid, cloud, flags, tuple(size), last)
+        target = one_pass.Output(*_by_type(image), valid, cloud, flags, tuple(size), last)
         steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
         one_pass.run_samples(given, steps, sources, target, _rules(encoding if last else plain), table, dates)
         if program.stencil is not None:
             filtered = _filtered(image, out.valid[rows], program.stencil, dates)
             given = _unmoved(filtered, valid, size)
     if part.mask is not None and out.mask is not None:
-        ignore = torch.tensor(encoding.ignore_index).to(part.mask.dtype).numpy()[()]
-        one_pass.move_labels(
-            part.mask.flatten(1).numpy(), first, target, ignore, out.mask[rows].flatten(1).numpy()
-        )
+        ignore = torch.tensor(encoding.ignore_index).to(part.mask.dtype).numpy()
+        bits = np.dtype(f"u{ignore.itemsize}")
+        mask, moved = (labels.flatten(1).numpy().view(bits) for labels in (part.mask, out.mask[rows]))
+        one_pass.move_labels(mask, first, target, ignore.view(bits)[()], moved)
+
+
+def _by_type(image: Tensor) -> tuple[tuple[Array, ...], int]:
+    """The image among empty ones of the other types, and its place."""
+    place = _STORED.index(image.dtype)
+    flat = image.flatten(2).numpy()
+    return tuple(flat if kind == place else empty for kind, empty in enumerate(_EMPTY)), place
 
 
 def _bytes(valid: Tensor | None, count: int) -> Array:
@@ -161,7 +169,7 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> one_pass.Input:
     count = len(image)
     unmoved = matrices.identity(count, image.device)
     return one_pass.Input(
-        image.flatten(2).numpy(),
+        *_by_type(image),
         valid.copy(),
         tuple(size),
         warp.sampling_terms(unmoved, size).numpy(),

@@ -6,8 +6,11 @@ while it lies in the first-level cache. Nothing here knows about torch, plans or
 laid out by `kernels.compiled`.
 """
 
+from typing import Any
+
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic, overload
 
 # Kinds of step, as `kernels.lowering` numbers them.
 AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
@@ -43,27 +46,33 @@ def philox(words, first, count, channel, stream, key):  # type: ignore[no-untype
         words[0, i], words[1, i], words[2, i], words[3, i] = np.uint32(c0), np.uint32(c1), np.uint32(c2), np.uint32(c3)
 
 
-@njit(**_CONTRACTED)
-def _add_normal(values, variance, words, table, count):  # type: ignore[no-untyped-def]
+@njit(**_OPTIONS)
+def _look_up(words, table, length, noise):  # type: ignore[no-untyped-def]
+    """Standard normal numbers: each half of a word looks one up."""
     for lane in range(4):
-        v, s = values[lane], variance[lane]
-        for i in range(count):
-            v[i] += np.sqrt(s[i]) * table[np.uint64(words[lane, i]) & _LOW16]
-        v, s = values[lane + 4], variance[lane + 4]
-        for i in range(count):
-            v[i] += np.sqrt(s[i]) * table[np.uint64(words[lane, i]) >> _S16]
+        w, low, high = words[lane], noise[lane], noise[lane + 4]
+        for i in range(length):
+            word = np.uint64(w[i])
+            low[i] = table[word & _LOW16]
+            high[i] = table[word >> _S16]
 
 
 @njit(**_CONTRACTED)
-def _gamma(values, words, table, count, terms):  # type: ignore[no-untyped-def]
+def _add_normal(values, variance, noise, length):  # type: ignore[no-untyped-def]
+    for lane in range(LANES):
+        v, s, n = values[lane], variance[lane], noise[lane]
+        for i in range(length):
+            v[i] += np.sqrt(s[i]) * n[i]
+
+
+@njit(**_CONTRACTED)
+def _gamma(values, noise, terms, length):  # type: ignore[no-untyped-def]
     shift, scale, multiply, add = terms[0], terms[1], terms[2], terms[3]
     one, zero = np.float32(1), np.float32(0)
-    for lane in range(8):
-        v = values[lane]
-        for i in range(count):
-            word = np.uint64(words[lane & 3, i])
-            half = word & _LOW16 if lane < 4 else word >> _S16
-            root = max(table[half] * scale + shift, zero)
+    for lane in range(LANES):
+        v, n = values[lane], noise[lane]
+        for i in range(length):
+            root = max(n[i] * scale + shift, zero)
             factor = root * root * root
             v[i] = v[i] * ((factor - one) * multiply + one) + add * factor
 
@@ -181,26 +190,76 @@ def _all_bands_inside(xs, ys, length, size, span, least, good):  # type: ignore[
             good[lane, i] = across * down >= least
 
 
-@njit(**_CONTRACTED)
-def _take(source, index, weights, subs, length, size, values):  # type: ignore[no-untyped-def]
-    step_x = np.uint64(1 if size[1] > 1 else 0)
+@intrinsic  # type: ignore[misc]
+def _pair(typing: Any, array: Any, index: Any) -> Any:
+    """Two neighbouring integers of 8 or 16 bits by one load; loads are what interpolation waits for."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    size = array.dtype.bitwidth // 8
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        place = builder.gep(data, [arguments[1]])
+        word = ir.IntType(16 * size)
+        loaded = builder.load(builder.bitcast(place, cgutils.voidptr_t), typ=word, align=size)
+        return loaded if size == 2 else builder.zext(loaded, ir.IntType(32))
+
+    return types.uint32(array, types.uint64), generate
+
+
+def _unpack(source, pair):  # type: ignore[no-untyped-def]
+    raise NotImplementedError
+
+
+@overload(_unpack, inline="always")
+def _overload_unpack(source, pair):  # type: ignore[no-untyped-def]
+    kind = source.dtype
+    if kind == types.uint8:
+        return lambda source, pair: (np.float32(pair & np.uint32(0xFF)), np.float32(pair >> np.uint32(8)))
+    if kind == types.uint16:
+        return lambda source, pair: (np.float32(pair & np.uint32(0xFFFF)), np.float32(pair >> np.uint32(16)))
+    return lambda source, pair: (np.float32(np.int16(pair & np.uint32(0xFFFF))), np.float32(np.int32(pair) >> 16))
+
+
+def take(source, index, weights, length, size, pairs, values, more):  # type: ignore[no-untyped-def]
+    """Interpolate a band; added to what is there if `more`. The body is chosen by the type of the pixels."""
+    raise NotImplementedError
+
+
+@overload(take)
+def _overload_take(source, index, weights, length, size, pairs, values, more):  # type: ignore[no-untyped-def]
+    return _take_floats if isinstance(source.dtype, types.Float) else _take_integers
+
+
+def _take_integers(source, index, weights, length, size, pairs, values, more):  # type: ignore[no-untyped-def]
     step_y = np.uint64(size[1] if size[0] > 1 else 0)
-    for sub in range(subs):
-        for lane in range(LANES):
-            v, at = values[lane], index[sub, lane]
-            a, b, c, d = weights[sub, 0, lane], weights[sub, 1, lane], weights[sub, 2, lane], weights[sub, 3, lane]
-            if sub == 0:
-                for i in range(length):
-                    q = np.uint64(at[i])
-                    v[i] = (a[i] * np.float32(source[q]) + b[i] * np.float32(source[q + step_x])) + (
-                        c[i] * np.float32(source[q + step_y]) + d[i] * np.float32(source[q + step_y + step_x])
-                    )
-            else:
-                for i in range(length):
-                    q = np.uint64(at[i])
-                    v[i] += (a[i] * np.float32(source[q]) + b[i] * np.float32(source[q + step_x])) + (
-                        c[i] * np.float32(source[q + step_y]) + d[i] * np.float32(source[q + step_y + step_x])
-                    )
+    upper, lower = pairs[0], pairs[1]
+    for lane in range(LANES):
+        v, at = values[lane], index[lane]
+        a, b, c, d = weights[0, lane], weights[1, lane], weights[2, lane], weights[3, lane]
+        for i in range(length):
+            q = np.uint64(at[i])
+            upper[i] = _pair(source, q)
+            lower[i] = _pair(source, q + step_y)
+        for i in range(length):
+            p, q = _unpack(source, upper[i])
+            r, s = _unpack(source, lower[i])
+            total = (a[i] * p + b[i] * q) + (c[i] * r + d[i] * s)
+            v[i] = v[i] + total if more else total
+
+
+def _take_floats(source, index, weights, length, size, pairs, values, more):  # type: ignore[no-untyped-def]
+    step_x, step_y = np.uint64(1 if size[1] > 1 else 0), np.uint64(size[1] if size[0] > 1 else 0)
+    for lane in range(LANES):
+        v, at = values[lane], index[lane]
+        a, b, c, d = weights[0, lane], weights[1, lane], weights[2, lane], weights[3, lane]
+        for i in range(length):
+            q = np.uint64(at[i])
+            total = (a[i] * source[q] + b[i] * source[q + step_x]) + (
+                c[i] * source[q + step_y] + d[i] * source[q + step_y + step_x]
+            )
+            v[i] = v[i] + total if more else total
 
 
 @njit(**_OPTIONS)
@@ -334,3 +393,16 @@ def _curve(values, kind, length):  # type: ignore[no-untyped-def]
         else:
             for i in range(length):
                 v[i] = np.log10(max(v[i], np.float32(_LEAST_POWER))) * np.float32(10)
+
+
+@njit(**_OPTIONS)
+def _write(values, good, start, count, fill, out):  # type: ignore[no-untyped-def]
+    for i in range(count):
+        out[start + i] = values[i] if good[i] else fill
+
+
+@njit(**_OPTIONS)
+def _round(values, count, fill, low, high, avoid):  # type: ignore[no-untyped-def]
+    for i in range(count):
+        value = min(max(np.rint(values[i]), low), high)
+        values[i] = value + avoid if value == fill else value

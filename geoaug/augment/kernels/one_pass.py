@@ -11,7 +11,7 @@ from numba import njit
 from geoaug.augment.kernels import loops
 from geoaug.augment.kernels.loops import AFFINE, GAMMA, LANES, NORMAL, PLANES, RAMP, STEPS, VEIL
 
-_RUN = 128
+_RUN = 1024
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
@@ -19,7 +19,9 @@ class Input(NamedTuple):
     """What is sampled.
 
     Attributes:
-        image: (b, n, h*w), as stored.
+        image: (b, n, h*w), as stored, one of four by type: uint8, uint16, int16, float32; the others are empty. So
+            there is one compiled function, whatever the types.
+        stored: which of them.
         valid: (b, h*w), or (b, 0) where all pixels hold data.
         size: height and width.
         back: (b, 6) float32, from pixels about the middle of the output to those of the input.
@@ -28,7 +30,8 @@ class Input(NamedTuple):
         shift: (b, n, 2) float32 by which bands lie apart, or (b, 0, 2).
     """
 
-    image: Any
+    image: tuple[Any, Any, Any, Any]
+    stored: int
     valid: Any
     size: tuple[int, int]
     back: Any
@@ -84,7 +87,8 @@ class Output(NamedTuple):
     """Where results go.
 
     Attributes:
-        image: (b, n, h*w).
+        image: (b, n, h*w), one of four by type, as in `Input`.
+        stored: which of them.
         valid: (b, h*w).
         cloud: (b, t, h*w) labels, or none.
         flags: (b, t, h*w): bit 0 where labels are to be ignored, bit 1 where pixels are to be no data; or none.
@@ -92,7 +96,8 @@ class Output(NamedTuple):
         final: whether flags become validity now.
     """
 
-    image: Any
+    image: tuple[Any, Any, Any, Any]
+    stored: int
     valid: Any
     cloud: Any
     flags: Any
@@ -166,25 +171,55 @@ def _drop(flags, length, run, block, total, good):  # type: ignore[no-untyped-de
 
 
 @njit(**_OPTIONS)
-def _write(values, good, length, run, block, total, rules, out):  # type: ignore[no-untyped-def]
-    fill = np.float32(rules.fill)
+def _write(values, good, length, run, block, total, rules, out, sample, band):  # type: ignore[no-untyped-def]
+    kind = out.stored
     for lane in range(LANES):
         start = lane * block + run
         count = min(length, total - start)
-        v, g = values[lane], good[lane]
         if rules.whole:
-            for i in range(count):
-                value = min(max(np.rint(v[i]), rules.low), rules.high)
-                value = value + rules.avoid if value == fill else value
-                v[i] = value
-        for i in range(count):
-            out[start + i] = out.dtype.type(v[i] if g[i] else fill)
+            loops._round(values[lane], count, rules.fill, rules.low, rules.high, rules.avoid)
+        if kind == 0:
+            loops._write(values[lane], good[lane], start, count, rules.fill, out.image[0][sample, band])
+        elif kind == 1:
+            loops._write(values[lane], good[lane], start, count, rules.fill, out.image[1][sample, band])
+        elif kind == 2:
+            loops._write(values[lane], good[lane], start, count, rules.fill, out.image[2][sample, band])
+        else:
+            loops._write(values[lane], good[lane], start, count, rules.fill, out.image[3][sample, band])
+
+
+@njit(**_OPTIONS)
+def _copy(given, sample, band, index, length, values):  # type: ignore[no-untyped-def]
+    kind = given.stored
+    if kind == 0:
+        loops._copy(given.image[0][sample, band], index, length, values)
+    elif kind == 1:
+        loops._copy(given.image[1][sample, band], index, length, values)
+    elif kind == 2:
+        loops._copy(given.image[2][sample, band], index, length, values)
+    else:
+        loops._copy(given.image[3][sample, band], index, length, values)
+
+
+@njit(**_OPTIONS)
+def _take(given, sample, band, index, weights, subs, length, pairs, values):  # type: ignore[no-untyped-def]
+    kind, size = given.stored, given.size
+    for sub in range(subs):
+        at, shares, more = index[sub], weights[sub], sub > 0
+        if kind == 0:
+            loops.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more)
+        elif kind == 1:
+            loops.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more)
+        elif kind == 2:
+            loops.take(given.image[2][sample, band], at, shares, length, size, pairs, values, more)
+        else:
+            loops.take(given.image[3][sample, band], at, shares, length, size, pairs, values, more)
 
 
 @njit(**_OPTIONS)
 def _steps_of_band(  # type: ignore[no-untyped-def]
     steps, sources, sample, band, dates, length, run, rows, columns, size_out, table, values, variance, gain, offset,
-    spare, words, layers
+    spare, words, noise, layers
 ):
     """Take the values of one band through all steps."""
     pending = False
@@ -210,14 +245,14 @@ def _steps_of_band(  # type: ignore[no-untyped-def]
             if kind == GAMMA and terms[1] == zero and terms[3] == zero:
                 continue
             if kind == GAMMA or pending:
-                noise = steps.noise[step]
-                loops.philox(
-                    words, run, length, steps.channels[noise, band], steps.stream[step], steps.keys[noise, sample, band]
-                )
+                held = steps.noise[step]
+                key, channel = steps.keys[held, sample, band], steps.channels[held, band]
+                loops.philox(words, run, length, channel, steps.stream[step], key)
+                loops._look_up(words, table, length, noise)
             if kind == GAMMA:
-                loops._gamma(values, words, table, length, terms)
+                loops._gamma(values, noise, terms, length)
             elif pending:
-                loops._add_normal(values, variance, words, table, length)
+                loops._add_normal(values, variance, noise, length)
                 pending = False
         elif kind == STEPS:
             loops._steps(values, terms, length)
@@ -231,10 +266,10 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
     size_out, size_in = out.size, given.size
     total = size_out[0] * size_out[1]
     block = (total + LANES - 1) // LANES
-    bands = given.image.shape[1]
+    bands = steps.terms.shape[2]
     apart = given.shift.shape[1] > 0
     most = 1
-    for sample in range(len(given.image)):
+    for sample in range(len(given.back)):
         if not given.exact[sample]:
             most = max(most, given.subs[sample, 0] * given.subs[sample, 1])
     long = max(16, _RUN // most)
@@ -246,13 +281,14 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
     values, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     gain, offset = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     good, words = np.zeros(shape, np.bool_), np.zeros((4, long), np.uint32)
+    noise, pairs = np.zeros(shape, np.float32), np.zeros((2, long), np.uint32)
     held = 1
     for source in range(len(sources.kind)):
         held = max(held, sources.first[source] + sources.layers[source])
     layers = np.zeros((dates, held, *shape), np.float32)
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
     nowhere = np.zeros(0, np.bool_)
-    for sample in range(len(given.image)):
+    for sample in range(len(given.back)):
         exact = given.exact[sample]
         valid = given.valid[sample]
         across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
@@ -298,9 +334,8 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
             if out.final and out.flags.size > 0:
                 _drop(out.flags[sample], length, run, block, total, good)
             for band in range(bands):
-                plane = given.image[sample, band]
                 if exact:
-                    loops._copy(plane, index[0], length, values)
+                    _copy(given, sample, band, index[0], length, values)
                 else:
                     if apart:
                         support[:] = zero
@@ -310,20 +345,38 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
                                 given.shift[sample, band, 1], length, size_in, valid, index[sub], weights[sub], support,
                             )
                         loops._settle_support(weights, subs, length, rules.least, rules.full, support, good)
-                    loops._take(plane, index, weights, subs, length, size_in, values)
+                    _take(given, sample, band, index, weights, subs, length, pairs, values)
                 _steps_of_band(
                     steps, sources, sample, band, dates, length, run, rows, columns, size_out, table, values, variance,
-                    gain, offset, spare, words, layers[band // (bands // dates)],
+                    gain, offset, spare, words, noise, layers[band // (bands // dates)],
                 )
-                _write(values, good, length, run, block, total, rules, out.image[sample, band])
+                _write(values, good, length, run, block, total, rules, out, sample, band)
+            if apart and not exact:
+                # A later band may have found a pixel without data after an earlier one was written.
+                _mend(good, length, run, block, total, rules, out, sample, bands)
             for lane in range(LANES):
                 start = lane * block + run
                 for i in range(min(length, total - start)):
                     out.valid[sample, start + i] = good[lane, i]
-                    if apart and not exact and not good[lane, i]:
-                        # A later band may have found the pixel without data after an earlier one was written.
-                        for band in range(bands):
-                            out.image[sample, band, start + i] = out.image.dtype.type(rules.fill)
+
+
+@njit(**_OPTIONS)
+def _mend(good, length, run, block, total, rules, out, sample, bands):  # type: ignore[no-untyped-def]
+    """Write the fill value over pixels without data."""
+    for lane in range(LANES):
+        start = lane * block + run
+        for i in range(min(length, total - start)):
+            if good[lane, i]:
+                continue
+            for band in range(bands):
+                if out.stored == 0:
+                    out.image[0][sample, band, start + i] = rules.fill
+                elif out.stored == 1:
+                    out.image[1][sample, band, start + i] = rules.fill
+                elif out.stored == 2:
+                    out.image[2][sample, band, start + i] = rules.fill
+                else:
+                    out.image[3][sample, band, start + i] = rules.fill
 
 
 @njit(**_OPTIONS)
@@ -336,7 +389,7 @@ def move_labels(mask, given, out, ignore, moved):  # type: ignore[no-untyped-def
     rows, columns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     xs, ys = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     index, good = np.zeros(shape, np.uint32), np.zeros(shape, np.bool_)
-    for sample in range(len(given.image)):
+    for sample in range(len(given.back)):
         for run in range(0, block, _RUN):
             length = min(_RUN, block - run)
             loops._locate(run, block, length, size_out[1], rows, columns)
