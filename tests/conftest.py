@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["geoaug.augment", "geoaug.random"], "array_checks.check_arrays")
-
 PROJECT = Path(__file__).resolve().parents[1]
+
+# What Numba and Triton compile must reach them as it is written.
+_COMPILED = {"loops", "one_pass", "triton_kernel"}
+
+
+def _checked_modules() -> list[str]:
+    files = [PROJECT / "geoaug" / "random.py", *(PROJECT / "geoaug" / "augment").rglob("*.py")]
+    names = [file for file in files if file.stem not in {"__init__", *_COMPILED}]
+    return [".".join(file.relative_to(PROJECT).with_suffix("").parts) for file in names]
+
+
+install_import_hook(_checked_modules(), "array_checks.check_arrays")
 
 
 @pytest.fixture(scope="session")

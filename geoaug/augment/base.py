@@ -17,7 +17,7 @@ from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentatio
 from torch import Tensor
 
 from geoaug.augment.kernels.radiometry import Block, run_segments
-from geoaug.augment.kernels.warp import warp
+from geoaug.augment.kernels.warp import most_places, warp
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Matrices, Size, identity, translation
 from geoaug.augment.segments import Affine, OperationSegment
@@ -150,6 +150,10 @@ class GeometricOperation(_KeyedParameters, GeometricAugmentationBase2D):
         """Size of the output tile; the input's unless the operation says otherwise."""
         return size
 
+    def shrinkage(self, size: Size) -> float:
+        """How many pixels of a tile of `size` an output pixel may cover along an axis at most; 1 where none shrinks."""
+        return 1.0
+
     def gated_matrix(self, params: Params, shape: TileShape) -> Matrices:
         """The matrix where the operation applies, the identity elsewhere."""
         matrix = self.matrix(params, shape)
@@ -168,7 +172,8 @@ class GeometricOperation(_KeyedParameters, GeometricAugmentationBase2D):
     ) -> Tensor:
         # The matrix handed in has the image's precision; half precision would sample wrong places.
         shape = self._recorded_shape(params)
-        return warp(input, self.matrix(params, shape), self.output_size(shape.size))
+        most = most_places(self.shrinkage(shape.size))
+        return warp(input, self.matrix(params, shape), self.output_size(shape.size), most=most)
 
     def apply_transform_mask(
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None

@@ -1,5 +1,6 @@
 """Geometric operations: turns, flips, scaling, crops. Each is a matrix; who resamples with it is not decided here."""
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -157,6 +158,10 @@ class RandomAffine(GeometricOperation):
             "translate_y": draws.uniform(-down, down) * shape.size.height,
         }
 
+    def shrinkage(self, size: Size) -> float:
+        slant = max(abs(math.tan(math.radians(angle))) for angle in self.shear)
+        return max((1 + slant) / self.scale[0], 1.0)
+
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
         turn = matrices.rotation(params["degrees"]) * params["scale"].double()[:, None, None]
         slant = matrices.identity(turn.shape[0], turn.device)[:, :2, :2].clone()
@@ -246,6 +251,9 @@ class Resize(GeometricOperation):
 
     def output_size(self, size: Size) -> Size:
         return self.size
+
+    def shrinkage(self, size: Size) -> float:
+        return max(size.height / self.size.height, size.width / self.size.width, 1.0)
 
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
         linear = torch.zeros(shape.batch, 2, 2, dtype=torch.float64, device=shape.device)

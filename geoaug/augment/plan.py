@@ -42,12 +42,15 @@ class FusedStage:
         size: of the output tile.
         segments: radiometry in reflectance, one row for each date of each sample.
         band_shift: x and y, in input pixels, by which bands are taken from beside their place; None: none is.
+        most_places: along an axis of an output pixel, how many places at most are sampled and averaged: more than one
+            where the stage may shrink the tile.
     """
 
     matrix: Matrices
     size: Size
     segments: tuple[OperationSegment, ...] = ()
     band_shift: Float[Tensor, "r c 2"] | None = None
+    most_places: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,7 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
         "size": list(stage.size),
         "segments": to_record(stage.segments),
         "band_shift": to_record(stage.band_shift),
+        "most_places": stage.most_places,
     }
 
 
@@ -210,4 +214,4 @@ def _stage_from_dict(record: dict[str, Any]) -> Stage:
     if "step" in record:
         return OpaqueStage(record["step"], torch.tensor(record["seeds"], dtype=torch.int64), size)
     parts = {name: from_record(record[name], _KINDS) for name in ("matrix", "segments", "band_shift")}
-    return FusedStage(size=size, **parts)
+    return FusedStage(size=size, most_places=record["most_places"], **parts)

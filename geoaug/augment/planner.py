@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.base import GeometricOperation, Params, RadiometricOperation, RegistrationOperation, TileShape
+from geoaug.augment.kernels.warp import most_places
 from geoaug.augment.matrices import Matrices, Size
 from geoaug.augment.members import Member, Step, members_of
 from geoaug.augment.plan import Drawn, FusedStage, OpaqueStage, Plan, Stage
@@ -100,7 +101,7 @@ class _Planner:
         self._dated = self._shared if alone else Draws.for_streams(split_keys(key, spec.dates), len(members))
         self._matrix = matrices.shift(len(key), -spec.context, -spec.context, key.device)
         self._so_far = matrices.identity(len(key), key.device)
-        self._frame, self._keeps_place = spec.tile, True
+        self._frame, self._keeps_place, self._shrinkage = spec.tile, True, 1.0
         self._drawn: dict[int, Drawn] = {}
         self._params: dict[int, Params] = {}
         self._choices: dict[int, Choice] = {}
@@ -126,11 +127,14 @@ class _Planner:
                 self._move(position, member, member.step)
         if size is not None and size != self._frame:
             self._matrix = _fit_matrix(batch, self._frame, size, fit, device) @ self._matrix
+            if fit == "resize":
+                self._shrinkage *= max(self._frame.height / size.height, self._frame.width / size.width, 1.0)
             self._frame = size
         matrix = matrices.quantised(self._matrix)
         self._so_far = matrix @ self._so_far
         self._matrix = matrices.identity(batch, device)
-        return FusedStage(matrix, self._frame, *self._radiometry(positions))
+        most, self._shrinkage = most_places(self._shrinkage), 1.0
+        return FusedStage(matrix, self._frame, *self._radiometry(positions), most)
 
     def _radiometry(self, positions: range) -> tuple[tuple[OperationSegment, ...], Tensor | None]:
         """The segments of a stage, and the shifts of its bands."""
@@ -157,6 +161,8 @@ class _Planner:
         shape = TileShape(len(self._key), self._spec.bands, self._frame, self._key.device)
         params = self._chosen(position, step, _sample(step, self._shared[position], shape), 1)
         self._matrix = step.gated_matrix(params, shape) @ self._matrix
+        if isinstance(step, GeometricOperation):
+            self._shrinkage *= step.shrinkage(self._frame)
         self._frame = step.output_size(self._frame)
         self._drawn[position] = Drawn(_name(step), params)
 

@@ -32,7 +32,7 @@ def tiles(radar: bool) -> dict[str, torch.Tensor]:
 
 def agree(compose: Compose, batch: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     usual = compose(batch)
-    monkeypatch.setattr(portable, "_blocks", lambda work, pixels: [(slice(None), "sample")])
+    monkeypatch.setattr(portable, "_blocks", lambda work, pixels, counts: [(slice(None), "sample", work.most_places)])
     monkeypatch.setattr(warp, "sampler", lambda device: warp.bilinear_exact)
     monkeypatch.setattr(radiometry, "_certainly", lambda truth: False)
     whole = compose(batch)

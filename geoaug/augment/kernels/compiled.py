@@ -127,7 +127,7 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
         tuple(part.image.shape[-2:]),
         warp.sampling_terms(matrix, size).numpy(),
         exact.numpy(),
-        warp.places_averaged(matrix).numpy(),
+        warp.places_averaged(matrix, work.most_places).numpy(),
         shift,
     )
     first = given

@@ -286,8 +286,8 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
     for source in range(len(sources.kind)):
         held = max(held, sources.first[source] + sources.layers[source])
     layers = np.zeros((dates, held, *shape), np.float32)
+    centre = np.zeros((2, *shape), np.float32)
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
-    nowhere = np.zeros(0, np.bool_)
     for sample in range(len(given.back)):
         exact = given.exact[sample]
         valid = given.valid[sample]
@@ -310,8 +310,10 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
             if exact:
                 loops._nearest(places[0, 0], places[0, 1], length, size_in, valid, index[0], good)
             elif apart:
-                loops._nearest(places[0, 0], places[0, 1], length, size_in, nowhere, index[0], good)
-                loops._all_bands_inside(places[0, 0], places[0, 1], length, size_in, span, rules.least, good)
+                good[:] = True
+                back = given.back[sample]
+                loops._coordinates(rows, columns, back, size_out, zero, zero, length, centre[0], centre[1])
+                loops._all_bands_inside(centre[0], centre[1], length, size_in, span, rules.least, good)
             else:
                 good[:] = True
                 support[:] = zero

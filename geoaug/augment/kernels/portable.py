@@ -55,6 +55,7 @@ class Work:
         band_shift: x and y, in input pixels, by which each band is taken from beside its place; None where none are.
         decoding: of the input; None where a factor and an offset are all, which the segments hold.
         untouched: whether the segments only undo the decoding.
+        most_places: along an axis of an output pixel, how many places at most are averaged.
     """
 
     matrix: Float[Tensor, "b 3 3"]
@@ -66,6 +67,7 @@ class Work:
     band_shift: Float[Tensor, "r c 2"] | None = None
     decoding: Decoding | None = None
     untouched: bool = False
+    most_places: int = 1
 
     def rows(self, samples: Rows) -> tuple[Segment, ...]:
         """The segments of some of the samples."""
@@ -135,8 +137,10 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     alone = pixels.image.device.type == "cpu" and _samples_per_block(pixels.image, size) == 1
     cut = alone and pixels.dem is None and work.band_shift is None
 
-    def run(block: tuple[Rows, Way]) -> None:
-        rows, way = block
+    counts = warp.places_averaged(work.matrix, work.most_places)
+
+    def run(block: tuple[Rows, Way, int]) -> None:
+        rows, way, most = block
         exact = way == "gather"
         taken = with_finite_validity(pixels.take(rows))
         x, y = warp.sampling_coordinates(work.matrix[rows], size)
@@ -144,14 +148,17 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         if exact:
             values, valid = gathered(taken, x, y, None if raw else work.decoding)
         elif work.band_shift is not None:
-            shift = work.shift_of(rows)
+            shift, places = work.shift_of(rows), warp.places(work.matrix[rows], size, counts[rows], most)
             if way == "sample whole":
-                values, valid = sampled_whole(taken.image, x, y, shift, encoding.min_support, work.decoding)
+                values, valid = sampled_whole(taken.image, places, shift, encoding.min_support, work.decoding)
             else:
-                values, valid = sampled_apart(taken, x, y, shift, encoding.min_support, work.decoding)
+                values, valid = sampled_apart(taken, places, shift, encoding.min_support, work.decoding)
+        elif cut and most == 1:
+            part, *inside = around(taken, x, y)
+            values, valid = sampled(part, [warp.Place(*inside)], encoding.min_support, work.decoding)
         else:
-            part = around(taken, x, y) if cut else (taken, x, y)
-            values, valid = sampled(*part, encoding.min_support, work.decoding)
+            places = warp.places(work.matrix[rows], size, counts[rows], most)
+            values, valid = sampled(taken, places, encoding.min_support, work.decoding)
         dem = None if taken.dem is None else moved_elevation(taken.dem, x, y, exact)
         done = _radiated(values, valid, dem, () if raw else work.rows(rows), work, rows)
         if done.invalid is not None:
@@ -165,7 +172,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         if out.cloud is not None and done.labels is not None:
             _write(out.cloud, rows, done.labels.view(len(values), work.dates, *size))
 
-    for_each_block(run, _blocks(work, pixels))
+    for_each_block(run, _blocks(work, pixels, counts))
     return out
 
 
@@ -212,11 +219,12 @@ def _radiated(
     return block
 
 
-def _blocks(work: Work, pixels: Pixels) -> list[tuple[Rows, Way]]:
-    """The samples to run together, and how: by their own matrix and validity alone, whatever their batch."""
+def _blocks(work: Work, pixels: Pixels, counts: Int[Tensor, "b 2"]) -> list[tuple[Rows, Way, int]]:
+    """The samples to run together, how, and how many places of each pixel along an axis are averaged at most: by their
+    own matrix and validity alone, whatever their batch."""
     image = pixels.image
     if image.device.type != "cpu":
-        return [(slice(None), "sample")]
+        return [(slice(None), "sample", work.most_places)]
     count = _samples_per_block(image, work.size)
     exact, whole = matrices.is_exact(work.matrix), torch.zeros(len(image), dtype=torch.bool)
     if work.band_shift is not None:
@@ -228,10 +236,12 @@ def _blocks(work: Work, pixels: Pixels) -> list[tuple[Rows, Way]]:
         ("sample whole", ~exact & whole),
         ("sample", ~exact & ~whole),
     )
+    most = counts.amax(1)
     return [
-        (_as_range(index), way)
+        (_as_range(index), way, number)
         for way, chosen in ways
-        for index in torch.split(torch.nonzero(chosen)[:, 0], count)
+        for number in range(1, work.most_places + 1)
+        for index in torch.split(torch.nonzero(chosen & (most == number))[:, 0], count)
         if len(index)
     ]
 

@@ -4,6 +4,7 @@ Stored values become power here, where that is more than a factor, so that backs
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from geoaug.augment.kernels import warp
+from geoaug.augment.kernels.warp import Place
 from geoaug.scratch import scratch
 
 # Samples of a block: a range of the batch, or indices into it.
@@ -118,15 +120,15 @@ def _weighted(block: Pixels, decoding: Decoding | None, values: Tensor, weight: 
 
 def sampled(
     block: Pixels,
-    x: Float[Tensor, "b i j"],
-    y: Float[Tensor, "b i j"],
+    places: Sequence[Place],
     min_support: float,
     decoding: Decoding | None,
 ) -> tuple[Float[Tensor, "b n i j"], Bool[Tensor, "b 1 i j"]]:
     batch, channels, height, width = block.image.shape
     source = scratch("source", (batch, channels + 1, height, width), torch.float32, block.image.device)
     _weighted(block, decoding, source[:, :channels], source[:, channels:])
-    sampled = warp.sampler(source.device)(source, x, y)
+    sample = warp.sampler(source.device)
+    sampled = warp.averaged(lambda x, y: sample(source, x, y), places)
     values, support = sampled[:, :channels], sampled[:, channels:]
     valid = support >= warp.least_support(min_support)
     return values.mul_(warp.inverse_support(support, min_support)), valid
@@ -134,8 +136,7 @@ def sampled(
 
 def sampled_apart(
     block: Pixels,
-    x: Float[Tensor, "b i j"],
-    y: Float[Tensor, "b i j"],
+    places: Sequence[Place],
     shift: Float[Tensor, "b n 2"],
     min_support: float,
     decoding: Decoding | None,
@@ -144,19 +145,24 @@ def sampled_apart(
     batch, channels, height, width = block.image.shape
     source = scratch("bands apart", (batch, channels, 2, height, width), torch.float32, block.image.device)
     _weighted(block, decoding, source[:, :, 0], source[:, :, 1])
-    beside_x = (x[:, None] + shift[..., 0, None, None].float()).flatten(0, 1)
-    beside_y = (y[:, None] + shift[..., 1, None, None].float()).flatten(0, 1)
-    sampled = warp.sampler(source.device)(source.flatten(0, 1), beside_x, beside_y)
-    values, support = sampled.view(batch, channels, 2, *x.shape[1:]).unbind(2)
+    sample = warp.sampler(source.device)
+
+    def beside(x: Tensor, y: Tensor) -> Tensor:
+        beside_x = (x[:, None] + shift[..., 0, None, None].float()).flatten(0, 1)
+        beside_y = (y[:, None] + shift[..., 1, None, None].float()).flatten(0, 1)
+        taken = sample(source.flatten(0, 1), beside_x, beside_y)
+        return taken.view(batch, channels * 2, *x.shape[1:])
+
+    sampled = warp.averaged(beside, places)
+    values, support = sampled.view(batch, channels, 2, *sampled.shape[2:]).unbind(2)
     valid = (support >= warp.least_support(min_support)).all(1, keepdim=True)
-    valid &= _least_inside(x, y, shift, block.image.shape[-2:]) >= warp.least_support(min_support)
+    valid &= _all_inside(places, shift, block.image.shape[-2:], min_support)
     return (values * warp.inverse_support(support, min_support)), valid
 
 
 def sampled_whole(
     image: Tensor,
-    x: Float[Tensor, "b i j"],
-    y: Float[Tensor, "b i j"],
+    places: Sequence[Place],
     shift: Float[Tensor, "b n 2"],
     min_support: float,
     decoding: Decoding | None,
@@ -168,19 +174,35 @@ def sampled_whole(
     source.copy_(image)
     if decoding is not None:
         decoding(source)
-    grid = scratch("grids", (batch, channels, *x.shape[1:], 2), torch.float32, image.device)
+    grid = scratch("grids", (batch, channels, *places[0].x.shape[1:], 2), torch.float32, image.device)
     moves = shift.float()[..., None, None] * shift.new_tensor([2.0 / width, 2.0 / height]).float()[:, None, None]
-    torch.add((x * (2.0 / width) + (1.0 / width - 1.0))[:, None], moves[:, :, 0], out=grid[..., 0])
-    torch.add((y * (2.0 / height) + (1.0 / height - 1.0))[:, None], moves[:, :, 1], out=grid[..., 1])
-    values = F.grid_sample(
-        source.view(-1, 1, height, width),
-        grid.flatten(0, 1),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=False,
-    )
-    valid = _least_inside(x, y, shift, (height, width)) >= warp.least_support(min_support)
-    return values.view(batch, channels, *x.shape[1:]), valid
+
+    def beside(x: Tensor, y: Tensor) -> Tensor:
+        torch.add((x * (2.0 / width) + (1.0 / width - 1.0))[:, None], moves[:, :, 0], out=grid[..., 0])
+        torch.add((y * (2.0 / height) + (1.0 / height - 1.0))[:, None], moves[:, :, 1], out=grid[..., 1])
+        values = F.grid_sample(
+            source.view(-1, 1, height, width),
+            grid.flatten(0, 1),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )
+        return values.view(batch, channels, *x.shape[1:])
+
+    return warp.averaged(beside, places), _all_inside(places, shift, (height, width), min_support)
+
+
+def _all_inside(
+    places: Sequence[Place], shift: Float[Tensor, "b n 2"], shape: tuple[int, ...], min_support: float
+) -> Bool[Tensor, "b 1 i j"]:
+    """Where enough of every band lies inside the image at the centre of a pixel."""
+    # Places lie evenly about it.
+    x, y = (sum(getattr(place, axis) * _flat(place.share) for place in places) for axis in ("x", "y"))
+    return _least_inside(x, y, shift, shape) >= warp.least_support(min_support)
+
+
+def _flat(share: Tensor | float) -> Tensor | float:
+    return share[..., 0] if isinstance(share, Tensor) else share
 
 
 def _least_inside(

@@ -5,7 +5,8 @@ images are sampled at the same places; their error grows with the tile, to 3e-4 
 here knows about bands, terms or batches of a dict.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -26,17 +27,20 @@ FULL_SUPPORT = 1 - 1e-5
 
 
 def sampling_coordinates(
-    matrix: Float[Tensor, "b 3 3"], size: Size
+    matrix: Float[Tensor, "b 3 3"], size: Size, beside: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b h w"]]:
     """Input coordinates (x, y) of every output pixel centre, float32; exact where the matrix is.
 
     Args:
         matrix: input to output pixel centres.
         size: of the output.
+        beside: x and y (b, 1, 1) from the centre of an output pixel to the place in it that is meant.
     """
     a, b, c, d, e, f = (term[:, None, None] for term in sampling_terms(matrix, size).unbind(1))
     dx = torch.arange(size.width, device=matrix.device) - (size.width - 1) / 2
     dy = torch.arange(size.height, device=matrix.device)[:, None] - (size.height - 1) / 2
+    if beside is not None:
+        dx, dy = dx + beside[0], dy + beside[1]
     return a * dx + (b * dy + c), d * dx + (e * dy + f)
 
 
@@ -48,15 +52,68 @@ def sampling_terms(matrix: Float[Tensor, "b 3 3"], size: Size) -> Float[Tensor, 
     return torch.cat((back[:, :2, :2], middle), dim=2).float().flatten(1)
 
 
-def places_averaged(matrix: Float[Tensor, "b 3 3"]) -> Int[Tensor, "b 2"]:
+def most_places(shrinkage: float) -> int:
+    """`places_averaged` for the greatest length in input pixels that a side of an output pixel may have."""
+    return min(max(round(shrinkage), 1), _MOST_PLACES)
+
+
+def places_averaged(matrix: Float[Tensor, "b 3 3"], most: int) -> Int[Tensor, "b 2"]:
     """Along each axis of an output pixel, how many places in it are sampled and averaged.
 
-    As many as it covers input pixels, rounded: one where the plan enlarges or shrinks by less than a half, so that
-    what shrinks more does not alias.
+    As many as it covers input pixels, rounded: one where the plan enlarges or shrinks by less than a half; what shrinks
+    more would alias.
+
+    Args:
+        matrix: input to output pixel centres.
+        most: limit, known without looking at the matrices.
     """
+    if most == 1:
+        return torch.ones(len(matrix), 2, dtype=torch.int64, device=matrix.device)
     lengths = matrices.inverse(matrix)[:, :2, :2].square().sum(1).sqrt()
     # Two and a half lies on neither side by rounding alone.
-    return (lengths - 1e-6).round().clamp(1, _MOST_PLACES).long()
+    return (lengths - 1e-6).round().clamp(1, most).long()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One of the places in every output pixel that are sampled and averaged, and its share in the mean."""
+
+    x: Float[Tensor, "b i j"]
+    y: Float[Tensor, "b i j"]
+    share: Float[Tensor, "b 1 1 1"] | float = 1.0
+
+
+def places(matrix: Float[Tensor, "b 3 3"], size: Size, counts: Int[Tensor, "b 2"], most: int) -> list[Place]:
+    """Where the output pixels are sampled: on a grid of `counts` places in each, evenly about its centre.
+
+    Args:
+        matrix: input to output pixel centres.
+        size: of the output.
+        counts: `places_averaged`.
+        most: their maximum.
+    """
+    if most == 1:
+        return [Place(*sampling_coordinates(matrix, size))]
+    across, down = (count[:, None, None].float() for count in counts.unbind(1))
+    every = []
+    for place in range(most * most):
+        column, row = place % most, place // most
+        share = ((column < across) & (row < down)) / (across * down)
+        beside = ((column + 0.5) / across - 0.5, (row + 0.5) / down - 0.5)
+        every.append(Place(*sampling_coordinates(matrix, size, beside), share[..., None]))
+    return every
+
+
+def averaged(sample: Callable[[Tensor, Tensor], Tensor], places: Sequence[Place]) -> Tensor:
+    """The mean of what is sampled at the places of every output pixel."""
+    if len(places) == 1:
+        return sample(places[0].x, places[0].y)
+    total: Tensor | None = None
+    for place in places:
+        taken = sample(place.x, place.y) * place.share
+        total = taken if total is None else total.add_(taken)
+    assert total is not None
+    return total
 
 
 def bilinear(
@@ -129,6 +186,7 @@ def warp(
     mode: str = "bilinear",
     fill: float = 0.0,
     min_support: float = 0.5,
+    most: int = 1,
 ) -> Float[Tensor, "b c i j"]:
     """One image batch through one matrix each; NaN counts as missing and contributes nothing.
 
@@ -140,15 +198,18 @@ def warp(
         fill: value outside the image.
         min_support: share of valid weight below which a pixel is missing. A missing pixel is NaN where the image
             holds NaN around it, `fill` outside the image.
+        most: see `places_averaged`.
     """
-    x, y = sampling_coordinates(matrix.to(image.device), size)
+    matrix = matrix.to(image.device)
+    x, y = sampling_coordinates(matrix, size)
     if mode == "nearest":
         index, inside = nearest_index(x, y, image.shape[-2:])
         return torch.where(inside[:, None], gather(image, index), fill)
     values = image.float()
     missing = ~torch.isfinite(values)
     weights = torch.cat((torch.where(missing, 0.0, values), (~missing).float()), dim=1)
-    sampled = bilinear_exact(weights, x, y)
+    every = places(matrix, size, places_averaged(matrix, most), most)
+    sampled = averaged(lambda x, y: bilinear_exact(weights, x, y), every)
     values, support = sampled[:, : image.shape[1]], sampled[:, image.shape[1] :]
     index, inside = nearest_index(x, y, image.shape[-2:])
     empty = torch.where(inside[:, None] & gather(missing, index), torch.nan, fill)

@@ -1,0 +1,75 @@
+"""Which executor runs a plan: plain torch, compiled for the CPU by Numba, or one Triton kernel on a CUDA device.
+
+All do the same work to rounding; what is equal bit for bit is told in `docs/design.md`. The compiled ones are imported
+on first use, for theirs are large libraries, and plain torch serves wherever one of them is absent.
+"""
+
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from geoaug.augment.kernels import portable
+from geoaug.augment.kernels.portable import Encoding, Work
+from geoaug.augment.kernels.sampling import Pixels
+from geoaug.errors import ConfigurationError
+
+Executor = Literal["auto", "torch", "cpu", "triton"]
+Execute = Callable[[Pixels, Work, Encoding], Pixels]
+
+EXECUTORS: tuple[str, ...] = get_args(Executor)
+
+
+def executor_for(name: Executor, device: torch.device) -> Execute:
+    """The function that runs fused stages on a device.
+
+    Raises:
+        ConfigurationError: where the executor asked for is absent, or does not run on that device.
+    """
+    if name == "torch":
+        return portable.execute
+    if name == "auto":
+        found = {"cpu": _compiled, "cuda": _triton}.get(device.type, lambda: None)()
+        return portable.execute if found is None else found
+    wanted = {"cpu": "cpu", "triton": "cuda"}[name]
+    if device.type != wanted and not (name == "triton" and _interpreted()):
+        raise ConfigurationError(f"executor='{name}' runs on {wanted} tensors; this batch is on {device.type}")
+    execute = _compiled() if name == "cpu" else _triton()
+    if execute is None:
+        package = "numba" if name == "cpu" else "triton"
+        raise ConfigurationError(f"executor='{name}' needs {package}: pip install {package}, or leave executor='auto'")
+    return execute
+
+
+def _interpreted() -> bool:
+    """Whether Triton runs its kernels on the CPU, step by step, as the tests do."""
+    import os
+
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@cache
+def _compiled() -> Execute | None:
+    try:
+        from numba import config
+    except ImportError:
+        return None
+    try:
+        from geoaug.augment.kernels import compiled
+    except RuntimeError:
+        # Neither the package's folder nor the user's can be written: what is compiled is kept elsewhere.
+        config.CACHE_DIR = str(Path(tempfile.gettempdir()) / "geoaug-compiled")
+        from geoaug.augment.kernels import compiled
+    return compiled.execute
+
+
+@cache
+def _triton() -> Execute | None:
+    try:
+        from geoaug.augment.kernels import tritonic
+    except ImportError:
+        return None
+    return tritonic.execute
