@@ -23,7 +23,7 @@ from geoaug.augment import (
     RandomVerticalFlip,
     Resize,
 )
-from geoaug.augment.kernels.warp import most_places, warp
+from geoaug.augment.kernels.warp import warp
 from geoaug.augment.matrices import Size
 from geoaug.augment.stock import is_affine
 from geoaug.errors import ConfigurationError

@@ -31,6 +31,7 @@ def tiles(radar: bool) -> dict[str, torch.Tensor]:
 
 
 def agree(compose: Compose, batch: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    compose.executor = "torch"
     usual = compose(batch)
     monkeypatch.setattr(portable, "_blocks", lambda work, pixels, counts: [(slice(None), "sample", work.most_places)])
     monkeypatch.setattr(warp, "sampler", lambda device: warp.bilinear_exact)

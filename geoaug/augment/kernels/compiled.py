@@ -17,9 +17,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from geoaug.augment import matrices
-from geoaug.augment.kernels import one_pass, stencils, warp
+from geoaug.augment.kernels import arrays, one_pass, warp
 from geoaug.augment.kernels.blocks import for_each_block
-from geoaug.augment.kernels.lowering import PLANES, Lowering, Program, Source
+from geoaug.augment.kernels.lowering import THICK, Lowering, Program, filtered, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.maps import Ramp, Surroundings
@@ -33,7 +33,6 @@ Array = npt.NDArray[Any]
 _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
 _EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
-_THICK = {"keep": 0, "ignore": 1, "invalid": 2}
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
 _BLOCKS_A_THREAD = 4
 
@@ -121,10 +120,10 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
     shift = np.zeros((count, 0, 2), np.float32)
     if work.band_shift is not None:
         shift = work.shift_of(rows).float().numpy()
-    given = one_pass.Input(
+    given = arrays.Input(
         *_by_type(part.image),
         _bytes(part.valid, count),
-        tuple(part.image.shape[-2:]),
+        (part.image.shape[-2], part.image.shape[-1]),
         warp.sampling_terms(matrix, size).numpy(),
         exact.numpy(),
         warp.places_averaged(matrix, work.most_places).numpy(),
@@ -140,12 +139,13 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
     for program in programs:
         last = program.stencil is None
         image = out.image[rows] if last else scratch("before a stencil", (count, bands, *size), torch.float32, _CPU)
-        target = one_pass.Output(*_by_type(image), valid, cloud, flags, tuple(size), last)
+        target = arrays.Output(*_by_type(image), valid, cloud, flags, (size.height, size.width), last)
         steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
         one_pass.run_samples(given, steps, sources, target, _rules(encoding if last else plain), table, dates)
         if program.stencil is not None:
-            filtered = _filtered(image, out.valid[rows], program.stencil, dates)
-            given = _unmoved(filtered, valid, size)
+            changes = bool(program.stencil.applied.any())
+            changed = filtered(image, out.valid[rows], program.stencil, dates) if changes else image
+            given = _unmoved(changed, valid, size)
     if part.mask is not None and out.mask is not None:
         ignore = torch.tensor(encoding.ignore_index).to(part.mask.dtype).numpy()
         bits = np.dtype(f"u{ignore.itemsize}")
@@ -153,25 +153,26 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
         one_pass.move_labels(mask, first, target, ignore.view(bits)[()], moved)
 
 
-def _by_type(image: Tensor) -> tuple[tuple[Array, ...], int]:
+def _by_type(image: Tensor) -> tuple[tuple[Array, Array, Array, Array], int]:
     """The image among empty ones of the other types, and its place."""
     place = _STORED.index(image.dtype)
     flat = image.flatten(2).numpy()
-    return tuple(flat if kind == place else empty for kind, empty in enumerate(_EMPTY)), place
+    one, two, three, four = (flat if kind == place else empty for kind, empty in enumerate(_EMPTY))
+    return (one, two, three, four), place
 
 
 def _bytes(valid: Tensor | None, count: int) -> Array:
     return np.zeros((count, 0), np.bool_) if valid is None else valid.flatten(1).numpy()
 
 
-def _unmoved(image: Tensor, valid: Array, size: Size) -> one_pass.Input:
+def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
     """Pixels that stay where they are."""
     count = len(image)
     unmoved = matrices.identity(count, image.device)
-    return one_pass.Input(
+    return arrays.Input(
         *_by_type(image),
         valid.copy(),
-        tuple(size),
+        (size.height, size.width),
         warp.sampling_terms(unmoved, size).numpy(),
         np.ones(count, np.bool_),
         np.ones((count, 2), np.int64),
@@ -179,29 +180,14 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> one_pass.Input:
     )
 
 
-def _filtered(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> Tensor:
-    if not stencil.applied.any():
-        return image
-    apart = image.view(len(image) * dates, -1, *image.shape[2:])
-    return stencils.run(apart, valid.repeat_interleave(dates, 0), stencil).reshape(image.shape)
-
-
-def _rules(encoding: Encoding) -> one_pass.Rules:
+def _rules(encoding: Encoding) -> arrays.Rules:
     least, full = np.float32(warp.least_support(encoding.min_support)), np.float32(warp.FULL_SUPPORT)
-    fill, one = np.float32(encoding.fill), np.float32(1)
-    if encoding.dtype.is_floating_point:
-        return one_pass.Rules(least, full, fill, False, np.float32(0), np.float32(0), np.float32(0))
-    limits = torch.iinfo(encoding.dtype)
-    low, high, avoid = np.float32(limits.min), np.float32(limits.max), np.float32(0)
-    # A valid pixel does not take the value that says "no data": it takes the next one.
-    if encoding.reserve_fill and encoding.fill == limits.min:
-        low += one
-    elif encoding.reserve_fill:
-        avoid = one if encoding.fill < limits.max else -one
-    return one_pass.Rules(least, full, fill, True, low, high, avoid)
+    low, high, avoid = (np.float32(limit) for limit in limits_of(encoding))
+    whole = not encoding.dtype.is_floating_point
+    return arrays.Rules(least, full, np.float32(encoding.fill), whole, low, high, avoid)
 
 
-def _steps(program: Program, count: int, bands: int) -> one_pass.Steps:
+def _steps(program: Program, count: int, bands: int) -> arrays.Steps:
     steps = program.steps
     noisy = [step for step in steps if step.key is not None]
     place = {id(step): number for number, step in enumerate(noisy)}
@@ -212,7 +198,7 @@ def _steps(program: Program, count: int, bands: int) -> one_pass.Steps:
         if step.key is not None and step.channel is not None:
             keys[place[id(step)]] = step.key.numpy()
             channels[place[id(step)]] = step.channel.numpy()
-    return one_pass.Steps(
+    return arrays.Steps(
         np.array([step.kind for step in steps], np.int64),
         np.array([step.source for step in steps], np.int64),
         np.array([step.noisy for step in steps], np.bool_),
@@ -224,7 +210,7 @@ def _steps(program: Program, count: int, bands: int) -> one_pass.Steps:
     )
 
 
-def _sources(program: Program, count: int, bands: int, dates: int) -> one_pass.Sources:
+def _sources(program: Program, count: int, bands: int, dates: int) -> arrays.Sources:
     sources = program.sources
     many, rows = len(sources), count * dates
     layers = [source.layers for source in sources]
@@ -245,15 +231,15 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> one_pass.S
         if source.numbers is not None:
             numbers[number] = source.numbers.numpy()
         if source.values is not None:
-            layout[number] = (held, *_layout(source, source.values, rows))
+            layout[number] = (held, *layout_of(source, rows))
             flat.append(source.values.contiguous().view(-1).numpy())
             held += source.values.numel()
         if source.annotation is not None:
             rule = source.annotation
             known = len(rule.limits)
-            label[number] = (1, rule.index, known, _THICK[rule.thick])
+            label[number] = (1, rule.index, known, THICK[rule.thick])
             limits[number, :known], classes[number, :known] = rule.limits, rule.classes
-    return one_pass.Sources(
+    return arrays.Sources(
         np.array([source.kind for source in sources], np.int64),
         np.array(layers, np.int64),
         np.array([source.by_band for source in sources], np.bool_),
@@ -268,13 +254,3 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> one_pass.S
         gain,
         offset,
     )
-
-
-def _layout(source: Source, values: Tensor, rows: int) -> tuple[int, int, int, int, int]:
-    """Strides of rows, layers, lines and columns; 0 along what broadcasts; and the period of a field."""
-    if source.kind != PLANES:
-        period = values.shape[-1]
-        return (period * period, 0, 0, 0, period)
-    _, deep, high, wide = values.shape
-    by_row = deep * high * wide if len(values) == rows else 0
-    return (by_row, high * wide if deep > 1 else 0, wide if high > 1 else 0, 1 if wide > 1 else 0, 0)

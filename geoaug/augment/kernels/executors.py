@@ -4,6 +4,7 @@ All do the same work to rounding; what is equal bit for bit is told in `docs/des
 on first use, for theirs are large libraries, and plain torch serves wherever one of them is absent.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -28,7 +29,11 @@ def executor_for(name: Executor, device: torch.device) -> Execute:
 
     Raises:
         ConfigurationError: where the executor asked for is absent, or does not run on that device.
+
+    The environment variable `GEOAUG_EXECUTOR` stands in for "auto".
     """
+    if name == "auto":
+        name = _preferred()
     if name == "torch":
         return portable.execute
     if name == "auto":
@@ -44,10 +49,17 @@ def executor_for(name: Executor, device: torch.device) -> Execute:
     return execute
 
 
+def _preferred() -> Executor:
+    """What stands in the environment for "auto"."""
+    name = os.environ.get("GEOAUG_EXECUTOR", "auto")
+    for known in get_args(Executor):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigurationError(f"GEOAUG_EXECUTOR={name} is not one of {', '.join(EXECUTORS)}")
+
+
 def _interpreted() -> bool:
     """Whether Triton runs its kernels on the CPU, step by step, as the tests do."""
-    import os
-
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -61,7 +73,9 @@ def _compiled() -> Execute | None:
         from geoaug.augment.kernels import compiled
     except RuntimeError:
         # Neither the package's folder nor the user's can be written: what is compiled is kept elsewhere.
-        config.CACHE_DIR = str(Path(tempfile.gettempdir()) / "geoaug-compiled")
+        config.CACHE_DIR = str(  # type: ignore[attr-defined]
+            Path(tempfile.gettempdir()) / "geoaug-compiled"
+        )
         from geoaug.augment.kernels import compiled
     return compiled.execute
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoaug.augment.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
+from geoaug.augment.kernels import stencils
+from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import cube_of_normal
 from geoaug.augment.maps import Ramp, Surroundings
 from geoaug.augment.matrices import Size
@@ -179,7 +180,7 @@ class Lowering:
         values: Tensor | None = None
         numbers: Tensor | None = None
         layers, by_band = 1, False
-        kind: Literal[0, 1, 2, 3] = PLANES
+        kind = PLANES
         if isinstance(maps, Ramp):
             kind = RAMP
             numbers = _in_columns(torch.stack((maps.middle, maps.across, maps.down), dim=1))
@@ -209,3 +210,40 @@ def _in_columns(numbers: Tensor) -> Float[Tensor, "r 8"]:
     wide = torch.zeros(len(numbers), _NUMBERS, dtype=torch.float32, device=numbers.device)
     wide[:, : numbers.shape[1]] = numbers
     return wide
+
+
+# What becomes of pixels under thick clouds, as bits.
+THICK = {"keep": 0, "ignore": 1, "invalid": 2}
+
+
+def layout_of(source: Source, rows: int) -> tuple[int, int, int, int, int]:
+    """Strides of rows, layers, lines and columns, 0 along what broadcasts; and the period of a field."""
+    values = source.values
+    if values is None:
+        return (0, 0, 0, 0, 0)
+    if source.kind != PLANES:
+        period = values.shape[-1]
+        return (period * period, 0, 0, 0, period)
+    _, deep, high, wide = values.shape
+    by_row = deep * high * wide if len(values) == rows else 0
+    return (by_row, high * wide if deep > 1 else 0, wide if high > 1 else 0, 1 if wide > 1 else 0, 0)
+
+
+def limits_of(encoding: Encoding) -> tuple[float, float, float]:
+    """Least and greatest value that is written, and what steps aside from the fill value; zeros for floats."""
+    if encoding.dtype.is_floating_point:
+        return 0.0, 0.0, 0.0
+    limits = torch.iinfo(encoding.dtype)
+    # A valid pixel does not take the value that says "no data": it takes the next one.
+    if encoding.reserve_fill and encoding.fill == limits.min:
+        return limits.min + 1.0, float(limits.max), 0.0
+    step = 0.0 if not encoding.reserve_fill else 1.0 if encoding.fill < limits.max else -1.0
+    return float(limits.min), float(limits.max), step
+
+
+def filtered(
+    image: Float[Tensor, "b n h w"], valid: Bool[Tensor, "b 1 h w"], stencil: Stencil, dates: int
+) -> Float[Tensor, "b n h w"]:
+    """The image after a stencil, each date by itself."""
+    apart = image.view(len(image) * dates, -1, *image.shape[2:])
+    return stencils.run(apart, valid.repeat_interleave(dates, 0), stencil).reshape(image.shape)

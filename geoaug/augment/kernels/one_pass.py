@@ -1,152 +1,43 @@
 """The compiled CPU executor's pass over samples: geometry, layers, steps and writing, run by run.
 
-See `kernels.loops` for what a run is. Arrays come from `kernels.compiled`, which says what each holds.
+A run is eight stretches of consecutive output pixels, the eight that share counters of the noise generator. Their
+coordinates and weights are worked out once, and then every band is sampled, taken through its radiometry and written
+while it lies in the cache. Nothing here knows about torch, plans or operations: what to do comes as arrays, which are
+those of `kernels.arrays`.
 """
-
-from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from geoaug.augment.kernels import loops
-from geoaug.augment.kernels.loops import AFFINE, GAMMA, LANES, NORMAL, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels import loops, sampling_loops
+from geoaug.augment.kernels.loops import AFFINE, GAMMA, LANES, NORMAL, OPTIONS, PLANES, RAMP, STEPS, VEIL
 
+# Pixels of each stretch: many enough that memory is read and written in long pieces, few enough for the cache.
 _RUN = 1024
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
-class Input(NamedTuple):
-    """What is sampled.
-
-    Attributes:
-        image: (b, n, h*w), as stored, one of four by type: uint8, uint16, int16, float32; the others are empty. So
-            there is one compiled function, whatever the types.
-        stored: which of them.
-        valid: (b, h*w), or (b, 0) where all pixels hold data.
-        size: height and width.
-        back: (b, 6) float32, from pixels about the middle of the output to those of the input.
-        exact: (b,) where pixels are copied.
-        subs: (b, 2) places along both axes of an output pixel that are averaged.
-        shift: (b, n, 2) float32 by which bands lie apart, or (b, 0, 2).
-    """
-
-    image: tuple[Any, Any, Any, Any]
-    stored: int
-    valid: Any
-    size: tuple[int, int]
-    back: Any
-    exact: Any
-    subs: Any
-    shift: Any
-
-
-class Steps(NamedTuple):
-    """What is done to values: `kernels.lowering.Step`, as arrays; `noise` is a row of keys and channels, or -1."""
-
-    kind: Any
-    source: Any
-    noisy: Any
-    noise: Any
-    stream: Any
-    terms: Any
-    keys: Any
-    channels: Any
-
-
-class Sources(NamedTuple):
-    """`kernels.lowering.Source`, as arrays.
-
-    Attributes:
-        kind, layers, by_band, applied, numbers: as there, one row a source.
-        first: its first layer among all.
-        values: all planes and fields, flat.
-        layout: its first value there, and the strides of rows, layers or bands, lines and columns; for a field, its
-            period comes last.
-        label: whether it has labels, of which layer, how many, and what becomes of thick clouds (0, 1, 2: keep,
-            ignore, invalid).
-        limits, classes: of the labels.
-        gain, offset: (b, n, layers of all) weights.
-    """
-
-    kind: Any
-    layers: Any
-    by_band: Any
-    applied: Any
-    numbers: Any
-    first: Any
-    values: Any
-    layout: Any
-    label: Any
-    limits: Any
-    classes: Any
-    gain: Any
-    offset: Any
-
-
-class Output(NamedTuple):
-    """Where results go.
-
-    Attributes:
-        image: (b, n, h*w), one of four by type, as in `Input`.
-        stored: which of them.
-        valid: (b, h*w).
-        cloud: (b, t, h*w) labels, or none.
-        flags: (b, t, h*w): bit 0 where labels are to be ignored, bit 1 where pixels are to be no data; or none.
-        size: height and width.
-        final: whether flags become validity now.
-    """
-
-    image: tuple[Any, Any, Any, Any]
-    stored: int
-    valid: Any
-    cloud: Any
-    flags: Any
-    size: tuple[int, int]
-    final: bool
-
-
-class Rules(NamedTuple):
-    """How validity and values are written.
-
-    Attributes:
-        least: share of valid weight below which a pixel is no data.
-        full: share from which none is missing.
-        fill: value of pixels without data.
-        whole: whether values are rounded, and kept between `low` and `high`.
-        avoid: what is added to a value that would come out as fill; 0: nothing.
-    """
-
-    least: Any
-    full: Any
-    fill: Any
-    whole: bool
-    low: Any
-    high: Any
-    avoid: Any
-
-
-@njit(**_OPTIONS)
-def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare, layers):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare, layers):
     kind, first, layout = sources.kind[which], sources.first[which], sources.layout[which]
     if kind == PLANES:
         for layer in range(sources.layers[which]):
             step = band if sources.by_band[which] else layer
             base = layout[0] + row * layout[1] + step * layout[2]
-            loops._plane(sources.values, base, layout[3], layout[4], rows, columns, length, layers[first + layer])
+            loops.plane(sources.values, base, layout[3], layout[4], rows, columns, length, layers[first + layer])
     elif kind == RAMP:
-        loops._ramp(sources.numbers[which, row], rows, columns, size_out, length, layers[first])
+        loops.ramp(sources.numbers[which, row], rows, columns, size_out, length, layers[first])
     else:
         view, period = sources.numbers[which, row], np.int32(layout[5])
         field = sources.values[layout[0] + row * layout[1] : layout[0] + (row + 1) * layout[1]]
-        loops._field(field, period, view, columns, rows, size_out, length, spare)
+        loops.field(field, period, view, columns, rows, size_out, length, spare)
         veil = kind == VEIL
         after = first + 1 if veil else first
         last = first + 2 if veil else first
-        loops._cloud(spare, view[7], length, layers[first], layers[after], layers[last], veil)
+        loops.cloud(spare, view[7], length, layers[first], layers[after], layers[last], veil)
 
 
-@njit(**_OPTIONS)
-def _annotate(sources, which, layers, length, run, block, total, cloud, flags):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def _annotate(sources, which, layers, length, run, block, total, cloud, flags):
     label = sources.label[which]
     layer = layers[sources.first[which] + label[1]]
     for lane in range(LANES):
@@ -159,8 +50,8 @@ def _annotate(sources, which, layers, length, run, block, total, cloud, flags): 
                 flags[start + i] |= np.uint8(label[3])
 
 
-@njit(**_OPTIONS)
-def _drop(flags, length, run, block, total, good):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def _drop(flags, length, run, block, total, good):
     for lane in range(LANES):
         start = lane * block + run
         for i in range(min(length, total - start)):
@@ -170,56 +61,73 @@ def _drop(flags, length, run, block, total, good):  # type: ignore[no-untyped-de
             good[lane, i] = good[lane, i] and not gone
 
 
-@njit(**_OPTIONS)
-def _write(values, good, length, run, block, total, rules, out, sample, band):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def _write(values, good, length, run, block, total, rules, out, sample, band):
     kind = out.stored
     for lane in range(LANES):
         start = lane * block + run
         count = min(length, total - start)
         if rules.whole:
-            loops._round(values[lane], count, rules.fill, rules.low, rules.high, rules.avoid)
+            loops.round(values[lane], count, rules.fill, rules.low, rules.high, rules.avoid)
         if kind == 0:
-            loops._write(values[lane], good[lane], start, count, rules.fill, out.image[0][sample, band])
+            loops.write(values[lane], good[lane], start, count, rules.fill, out.image[0][sample, band])
         elif kind == 1:
-            loops._write(values[lane], good[lane], start, count, rules.fill, out.image[1][sample, band])
+            loops.write(values[lane], good[lane], start, count, rules.fill, out.image[1][sample, band])
         elif kind == 2:
-            loops._write(values[lane], good[lane], start, count, rules.fill, out.image[2][sample, band])
+            loops.write(values[lane], good[lane], start, count, rules.fill, out.image[2][sample, band])
         else:
-            loops._write(values[lane], good[lane], start, count, rules.fill, out.image[3][sample, band])
+            loops.write(values[lane], good[lane], start, count, rules.fill, out.image[3][sample, band])
 
 
-@njit(**_OPTIONS)
-def _copy(given, sample, band, index, length, values):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def _copy(given, sample, band, index, length, values):
     kind = given.stored
     if kind == 0:
-        loops._copy(given.image[0][sample, band], index, length, values)
+        sampling_loops.copy(given.image[0][sample, band], index, length, values)
     elif kind == 1:
-        loops._copy(given.image[1][sample, band], index, length, values)
+        sampling_loops.copy(given.image[1][sample, band], index, length, values)
     elif kind == 2:
-        loops._copy(given.image[2][sample, band], index, length, values)
+        sampling_loops.copy(given.image[2][sample, band], index, length, values)
     else:
-        loops._copy(given.image[3][sample, band], index, length, values)
+        sampling_loops.copy(given.image[3][sample, band], index, length, values)
 
 
-@njit(**_OPTIONS)
-def _take(given, sample, band, index, weights, subs, length, pairs, values):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def _take(given, sample, band, index, weights, subs, length, pairs, values):
     kind, size = given.stored, given.size
     for sub in range(subs):
         at, shares, more = index[sub], weights[sub], sub > 0
         if kind == 0:
-            loops.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more)
+            sampling_loops.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more)
         elif kind == 1:
-            loops.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more)
+            sampling_loops.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more)
         elif kind == 2:
-            loops.take(given.image[2][sample, band], at, shares, length, size, pairs, values, more)
+            sampling_loops.take(given.image[2][sample, band], at, shares, length, size, pairs, values, more)
         else:
-            loops.take(given.image[3][sample, band], at, shares, length, size, pairs, values, more)
+            sampling_loops.take(given.image[3][sample, band], at, shares, length, size, pairs, values, more)
 
 
-@njit(**_OPTIONS)
-def _steps_of_band(  # type: ignore[no-untyped-def]
-    steps, sources, sample, band, dates, length, run, rows, columns, size_out, table, values, variance, gain, offset,
-    spare, words, noise, layers
+@njit(**OPTIONS)
+def _steps_of_band(
+    steps,
+    sources,
+    sample,
+    band,
+    dates,
+    length,
+    run,
+    rows,
+    columns,
+    size_out,
+    table,
+    values,
+    variance,
+    gain,
+    offset,
+    spare,
+    words,
+    noise,
+    layers,
 ):
     """Take the values of one band through all steps."""
     pending = False
@@ -231,37 +139,46 @@ def _steps_of_band(  # type: ignore[no-untyped-def]
             noisy = steps.noisy[step] and (terms[2] != zero or terms[3] != zero)
             if source >= 0 and sources.applied[source, row]:
                 if sources.by_band[source]:
-                    _layers_of(
-                        sources, source, row, band % bands, rows, columns, length, size_out, spare, layers
-                    )
-                loops._modulated(
-                    values, variance, pending, noisy, terms, layers, sources.first[source], sources.layers[source],
-                    sources.gain[sample, band], sources.offset[sample, band], length, gain, offset,
+                    _layers_of(sources, source, row, band % bands, rows, columns, length, size_out, spare, layers)
+                loops.modulated(
+                    values,
+                    variance,
+                    pending,
+                    noisy,
+                    terms,
+                    layers,
+                    sources.first[source],
+                    sources.layers[source],
+                    sources.gain[sample, band],
+                    sources.offset[sample, band],
+                    length,
+                    gain,
+                    offset,
                 )
             else:
-                loops._affine(values, variance, pending, noisy, terms, length)
+                loops.affine(values, variance, pending, noisy, terms, length)
             pending = pending or noisy
-        elif kind == NORMAL or kind == GAMMA:
+        elif kind in (NORMAL, GAMMA):
             if kind == GAMMA and terms[1] == zero and terms[3] == zero:
                 continue
             if kind == GAMMA or pending:
                 held = steps.noise[step]
                 key, channel = steps.keys[held, sample, band], steps.channels[held, band]
                 loops.philox(words, run, length, channel, steps.stream[step], key)
-                loops._look_up(words, table, length, noise)
+                loops.look_up(words, table, length, noise)
             if kind == GAMMA:
-                loops._gamma(values, noise, terms, length)
+                loops.gamma(values, noise, terms, length)
             elif pending:
-                loops._add_normal(values, variance, noise, length)
+                loops.add_normal(values, variance, noise, length)
                 pending = False
         elif kind == STEPS:
-            loops._steps(values, terms, length)
+            loops.steps(values, terms, length)
         else:
-            loops._curve(values, kind, length)
+            loops.curve(values, kind, length)
 
 
-@njit(**_OPTIONS)
-def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def run_samples(given, steps, sources, out, rules, table, dates):
     """Do all of it for the samples of a block."""
     size_out, size_in = out.size, given.size
     total = size_out[0] * size_out[1]
@@ -299,30 +216,45 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
                 span[2 * axis + 1] = given.shift[sample, :, axis].max()
         for run in range(0, block, long):
             length = min(long, block - run)
-            loops._locate(run, block, length, size_out[1], rows, columns)
+            sampling_loops.locate(run, block, length, size_out[1], rows, columns)
             for sub in range(subs):
                 beside_x = (np.float32(sub % across) + half) / np.float32(across) - half
                 beside_y = (np.float32(sub // across) + half) / np.float32(down) - half
-                loops._coordinates(
-                    rows, columns, given.back[sample], size_out, beside_x, beside_y, length,
-                    places[sub, 0], places[sub, 1],
+                sampling_loops.coordinates(
+                    rows,
+                    columns,
+                    given.back[sample],
+                    size_out,
+                    beside_x,
+                    beside_y,
+                    length,
+                    places[sub, 0],
+                    places[sub, 1],
                 )
             if exact:
-                loops._nearest(places[0, 0], places[0, 1], length, size_in, valid, index[0], good)
+                sampling_loops.nearest(places[0, 0], places[0, 1], length, size_in, valid, index[0], good)
             elif apart:
                 good[:] = True
                 back = given.back[sample]
-                loops._coordinates(rows, columns, back, size_out, zero, zero, length, centre[0], centre[1])
-                loops._all_bands_inside(centre[0], centre[1], length, size_in, span, rules.least, good)
+                sampling_loops.coordinates(rows, columns, back, size_out, zero, zero, length, centre[0], centre[1])
+                sampling_loops.all_bands_inside(centre[0], centre[1], length, size_in, span, rules.least, good)
             else:
                 good[:] = True
                 support[:] = zero
                 for sub in range(subs):
-                    loops._weigh(
-                        places[sub, 0], places[sub, 1], zero, zero, length, size_in, valid, index[sub], weights[sub],
+                    sampling_loops.weigh(
+                        places[sub, 0],
+                        places[sub, 1],
+                        zero,
+                        zero,
+                        length,
+                        size_in,
+                        valid,
+                        index[sub],
+                        weights[sub],
                         support,
                     )
-                loops._settle_support(weights, subs, length, rules.least, rules.full, support, good)
+                sampling_loops.settle_support(weights, subs, length, rules.least, rules.full, support, good)
             for source in range(len(sources.kind)):
                 for date in range(dates):
                     row = sample * dates + date
@@ -330,7 +262,14 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
                         _layers_of(sources, source, row, 0, rows, columns, length, size_out, spare, layers[date])
                         if sources.label[source, 0] > 0:
                             _annotate(
-                                sources, source, layers[date], length, run, block, total, out.cloud[sample, date],
+                                sources,
+                                source,
+                                layers[date],
+                                length,
+                                run,
+                                block,
+                                total,
+                                out.cloud[sample, date],
                                 out.flags[sample, date],
                             )
             if out.final and out.flags.size > 0:
@@ -342,15 +281,40 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
                     if apart:
                         support[:] = zero
                         for sub in range(subs):
-                            loops._weigh(
-                                places[sub, 0], places[sub, 1], given.shift[sample, band, 0],
-                                given.shift[sample, band, 1], length, size_in, valid, index[sub], weights[sub], support,
+                            sampling_loops.weigh(
+                                places[sub, 0],
+                                places[sub, 1],
+                                given.shift[sample, band, 0],
+                                given.shift[sample, band, 1],
+                                length,
+                                size_in,
+                                valid,
+                                index[sub],
+                                weights[sub],
+                                support,
                             )
-                        loops._settle_support(weights, subs, length, rules.least, rules.full, support, good)
+                        sampling_loops.settle_support(weights, subs, length, rules.least, rules.full, support, good)
                     _take(given, sample, band, index, weights, subs, length, pairs, values)
                 _steps_of_band(
-                    steps, sources, sample, band, dates, length, run, rows, columns, size_out, table, values, variance,
-                    gain, offset, spare, words, noise, layers[band // (bands // dates)],
+                    steps,
+                    sources,
+                    sample,
+                    band,
+                    dates,
+                    length,
+                    run,
+                    rows,
+                    columns,
+                    size_out,
+                    table,
+                    values,
+                    variance,
+                    gain,
+                    offset,
+                    spare,
+                    words,
+                    noise,
+                    layers[band // (bands // dates)],
                 )
                 _write(values, good, length, run, block, total, rules, out, sample, band)
             if apart and not exact:
@@ -362,8 +326,8 @@ def run_samples(given, steps, sources, out, rules, table, dates):  # type: ignor
                     out.valid[sample, start + i] = good[lane, i]
 
 
-@njit(**_OPTIONS)
-def _mend(good, length, run, block, total, rules, out, sample, bands):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def _mend(good, length, run, block, total, rules, out, sample, bands):
     """Write the fill value over pixels without data."""
     for lane in range(LANES):
         start = lane * block + run
@@ -381,8 +345,8 @@ def _mend(good, length, run, block, total, rules, out, sample, bands):  # type: 
                     out.image[3][sample, band, start + i] = rules.fill
 
 
-@njit(**_OPTIONS)
-def move_labels(mask, given, out, ignore, moved):  # type: ignore[no-untyped-def]
+@njit(**OPTIONS)
+def move_labels(mask, given, out, ignore, moved):
     """Gather the nearest label of every output pixel, in the mask's own dtype."""
     size_out, size_in = out.size, given.size
     total = size_out[0] * size_out[1]
@@ -394,10 +358,10 @@ def move_labels(mask, given, out, ignore, moved):  # type: ignore[no-untyped-def
     for sample in range(len(given.back)):
         for run in range(0, block, _RUN):
             length = min(_RUN, block - run)
-            loops._locate(run, block, length, size_out[1], rows, columns)
+            sampling_loops.locate(run, block, length, size_out[1], rows, columns)
             zero = np.float32(0)
-            loops._coordinates(rows, columns, given.back[sample], size_out, zero, zero, length, xs, ys)
-            loops._nearest(xs, ys, length, size_in, given.valid[sample], index, good)
+            sampling_loops.coordinates(rows, columns, given.back[sample], size_out, zero, zero, length, xs, ys)
+            sampling_loops.nearest(xs, ys, length, size_in, given.valid[sample], index, good)
             for lane in range(LANES):
                 start = lane * block + run
                 for i in range(min(length, total - start)):

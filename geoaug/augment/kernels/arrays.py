@@ -1,0 +1,113 @@
+"""What the compiled CPU executor's pass reads and writes, as arrays: laid out by `kernels.compiled`."""
+
+from typing import Any, NamedTuple
+
+
+class Input(NamedTuple):
+    """What is sampled.
+
+    Attributes:
+        image: (b, n, h*w), as stored, one of four by type: uint8, uint16, int16, float32; the others are empty. So
+            there is one compiled function, whatever the types.
+        stored: which of them.
+        valid: (b, h*w), or (b, 0) where all pixels hold data.
+        size: height and width.
+        back: (b, 6) float32, from pixels about the middle of the output to those of the input.
+        exact: (b,) where pixels are copied.
+        subs: (b, 2) places along both axes of an output pixel that are averaged.
+        shift: (b, n, 2) float32 by which bands lie apart, or (b, 0, 2).
+    """
+
+    image: tuple[Any, Any, Any, Any]
+    stored: int
+    valid: Any
+    size: tuple[int, int]
+    back: Any
+    exact: Any
+    subs: Any
+    shift: Any
+
+
+class Steps(NamedTuple):
+    """What is done to values: `kernels.lowering.Step`, as arrays; `noise` is a row of keys and channels, or -1."""
+
+    kind: Any
+    source: Any
+    noisy: Any
+    noise: Any
+    stream: Any
+    terms: Any
+    keys: Any
+    channels: Any
+
+
+class Sources(NamedTuple):
+    """`kernels.lowering.Source`, as arrays.
+
+    Attributes:
+        kind, layers, by_band, applied, numbers: as there, one row a source.
+        first: its first layer among all.
+        values: all planes and fields, flat.
+        layout: its first value there, and the strides of rows, layers or bands, lines and columns; for a field, its
+            period comes last.
+        label: whether it has labels, of which layer, how many, and what becomes of thick clouds (0, 1, 2: keep,
+            ignore, invalid).
+        limits, classes: of the labels.
+        gain, offset: (b, n, layers of all) weights.
+    """
+
+    kind: Any
+    layers: Any
+    by_band: Any
+    applied: Any
+    numbers: Any
+    first: Any
+    values: Any
+    layout: Any
+    label: Any
+    limits: Any
+    classes: Any
+    gain: Any
+    offset: Any
+
+
+class Output(NamedTuple):
+    """Where results go.
+
+    Attributes:
+        image: (b, n, h*w), one of four by type, as in `Input`.
+        stored: which of them.
+        valid: (b, h*w).
+        cloud: (b, t, h*w) labels, or none.
+        flags: (b, t, h*w): bit 0 where labels are to be ignored, bit 1 where pixels are to be no data; or none.
+        size: height and width.
+        final: whether flags become validity now.
+    """
+
+    image: tuple[Any, Any, Any, Any]
+    stored: int
+    valid: Any
+    cloud: Any
+    flags: Any
+    size: tuple[int, int]
+    final: bool
+
+
+class Rules(NamedTuple):
+    """How validity and values are written.
+
+    Attributes:
+        least: share of valid weight below which a pixel is no data.
+        full: share from which none is missing.
+        fill: value of pixels without data.
+        whole: whether values are rounded, and kept between `low` and `high`.
+        avoid: what is added to a value that would come out as fill; 0: nothing.
+    """
+
+    least: Any
+    full: Any
+    fill: Any
+    whole: bool
+    low: Any
+    high: Any
+    avoid: Any

@@ -1,0 +1,314 @@
+"""The Triton kernel: a fused stage in one launch, every output pixel written once.
+
+A program instance takes one sample and a block of noise counters, each of which serves eight pixels. Coordinates,
+weights and labels are worked out once for its pixels; then band by band they are sampled in the dtype stored, taken
+through all steps, and written in the dtype wanted. What steps there are is known when the kernel is compiled, what
+numbers they have is read; a new draw of the same recipe compiles nothing.
+"""
+
+import triton
+import triton.language as tl
+
+from geoaug.augment.kernels.triton_parts import (
+    AFFINE,
+    AMPLITUDE,
+    GAMMA,
+    NORMAL,
+    STEPS,
+    axis,
+    decoded,
+    layer_at,
+    normal,
+    rint,
+)
+
+
+@triton.jit
+def fused(
+    image,
+    valid,
+    mask,
+    out,
+    out_valid,
+    out_mask,
+    cloud,
+    flags,
+    back,
+    places,
+    shift,
+    span,
+    whole_rows,
+    decoding,
+    terms,
+    keys,
+    channels,
+    values,
+    numbers,
+    layout,
+    applied,
+    gain,
+    offset,
+    table,
+    samples,
+    image_b,
+    image_n,
+    image_y,
+    image_x,
+    height,
+    width,
+    out_b,
+    out_n,
+    out_p,
+    height_out,
+    width_out,
+    bands,
+    blocks,
+    least,
+    full,
+    fill,
+    low,
+    high,
+    avoid,
+    ignore,
+    KINDS: tl.constexpr,
+    SOURCE_OF: tl.constexpr,
+    NOISY: tl.constexpr,
+    PENDING: tl.constexpr,
+    NOISE: tl.constexpr,
+    STREAM: tl.constexpr,
+    SOURCES: tl.constexpr,
+    LAYERS: tl.constexpr,
+    LABELS: tl.constexpr,
+    TOTAL: tl.constexpr,
+    DATES: tl.constexpr,
+    MOST: tl.constexpr,
+    HAS_VALID: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    HAS_FLAGS: tl.constexpr,
+    APART: tl.constexpr,
+    UNIT: tl.constexpr,
+    UNTOUCHED: tl.constexpr,
+    WHOLE: tl.constexpr,
+    FINAL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Run one program on all pixels; arguments as `kernels.tritonic` lays them out."""
+    sample = tl.program_id(1).to(tl.int64)
+    first = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    lane = tl.arange(0, 8)[:, None]
+    pixel = lane * blocks + first[None, :]
+    total = height_out * width_out
+    here = (first[None, :] < blocks) & (pixel < total)
+    rows, columns = pixel // width_out, pixel % width_out
+    wide, tall = width * 1.0, height * 1.0
+    wide_out, tall_out = width_out * 1.0, height_out * 1.0
+    matrix = back + sample * 6
+    a, b, c = tl.load(matrix), tl.load(matrix + 1), tl.load(matrix + 2)
+    d, e, f = tl.load(matrix + 3), tl.load(matrix + 4), tl.load(matrix + 5)
+    centre_x = columns.to(tl.float32) - (wide_out - 1.0) * 0.5
+    centre_y = rows.to(tl.float32) - (tall_out - 1.0) * 0.5
+    x = a * centre_x + (b * centre_y + c)
+    y = d * centre_x + (e * centre_y + f)
+    picture = image + sample * image_b
+    if HAS_VALID:
+        data = valid + sample * height * width
+    across, down = 1, 1
+    if MOST > 1:
+        across, down = tl.load(places + sample * 2), tl.load(places + sample * 2 + 1)
+    share = 1.0 / (across * down).to(tl.float32) if MOST > 1 else 1.0
+
+    # Validity first: it is one for all bands.
+    good = here
+    if APART:
+        least_x, most_x = tl.load(span + sample * 4), tl.load(span + sample * 4 + 1)
+        least_y, most_y = tl.load(span + sample * 4 + 2), tl.load(span + sample * 4 + 3)
+        in_x = tl.minimum(tl.maximum(tl.minimum(x + least_x + 1, wide - x - most_x), 0.0), 1.0)
+        in_y = tl.minimum(tl.maximum(tl.minimum(y + least_y + 1, tall - y - most_y), 0.0), 1.0)
+        good = good & (in_x * in_y >= least)
+    checks = bands if APART else 1
+    factor = tl.zeros([8, BLOCK], tl.float32) + share
+    for check in range(checks):
+        held = tl.zeros([8, BLOCK], tl.float32)
+        for place in range(across * down):
+            beside_x, beside_y = 0.0, 0.0
+            px, py = x, y
+            if MOST > 1:
+                beside_x = ((place % across).to(tl.float32) + 0.5) / across.to(tl.float32) - 0.5
+                beside_y = ((place // across).to(tl.float32) + 0.5) / down.to(tl.float32) - 0.5
+                px = a * (centre_x + beside_x) + (b * (centre_y + beside_y) + c)
+                py = d * (centre_x + beside_x) + (e * (centre_y + beside_y) + f)
+            if APART:
+                px = px + tl.load(shift + (sample * bands + check) * 2)
+                py = py + tl.load(shift + (sample * bands + check) * 2 + 1)
+            left, right, low_x, high_x = axis(px, wide)
+            top, bottom, low_y, high_y = axis(py, tall)
+            wa, wb, wc, wd = low_x * low_y, high_x * low_y, low_x * high_y, high_x * high_y
+            if HAS_VALID:
+                wa = wa * tl.load(data + top * width + left, mask=here, other=0).to(tl.float32)
+                wb = wb * tl.load(data + top * width + right, mask=here, other=0).to(tl.float32)
+                wc = wc * tl.load(data + bottom * width + left, mask=here, other=0).to(tl.float32)
+                wd = wd * tl.load(data + bottom * width + right, mask=here, other=0).to(tl.float32)
+            held += (wa + wb) + (wc + wd)
+        held = held * share
+        good = good & (held >= least)
+        factor = tl.where(held > full, share, share / tl.maximum(held, least))
+
+    # Labels that clouds give, then what they make no data.
+    gone = tl.full([8, BLOCK], 1, tl.int1) & (DATES > 0)
+    ignored = gone
+    for date in tl.static_range(DATES):
+        row = sample * DATES + date
+        marks = tl.zeros([8, BLOCK], tl.int32)
+        if HAS_FLAGS:
+            mark_at = (sample * DATES + date) * total + pixel
+            marks = tl.load(flags + mark_at, mask=here, other=0).to(tl.int32)
+            cloudy = tl.load(cloud + mark_at, mask=here, other=0).to(tl.int32)
+            for source in tl.static_range(len(SOURCES)):
+                if len(LABELS[source]) > 0:
+                    veil = layer_at(
+                        values,
+                        numbers + (source * samples * DATES + row) * 8,
+                        layout + source * 6,
+                        LABELS[source][0],
+                        0,
+                        row,
+                        rows,
+                        columns,
+                        tall_out,
+                        wide_out,
+                        here,
+                        SOURCES[source][0],
+                        False,
+                    )
+                    there = tl.load(applied + source * samples * DATES + row) != 0
+                    for limit in tl.static_range(len(LABELS[source][2])):
+                        cloudy = tl.where(there & (veil > LABELS[source][2][limit]), LABELS[source][3][limit], cloudy)
+                    if LABELS[source][1] > 0:
+                        thick = there & (veil > LABELS[source][2][len(LABELS[source][2]) - 1])
+                        marks = tl.where(thick, marks | LABELS[source][1], marks)
+            tl.store(flags + mark_at, marks.to(tl.uint8), mask=here)
+            tl.store(cloud + mark_at, cloudy.to(tl.uint8), mask=here)
+        gone = gone & ((marks & 2) != 0)
+        ignored = ignored & ((marks & 1) != 0)
+    if FINAL:
+        good = good & (gone == 0)
+    tl.store(out_valid + sample * total + pixel, good.to(tl.uint8), mask=here)
+    if HAS_MASK:
+        near_x, near_y = tl.floor(x + 0.5), tl.floor(y + 0.5)
+        inside = (near_x >= 0) & (near_x <= wide - 1) & (near_y >= 0) & (near_y <= tall - 1) & here
+        near = tl.where(inside, near_y.to(tl.int32) * width + near_x.to(tl.int32), 0)
+        kept = good & inside & (ignored == 0)
+        if HAS_VALID:
+            kept = kept & (tl.load(data + near, mask=inside, other=0) != 0)
+        label = tl.load(mask + sample * height * width + near, mask=inside, other=0)
+        tl.store(out_mask + sample * total + pixel, tl.where(kept, label, ignore.to(label.dtype)), mask=here)
+
+    for band in range(bands):
+        plane = picture + band * image_n
+        value = tl.zeros([8, BLOCK], tl.float32)
+        weight = factor
+        raw_offset, raw_scale = 0.0, 1.0
+        if UNIT > 0:
+            raw_offset = tl.load(decoding + 2 * (band % (bands // DATES)))
+            raw_scale = tl.load(decoding + 2 * (band % (bands // DATES)) + 1)
+        held = tl.zeros([8, BLOCK], tl.float32)
+        for place in range(across * down):
+            px, py = x, y
+            if MOST > 1:
+                beside_x = ((place % across).to(tl.float32) + 0.5) / across.to(tl.float32) - 0.5
+                beside_y = ((place // across).to(tl.float32) + 0.5) / down.to(tl.float32) - 0.5
+                px = a * (centre_x + beside_x) + (b * (centre_y + beside_y) + c)
+                py = d * (centre_x + beside_x) + (e * (centre_y + beside_y) + f)
+            if APART:
+                px = px + tl.load(shift + (sample * bands + band) * 2)
+                py = py + tl.load(shift + (sample * bands + band) * 2 + 1)
+            left, right, low_x, high_x = axis(px, wide)
+            top, bottom, low_y, high_y = axis(py, tall)
+            wa, wb, wc, wd = low_x * low_y, high_x * low_y, low_x * high_y, high_x * high_y
+            if HAS_VALID:
+                wa = wa * tl.load(data + top * width + left, mask=here, other=0).to(tl.float32)
+                wb = wb * tl.load(data + top * width + right, mask=here, other=0).to(tl.float32)
+                wc = wc * tl.load(data + bottom * width + left, mask=here, other=0).to(tl.float32)
+                wd = wd * tl.load(data + bottom * width + right, mask=here, other=0).to(tl.float32)
+            held += (wa + wb) + (wc + wd)
+            # Neighbours without weight are not read: they may be NaN, and an exact plan reads one pixel for one.
+            va = tl.load(plane + top * image_y + left * image_x, mask=good & (wa > 0), other=0).to(tl.float32)
+            vb = tl.load(plane + top * image_y + right * image_x, mask=good & (wb > 0), other=0).to(tl.float32)
+            vc = tl.load(plane + bottom * image_y + left * image_x, mask=good & (wc > 0), other=0).to(tl.float32)
+            vd = tl.load(plane + bottom * image_y + right * image_x, mask=good & (wd > 0), other=0).to(tl.float32)
+            if UNIT > 0:
+                va, vb = decoded(va, raw_offset, raw_scale, UNIT), decoded(vb, raw_offset, raw_scale, UNIT)
+                vc, vd = decoded(vc, raw_offset, raw_scale, UNIT), decoded(vd, raw_offset, raw_scale, UNIT)
+            value += (wa * va + wb * vb) + (wc * vc + wd * vd)
+        if APART:
+            held = held * share
+            weight = tl.where(held > full, share, share / tl.maximum(held, least))
+        value = value * weight
+
+        variance = tl.zeros([8, BLOCK], tl.float32)
+        for step in tl.static_range(len(KINDS)):
+            spot = ((step * samples + sample) * bands + band) * 4
+            if KINDS[step] == AFFINE:
+                by, more = tl.load(terms + spot), tl.load(terms + spot + 1)
+                if SOURCE_OF[step] >= 0:
+                    row = sample * DATES + band // (bands // DATES)
+                    there = tl.load(applied + SOURCE_OF[step] * samples * DATES + row) != 0
+                    by = tl.zeros([8, BLOCK], tl.float32) + by
+                    more = tl.zeros([8, BLOCK], tl.float32) + more
+                    for layer in tl.static_range(LAYERS[SOURCE_OF[step]]):
+                        part = layer_at(
+                            values,
+                            numbers + (SOURCE_OF[step] * samples * DATES + row) * 8,
+                            layout + SOURCE_OF[step] * 6,
+                            layer,
+                            band % (bands // DATES),
+                            row,
+                            rows,
+                            columns,
+                            tall_out,
+                            wide_out,
+                            here,
+                            SOURCES[SOURCE_OF[step]][0],
+                            SOURCES[SOURCE_OF[step]][1],
+                        )
+                        part = tl.where(there, part, 0.0)
+                        at = (sample * bands + band) * TOTAL + SOURCES[SOURCE_OF[step]][2] + layer
+                        by += part * tl.load(gain + at)
+                        more += part * tl.load(offset + at)
+                if PENDING[step]:
+                    variance = variance * by * by
+                if NOISY[step]:
+                    floor, slope = tl.load(terms + spot + 2), tl.load(terms + spot + 3)
+                    variance += tl.maximum(value * slope + floor, 0.0)
+                value = value * by + more
+            elif KINDS[step] == NORMAL:
+                key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
+                channel = tl.load(channels + NOISE[step] * bands + band)
+                value += tl.sqrt(variance) * normal(table, first, lane, channel, STREAM[step], key)
+                variance = tl.zeros([8, BLOCK], tl.float32)
+            elif KINDS[step] == GAMMA:
+                key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
+                channel = tl.load(channels + NOISE[step] * bands + band)
+                number = normal(table, first, lane, channel, STREAM[step], key)
+                root = tl.maximum(number * tl.load(terms + spot + 1) + tl.load(terms + spot), 0.0)
+                speckle = root * root * root
+                value = value * ((speckle - 1) * tl.load(terms + spot + 2) + 1) + tl.load(terms + spot + 3) * speckle
+            elif KINDS[step] == STEPS:
+                value = tl.minimum(value, tl.load(terms + spot))
+                size = tl.load(terms + spot + 1)
+                value = tl.where(size > 0, rint(value / tl.where(size > 0, size, 1.0)) * size, value)
+            elif KINDS[step] == AMPLITUDE:
+                value = tl.sqrt(tl.maximum(value, 0.0))
+            else:
+                value = tl.log2(tl.maximum(value, 1e-10)) * 3.010299956639812
+        if UNTOUCHED:
+            # An exact plan gives back what was stored; a curve there and back would lose the last bit.
+            near_y = tl.minimum(tl.maximum(tl.floor(y + 0.5), 0.0), tall - 1).to(tl.int32)
+            near_x = tl.minimum(tl.maximum(tl.floor(x + 0.5), 0.0), wide - 1).to(tl.int32)
+            raw = tl.load(plane + near_y * image_y + near_x * image_x, mask=good, other=0).to(tl.float32)
+            value = tl.where(tl.load(whole_rows + sample) != 0, raw, value)
+        if WHOLE:
+            value = tl.minimum(tl.maximum(rint(value), low), high)
+            value = tl.where(value == fill, value + avoid, value)
+        value = tl.where(good, value, fill)
+        tl.store(out + sample * out_b + band * out_n + pixel * out_p, value.to(out.dtype.element_ty), mask=here)

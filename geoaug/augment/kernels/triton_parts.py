@@ -1,0 +1,143 @@
+"""Parts of the Triton kernel: the noise generator, interpolation along an axis, layers, decoding."""
+
+import triton
+import triton.language as tl
+
+AFFINE = tl.constexpr(0)
+NORMAL = tl.constexpr(1)
+GAMMA = tl.constexpr(2)
+STEPS = tl.constexpr(3)
+AMPLITUDE = tl.constexpr(4)
+PLANES = tl.constexpr(0)
+RAMP = tl.constexpr(1)
+VEIL = tl.constexpr(2)
+
+
+@triton.jit
+def rint(x):
+    """To the nearest whole number, halves to even, by what float32 cannot hold; exact below 2^22."""
+    big = 12582912.0
+    near = (x + big) - big
+    return tl.where(tl.abs(x) < 4194304.0, near, x)
+
+
+@triton.jit
+def words(first, channel, stream, key):
+    """Philox4x32-7 of the counters (first, channel, stream, 3)."""
+    c0 = first.to(tl.uint32)
+    c1 = tl.zeros_like(c0) + channel.to(tl.uint32)
+    c2 = tl.zeros_like(c0) + stream
+    c3 = tl.zeros_like(c0) + 3
+    k0 = (key & 0xFFFFFFFF).to(tl.uint32)
+    k1 = ((key >> 32) & 0xFFFFFFFF).to(tl.uint32)
+    for _turn in tl.static_range(7):
+        m0 = tl.full(c0.shape, 0xD2511F53, tl.uint32)
+        m1 = tl.full(c0.shape, 0xCD9E8D57, tl.uint32)
+        high0, high1 = tl.umulhi(c0, m0), tl.umulhi(c2, m1)
+        low0, low1 = c0 * m0, c2 * m1
+        c0 = high1 ^ c1 ^ k0
+        c2 = high0 ^ c3 ^ k1
+        c1 = low1
+        c3 = low0
+        k0 = k0 + tl.full(k0.shape, 0x9E3779B9, tl.uint32)
+        k1 = k1 + tl.full(k1.shape, 0xBB67AE85, tl.uint32)
+    return c0, c1, c2, c3
+
+
+@triton.jit
+def normal(table, first, lane, channel, stream, key):
+    """Standard normal numbers of a block of pixels: each takes half a word of the counter it shares with seven more."""
+    w0, w1, w2, w3 = words(first, channel, stream, key)
+    place = lane % 4
+    word = tl.where(
+        place == 0,
+        w0[None, :],
+        tl.where(place == 1, w1[None, :], tl.where(place == 2, w2[None, :], w3[None, :])),
+    )
+    half = tl.where(lane < 4, word & 0xFFFF, word >> 16)
+    return tl.load(table + half.to(tl.int32))
+
+
+@triton.jit
+def axis(place, size):
+    """The nearer of two neighbours on either side, kept inside the image, and their weights."""
+    place = tl.minimum(tl.maximum(place, -2.0), size + 1.0)
+    below = tl.floor(place)
+    share = place - below
+    last = size - 1.0
+    low = tl.where((below >= 0.0) & (below <= last), 1.0 - share, 0.0)
+    high = tl.where((below >= -1.0) & (below <= last - 1.0), share, 0.0)
+    first = tl.minimum(tl.maximum(below, 0.0), last).to(tl.int32)
+    second = tl.minimum(tl.maximum(below + 1.0, 0.0), last).to(tl.int32)
+    return first, second, low, high
+
+
+@triton.jit
+def layer_at(
+    values,
+    numbers,
+    layout,
+    layer: tl.constexpr,
+    band,
+    row,
+    rows,
+    columns,
+    height,
+    width,
+    here,
+    KIND: tl.constexpr,
+    BY_BAND: tl.constexpr,
+):
+    """One layer of a source at a block of pixels."""
+    if KIND == PLANES:
+        step = band if BY_BAND else layer
+        at = tl.load(layout) + row * tl.load(layout + 1) + step * tl.load(layout + 2)
+        at = at + rows * tl.load(layout + 3) + columns * tl.load(layout + 4)
+        found = tl.load(values + at, mask=here, other=0.0)
+    elif KIND == RAMP:
+        x = (columns.to(tl.float32) + 0.5) / width - 0.5
+        y = (rows.to(tl.float32) + 0.5) / height - 0.5
+        found = tl.load(numbers + 1) * x + (tl.load(numbers + 2) * y + tl.load(numbers))
+    else:
+        x = columns.to(tl.float32) - (width - 1.0) / 2
+        y = rows.to(tl.float32) - (height - 1.0) / 2
+        across = tl.load(numbers) * x + (tl.load(numbers + 1) * y + tl.load(numbers + 4))
+        down = tl.load(numbers + 2) * x + (tl.load(numbers + 3) * y + tl.load(numbers + 5))
+        left, top = tl.floor(across), tl.floor(down)
+        share_x, share_y = across - left, down - top
+        period = tl.load(layout + 5).to(tl.int32)
+        column = left.to(tl.int32) % period
+        column = tl.where(column < 0, column + period, column)
+        line = top.to(tl.int32) % period
+        line = tl.where(line < 0, line + period, line)
+        column_after = tl.where(column + 1 < period, column + 1, 0)
+        line_after = tl.where(line + 1 < period, line + 1, 0)
+        field = values + tl.load(layout) + row * tl.load(layout + 1)
+        a = tl.load(field + line * period + column, mask=here, other=0.0)
+        b = tl.load(field + line * period + column_after, mask=here, other=0.0)
+        c = tl.load(field + line_after * period + column, mask=here, other=0.0)
+        d = tl.load(field + line_after * period + column_after, mask=here, other=0.0)
+        upper, lower = a + share_x * (b - a), c + share_x * (d - c)
+        excess = upper + share_y * (lower - upper) - tl.load(numbers + 6)
+        if KIND == VEIL and layer == 2:
+            glow = tl.minimum(tl.maximum(excess * 2 + 1, 0.0), 1.0)
+            found = glow * glow
+        else:
+            above = tl.maximum(excess, 0.0)
+            thickness = above * tl.sqrt(above) * tl.load(numbers + 7)
+            back = thickness / (thickness + 2)
+            if KIND == VEIL and layer == 1:
+                found = back
+            else:
+                found = back * (2 - back)
+    return found
+
+
+@triton.jit
+def decoded(value, offset, scale, UNIT: tl.constexpr):
+    if UNIT == 1:
+        value = (value + offset) / scale
+        value = value * value
+    elif UNIT == 2:
+        value = tl.exp2((value + offset) / scale * 0.33219280948873623)
+    return value

@@ -1,0 +1,381 @@
+"""Executors of one plan against each other: plain torch, compiled for the CPU, and Triton (interpreted without a GPU)."""
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geoaug import Compose, get_sensor, load_recipe
+from geoaug.augment import (
+    RandomAffine,
+    RandomBandShift,
+    RandomCloud,
+    RandomCloudShadow,
+    RandomCrop,
+    RandomD4,
+    RandomHaze,
+    RandomIllumination,
+    RandomPointSpread,
+    RandomRotation,
+    RandomSensorNoise,
+    RandomSpeckle,
+    RandomStriping,
+    Resize,
+)
+from geoaug.augment.kernels import executors
+from geoaug.augment.registry import own_operations
+from geoaug.errors import ConfigurationError
+from geoaug.presets import preset_names
+from geoaug.random import _philox_rounds, _round_keys, sample_keys
+
+OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "RandomRotation": {"degrees": 30},
+    **{name: {"size": 23} for name in ("RandomCrop", "CenterCrop", "PadTo", "Resize", "RandomResizedCrop")},
+}
+COMPILED = ["cpu", pytest.param("triton", marks=pytest.mark.skipif(sys.platform != "linux", reason="no Triton here"))]
+DEVICE = {"cpu": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
+
+
+def tiles(batch: int = 3, bands: int = 13, height: int = 37, width: int = 41, radar: bool = False) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(batch + bands)
+    image = torch.rand(batch, 2 if radar else bands, height, width, generator=generator)
+    return {
+        "image": image * 20 - 25 if radar else (image * 5000 + 1).to(torch.uint16),
+        "mask": torch.randint(0, 5, (batch, height, width), generator=generator),
+        "valid": torch.rand(batch, 1, height, width, generator=generator) > 0.05,
+        "key": sample_keys(0, range(batch)),
+    }
+
+
+def both(compose: Compose, batch: dict[str, Any], executor: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same plan by plain torch and by another executor, on the CPU's side."""
+    plan = compose.plan(batch)
+    compose.executor = "torch"
+    plain = compose.apply(batch, plan)
+    compose.executor = executor  # type: ignore[assignment]
+    device = DEVICE[executor]
+    moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    out = compose.apply(moved, plan)
+    return plain, {name: value.cpu() if isinstance(value, Tensor) else value for name, value in out.items()}
+
+
+def agree(compose: Compose, batch: dict[str, Any], executor: str, tolerance: float = 1e-5) -> None:
+    """Masks and validity exactly, values within a share of their range."""
+    plain, out = both(compose, batch, executor)
+    assert torch.equal(plain["valid"], out["valid"])
+    if "mask" in plain:
+        assert torch.equal(plain["mask"], out["mask"])
+    if "cloud" in plain:
+        assert (plain["cloud"] != out["cloud"]).double().mean() < 1e-3
+    assert plain["image"].dtype == out["image"].dtype
+    a, b = plain["image"].double(), out["image"].double()
+    assert torch.equal(a.isnan(), b.isnan())
+    if a.numel():
+        span = float((a.nan_to_num().amax() - a.nan_to_num().amin()).clamp_min(1e-6))
+        assert (a - b).nan_to_num().abs().max() <= tolerance * span
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("name", sorted(own_operations()))
+def test_every_operation_does_the_same(name: str, executor: str) -> None:
+    kind = own_operations()[name]
+    radar = getattr(kind, "domain", None) == "sar"
+    more = {"p": 0.7} if "p" in inspect.signature(kind).parameters else {}
+    turn = [] if name in ARGUMENTS else [RandomRotation(30, p=0.7)]
+    compose = Compose([*turn, kind(**ARGUMENTS.get(name, {}), **more)], sensor=RADAR if radar else OPTICAL)
+    # Where steps round, a value on the edge may fall on either side: those are told by their share below.
+    if name == "RandomQuantization":
+        plain, out = both(compose, tiles(), executor)
+        assert ((plain["image"] - out["image"]).abs() > 1e-5).double().mean() < 1e-3
+        return
+    agree(compose, tiles(radar=radar), executor, 2e-5)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_does_the_same(name: str, executor: str) -> None:
+    radar = name == "sentinel-1"
+    compose = load_recipe(name).compose(sensor=RADAR if radar else OPTICAL)
+    plain, out = both(compose, tiles(radar=radar), executor)
+    assert torch.equal(plain["valid"], out["valid"])
+    assert torch.equal(plain["mask"], out["mask"])
+    span = float(plain["image"].amax() - plain["image"].amin())
+    assert ((plain["image"] - out["image"]).abs() > 1e-4 * span).double().mean() < 1e-3
+
+
+GEOMETRY: dict[str, Callable[[], list[torch.nn.Module]]] = {
+    "nothing": list,
+    "D4": lambda: [RandomD4()],
+    "rotation": lambda: [RandomRotation(45, p=1.0)],
+    "zoom out": lambda: [RandomRotation(20, p=1.0), RandomAffine(scale=(0.2, 0.9), p=1.0)],
+    "shrunk along one axis": lambda: [Resize((9, 60))],
+    "crop": lambda: [RandomD4(), RandomAffine(10, (0.2, 0.2), (0.7, 1.4), 8, p=1.0), RandomCrop((17, 29))],
+}
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("name", GEOMETRY)
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.uint16, torch.int16, torch.float16, torch.bfloat16, torch.float32]
+)
+def test_geometry_is_the_same_in_every_dtype(name: str, dtype: torch.dtype, executor: str) -> None:
+    batch = tiles(bands=2)
+    image = (batch["image"].float() % 250).to(dtype)
+    if dtype.is_floating_point:
+        image[0, 1, 5:9, 7] = torch.nan
+        image[1, 0, 20, 3] = torch.inf
+    agree(Compose(GEOMETRY[name]()), {**batch, "image": image}, executor)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize(
+    ("batch", "bands", "height", "width"),
+    [(0, 3, 16, 16), (1, 1, 1, 1), (1, 1, 1, 50), (1, 20, 33, 7), (2, 1, 64, 64), (5, 20, 19, 23), (1, 3, 130, 127)],
+)
+def test_odd_sizes_and_band_counts(batch: int, bands: int, height: int, width: int, executor: str) -> None:
+    compose = Compose([RandomRotation(30, p=0.8), RandomIllumination(p=0.8)])
+    agree(compose, tiles(batch, bands, height, width), executor)
+    without = tiles(batch, bands, height, width)
+    del without["valid"], without["mask"]
+    agree(compose, without, executor)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+def test_memory_in_any_order(executor: str) -> None:
+    batch = tiles(bands=4)
+    compose = Compose([RandomRotation(30, p=1.0)])
+    last = batch["image"].contiguous(memory_format=torch.channels_last)
+    turned = batch["image"].transpose(2, 3).contiguous().transpose(2, 3)
+    every_second = batch["image"].repeat_interleave(2, 3)[..., ::2]
+    valid = batch["valid"].repeat_interleave(2, 3)[..., ::2]
+    mask = batch["mask"].transpose(1, 2).contiguous().transpose(1, 2)
+    for image in (last, turned, every_second):
+        assert torch.equal(image, batch["image"])
+        agree(compose, {**batch, "image": image, "valid": valid, "mask": mask}, executor)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64])
+def test_labels_in_every_dtype(dtype: torch.dtype, executor: str) -> None:
+    batch = tiles(bands=1)
+    compose = Compose([RandomRotation(30, p=1.0)], ignore_index=100 if dtype == torch.int8 else 255)
+    agree(compose, {**batch, "mask": batch["mask"].to(dtype)}, executor)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [(torch.uint16, 0.0), (torch.uint16, 700.0), (torch.int16, -32768.0), (torch.uint8, 255.0)]
+)
+def test_integer_output_steps_aside_from_the_fill_value(dtype: torch.dtype, fill: float, executor: str) -> None:
+    batch = tiles(bands=13)
+    compose = Compose(
+        [RandomRotation(30, p=0.7)], sensor=OPTICAL, out_units="dn", out_dtype=dtype, fill=fill, reserve_fill=True
+    )
+    plain, out = both(compose, batch, executor)
+    assert (plain["image"].int() - out["image"].int()).abs().max() <= 1
+    assert ((plain["image"].int() - out["image"].int()) != 0).double().mean() < 1e-3
+    assert not (out["image"][out["valid"].expand_as(out["image"])].float() == fill).any()
+    assert (out["image"][~out["valid"].expand_as(out["image"])].float() == fill).all()
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_output(dtype: torch.dtype, executor: str) -> None:
+    compose = Compose([RandomRotation(30, p=0.7)], sensor=OPTICAL, out_dtype=dtype)
+    agree(compose, tiles(), executor, 2.0**-8)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+def test_time_series(executor: str) -> None:
+    series = tiles(2, 12)
+    image = (series["image"].view(2, 3, 4, 37, 41).float() / 5000).float()
+    sensor = OPTICAL.select(["B02", "B03", "B04", "B08"])
+    operations = [
+        RandomRotation(30, p=1.0),
+        RandomHaze(p=0.7, gradient=(0.2, 0.8)),
+        RandomCloudShadow(p=0.7),
+        RandomCloud(p=0.7),
+        RandomBandShift(p=0.7),
+        RandomSensorNoise(p=0.7),
+        RandomStriping(p=0.7),
+    ]
+    agree(Compose(operations, sensor=sensor), {**series, "image": image * 10000}, executor, 2e-5)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("thick", ["keep", "ignore", "invalid"])
+def test_thick_clouds_become_what_the_recipe_says(thick: str, executor: str) -> None:
+    compose = Compose([RandomCloud(cover=(0.3, 0.7), thick=thick, p=1.0)], sensor=OPTICAL)
+    plain, out = both(compose, tiles(), executor)
+    for name in ("valid", "mask", "cloud"):
+        assert (plain[name] != out[name]).double().mean() < 1e-3
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+def test_stencils_split_a_stage_and_what_lies_between_stays_together(executor: str) -> None:
+    operations = [
+        RandomRotation(30, p=1.0),
+        RandomSensorNoise(p=0.6),
+        RandomPointSpread(p=0.6),
+        RandomCloud(p=0.6),
+        RandomPointSpread(p=0.6),
+        RandomSensorNoise(p=1.0),
+    ]
+    agree(Compose(operations, sensor=OPTICAL), tiles(), executor, 2e-5)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+def test_noise_is_the_same_number_by_number(executor: str) -> None:
+    """A flat field: what is left is the noise, and the table of quantiles makes it equal to rounding."""
+    flat = {"image": torch.full((2, 13, 33, 29), 3000, dtype=torch.uint16), "key": sample_keys(1, range(2))}
+    plain, out = both(Compose([RandomSensorNoise(p=1.0)], sensor=OPTICAL), flat, executor)
+    noise = plain["image"] - plain["image"].mean()
+    assert noise.std() > 1e-4
+    assert (plain["image"] - out["image"]).abs().max() < 1e-6
+    radar = {"image": torch.full((2, 2, 33, 29), -12.0), "key": sample_keys(1, range(2))}
+    plain, out = both(Compose([RandomSpeckle(p=1.0)], sensor=RADAR), radar, executor)
+    assert (plain["image"] - out["image"]).abs().max() < 2e-6
+
+
+def expected_words(count: int, channel: int, stream: int, key: int) -> Tensor:
+    """Seven rounds by the generator of `geoaug.random`, whose ten are checked against the published vectors."""
+    counter = torch.stack((torch.arange(count), *(torch.full((count,), value) for value in (channel, stream, 3))))
+    halves = torch.tensor([key & 0xFFFFFFFF, key >> 32])[:, None].expand(2, count)
+    even, odd = _philox_rounds(counter[0::2].clone(), counter[1::2].clone(), _round_keys(halves)[:7])
+    return torch.stack((even[0], odd[0], even[1], odd[1]))
+
+
+@pytest.mark.parametrize(("channel", "stream", "key"), [(0, 0, 1), (12, 257, 2**62 + 12345), (3, 5, 0xDEADBEEFCAFE)])
+def test_compiled_words_are_those_of_the_generator(channel: int, stream: int, key: int) -> None:
+    np = pytest.importorskip("numpy")
+    loops = pytest.importorskip("geoaug.augment.kernels.loops")
+    words = np.zeros((4, 100), np.uint32)
+    loops.philox(words, 0, 100, np.uint64(channel), np.uint64(stream), np.uint64(key))
+    assert torch.equal(torch.from_numpy(words.astype(np.int64)), expected_words(100, channel, stream, key))
+
+
+@pytest.mark.parametrize(("channel", "stream", "key"), [(0, 0, 1), (12, 257, 2**62 + 12345), (3, 5, 0xDEADBEEFCAFE)])
+def test_words_of_the_triton_kernel_are_those_of_the_generator(channel: int, stream: int, key: int) -> None:
+    triton = pytest.importorskip("triton")
+    parts = pytest.importorskip("geoaug.augment.kernels.triton_parts")
+    tl = triton.language
+    device = DEVICE["triton"]
+
+    @triton.jit
+    def kernel(out, channels, keys, stream, WORDS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+        first = tl.arange(0, BLOCK)
+        w0, w1, w2, w3 = WORDS(first, tl.load(channels), stream, tl.load(keys))
+        tl.store(out + first, w0.to(tl.int64))
+        tl.store(out + BLOCK + first, w1.to(tl.int64))
+        tl.store(out + 2 * BLOCK + first, w2.to(tl.int64))
+        tl.store(out + 3 * BLOCK + first, w3.to(tl.int64))
+
+    out = torch.zeros(4, 128, dtype=torch.int64, device=device)
+    given = (torch.tensor([number], device=device) for number in (channel, key))
+    kernel[(1,)](out, *given, stream, WORDS=parts.words, BLOCK=128)
+    assert torch.equal(out.cpu() & 0xFFFFFFFF, expected_words(128, channel, stream, key))
+
+
+def test_geometry_agrees_with_torchs_own_sampler() -> None:
+    """An independent look at the compiled executor: torch's `grid_sample` of the plan's matrix."""
+    image = F.avg_pool2d(torch.rand(2, 3, 82, 74), 2)
+    compose = Compose([RandomAffine(30, (0.1, 0.1), (0.9, 1.3), 5, p=1.0)], executor="cpu")
+    batch = {"image": image, "key": sample_keys(0, range(2))}
+    plan = compose.plan(batch)
+    out = compose.apply(batch, plan)
+    ones = torch.ones(2, 1, 41, 37)
+    corners = torch.tensor([[2 / 37, 0, 1 / 37 - 1], [0, 2 / 41, 1 / 41 - 1], [0, 0, 1]], dtype=torch.float64)
+    theta = corners @ torch.linalg.inv(plan.matrix) @ torch.linalg.inv(corners)
+    grid = F.affine_grid(theta[:, :2], [2, 3, 41, 37], align_corners=False)
+    support = F.grid_sample(ones.double(), grid, align_corners=False)
+    expected = F.grid_sample(image.double(), grid, align_corners=False) / support.clamp_min(0.5)
+    valid = out["valid"].expand_as(image)
+    assert (out["valid"] == (support >= 0.5))[(support - 0.5).abs() > 1e-3].all()
+    assert (out["image"] - expected)[valid].abs().max() < 2e-5
+
+
+def test_executors_are_named() -> None:
+    with pytest.raises(ConfigurationError, match="'cuda' is not one of 'auto', 'torch', 'cpu', 'triton'"):
+        Compose([], executor="cuda")  # type: ignore[arg-type]
+
+
+def test_an_executor_of_another_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "_interpreted", lambda: False)
+    with pytest.raises(ConfigurationError, match="executor='triton' runs on cuda tensors; this batch is on cpu"):
+        Compose([], executor="triton")(tiles())
+
+
+def test_the_environment_chooses_for_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEOAUG_EXECUTOR", "torch")
+    assert executors.executor_for("auto", torch.device("cpu")) is executors.portable.execute
+    monkeypatch.setenv("GEOAUG_EXECUTOR", "numba")
+    with pytest.raises(ConfigurationError, match="GEOAUG_EXECUTOR=numba is not one of auto, torch, cpu, triton"):
+        executors.executor_for("auto", torch.device("cpu"))
+
+
+def without(package: str, code: str) -> subprocess.CompletedProcess[str]:
+    hidden = f"import sys; sys.modules['{package}'] = None\n{code}"
+    environment = {name: value for name, value in os.environ.items() if name != "GEOAUG_EXECUTOR"}
+    return subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_without_numba_plain_torch_serves() -> None:
+    code = (
+        "import torch\nfrom geoaug import Compose\nfrom geoaug.augment import RandomRotation\n"
+        "batch = {'image': torch.rand(2, 3, 9, 9)}\n"
+        "print(Compose([RandomRotation(9)])(batch)['image'].shape)\n"
+        "Compose([], executor='cpu')(batch)"
+    )
+    run = without("numba", code)
+    assert "torch.Size([2, 3, 9, 9])" in run.stdout
+    assert "executor='cpu' needs numba" in run.stderr
+
+
+@contextmanager
+def nothing_synchronises() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("executor", ["torch", "triton"])
+@pytest.mark.parametrize("name", [name for name in preset_names() if name != "sentinel-1"])
+def test_nothing_waits_for_the_device(name: str, executor: str) -> None:
+    compose = load_recipe(name).compose(sensor=OPTICAL)
+    compose.executor = executor  # type: ignore[assignment]
+    batch = {key: value.cuda() for key, value in tiles().items()}
+    compose(batch)
+    torch.cuda.synchronize()
+    with nothing_synchronises():
+        compose(batch)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_cuda_graph_replays_it() -> None:
+    compose = load_recipe("sentinel-2-segmentation").compose(sensor=OPTICAL)
+    batch = {key: value.cuda() for key, value in tiles().items()}
+    expected = compose(batch)["image"]
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        compose(batch)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = compose(batch)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(out["image"], expected)
