@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from geoaug.constants import constant
 from geoaug.scratch import scratch
 
 _MASK32 = 0xFFFFFFFF
@@ -75,8 +76,8 @@ def _philox_rounds(
 
 def _round_keys(key: Int[Tensor, "2 *shape"]) -> list[Int[Tensor, "2 *shape"]]:
     """The key of every round."""
-    weyl = torch.tensor([[turn * step for step in _WEYL] for turn in range(_ROUNDS)], dtype=torch.int64)
-    steps = weyl.view(*weyl.shape, *[1] * (key.dim() - 1)).to(key.device, non_blocking=True)
+    weyl = constant(tuple(tuple(turn * step for step in _WEYL) for turn in range(_ROUNDS)), torch.int64, key.device)
+    steps = weyl.view(*weyl.shape, *[1] * (key.dim() - 1))
     return list((key + steps).bitwise_and_(_MASK32))
 
 
@@ -151,7 +152,7 @@ class Draws:
     def __init__(self, key: Int[Tensor, " b"], stream: int, pool: Int[Tensor, "b n"] | None = None) -> None:
         self._key = key
         self._stream = stream
-        self._pool = _parameter_words(key, torch.tensor([stream]), 0, _POOLED_COUNTERS)[:, 0] if pool is None else pool
+        self._pool = _parameter_words(key, (stream,), 0, _POOLED_COUNTERS)[:, 0] if pool is None else pool
         self._taken = 0
 
     @staticmethod
@@ -159,7 +160,7 @@ class Draws:
         """Draws of the operations 0..streams-1, their words generated in one go."""
         if streams == 0:
             return []
-        words = _parameter_words(key, torch.arange(streams), 0, _POOLED_COUNTERS)
+        words = _parameter_words(key, tuple(range(streams)), 0, _POOLED_COUNTERS)
         return [Draws(key, stream, words[:, stream]) for stream in range(streams)]
 
     def __len__(self) -> int:
@@ -176,7 +177,7 @@ class Draws:
         if stop <= self._pool.shape[1]:
             return self._pool[:, start:stop]
         first = start // 4
-        fresh = _parameter_words(self._key, torch.tensor([self._stream]), first, -(-stop // 4) - first)[:, 0]
+        fresh = _parameter_words(self._key, (self._stream,), first, -(-stop // 4) - first)[:, 0]
         return fresh[:, start - 4 * first : stop - 4 * first]
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " b"]:
@@ -211,13 +212,11 @@ class Draws:
         return words[:, 0] | ((words[:, 1] >> 1) << 32)
 
 
-def _parameter_words(
-    key: Int[Tensor, " b"], streams: Int[Tensor, " s"], first: int, count: int
-) -> Int[Tensor, "b s n"]:
+def _parameter_words(key: Int[Tensor, " b"], streams: tuple[int, ...], first: int, count: int) -> Int[Tensor, "b s n"]:
     device = key.device
     shape = (key.shape[0], len(streams), count)
     position = torch.arange(first, first + count, device=device).expand(shape)
-    stream = streams.to(device, non_blocking=True)[:, None].expand(shape)
+    stream = constant(streams, torch.int64, device)[:, None].expand(shape)
     counter = torch.stack((position, stream, torch.zeros_like(position), torch.full_like(position, _FOR_PARAMETERS)))
     words = philox4x32(counter, _key_words(key)[:, :, None, None].expand(2, *shape))
     return words.permute(1, 2, 3, 0).flatten(2)

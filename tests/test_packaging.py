@@ -20,7 +20,7 @@ RANKS = {
     "data": 4,
     "augment": 3,
     **dict.fromkeys(("sensors", "random", "presets"), 2),
-    "scratch": 1,
+    **dict.fromkeys(("scratch", "constants"), 1),
     "errors": 0,
 }
 ALSO = {"sensor_schema": "sensors", "sensor_definitions": "sensors"}

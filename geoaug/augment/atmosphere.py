@@ -17,6 +17,7 @@ from geoaug.augment.maps import Ramp
 from geoaug.augment.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.spectral import bandwidths_nm, wavelengths_nm
 from geoaug.augment.terms import Terms
+from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.random import Draws
 from geoaug.sensors import Sensor
@@ -98,8 +99,9 @@ class RandomHaze(RadiometricOperation):
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         names = list(AEROSOLS) if self.aerosol == "any" else [self.aerosol]
         kinds = [AEROSOLS[name] for name in names]
-        table = torch.tensor([(*kind.angstrom, kind.albedo, kind.asymmetry) for kind in kinds], dtype=torch.float64)
-        low, high, albedo, asymmetry = table.to(shape.device, non_blocking=True)[draws.integer(len(kinds))].unbind(-1)
+        listed = tuple((*kind.angstrom, kind.albedo, kind.asymmetry) for kind in kinds)
+        table = constant(listed, torch.float64, shape.device)
+        low, high, albedo, asymmetry = table[draws.integer(len(kinds))].unbind(-1)
         exponent = draws.uniform()
         if self.angstrom is not None:
             low, high = (torch.full_like(low, edge) for edge in self.angstrom)

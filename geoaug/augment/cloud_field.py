@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
+from geoaug.constants import constant
 from geoaug.random import standard_normal
 
 # Variance of liquid water falls with scale as k^(-5/3) (Cahalan and Snider, 1989, Remote Sensing of Environment 28):
@@ -50,12 +51,12 @@ def periodic_field(
     """
     spacings = [period >> level for level in range(32) if period % (1 << level) == 0 and period >> level > 0]
     lattices = [count for count in reversed(spacings) if 2 <= count <= period // _FINEST_SPACING]
-    spacing = torch.tensor([period / count for count in lattices], dtype=torch.float64).to(outer.device)
+    spacing = constant(tuple(period / count for count in lattices), torch.float64, outer.device)
     flatter = 1 + (spacing / outer.double()[:, None]) ** 2
     smoother = 1 + (inner.double()[:, None] / spacing) ** 2
     power = (spacing / flatter.sqrt()) ** (2 * _HURST) / flatter**2 / smoother ** (_SMOOTH_HURST - _HURST)
     finer = [(lattices[-1] // count).bit_length() - 1 for count in lattices]
-    kept = torch.tensor([_variance_after(times) for times in finer], dtype=torch.float64).to(outer.device)
+    kept = constant(tuple(_variance_after(times) for times in finer), torch.float64, outer.device)
     weight = (power / power.sum(1, keepdim=True) / kept).sqrt().float()[:, :, None, None]
     field: Tensor | None = None
     for level, count in enumerate(lattices):

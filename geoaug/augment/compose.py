@@ -26,6 +26,7 @@ from geoaug.augment.planner import Fit, Scenery, TileSpec, make_plan
 from geoaug.augment.policies import Policy
 from geoaug.augment.scale import PixelScale, scaled_segments
 from geoaug.augment.stock import Opaque, StockAffine, is_affine
+from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.random import random_keys, sample_keys
 from geoaug.sensors import Sensor, get_sensor
@@ -328,9 +329,7 @@ class Compose(nn.Module):
         )
         decoding = None
         if source.quantity in ("amplitude", "db"):
-            scale = (
-                torch.tensor(part).to(device, non_blocking=True) for part in (source.quantification, source.offset)
-            )
+            scale = (constant(part, torch.float32, device) for part in (source.quantification, source.offset))
             decoding = Decoding(source.quantity, *scale)
         return Work(
             stage.matrix,

@@ -12,11 +12,26 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from geoaug.constants import constant
+
 Matrices = Float[Tensor, "b 3 3"]
 
 # Matrices are rounded to this fraction of a pixel: the last places of sines and cosines, which differ between devices
 # and between the lanes of a vector unit, vanish, and the cosine of 90 degrees becomes the zero that it is.
 _RESOLUTION = 2.0**-32
+
+
+# Quarter turns counter-clockwise, and the same after a left-right flip.
+_SYMMETRIES = (
+    ((1, 0), (0, 1)),
+    ((0, 1), (-1, 0)),
+    ((-1, 0), (0, -1)),
+    ((0, -1), (1, 0)),
+    ((-1, 0), (0, 1)),
+    ((0, 1), (1, 0)),
+    ((1, 0), (0, -1)),
+    ((0, -1), (-1, 0)),
+)
 
 
 class Size(NamedTuple):
@@ -50,8 +65,8 @@ def shift(batch: int, x: float, y: float, device: torch.device) -> Matrices:
 def about_centre(linear: Float[Tensor, "b 2 2"], source: Size, target: Size | None = None) -> Matrices:
     """Matrices that apply a linear map about the centre, taking the source's centre to the target's."""
     target = source if target is None else target
-    centre_in = linear.new_tensor([(source.width - 1) / 2, (source.height - 1) / 2])
-    centre_out = linear.new_tensor([(target.width - 1) / 2, (target.height - 1) / 2])
+    centre_in = constant(((source.width - 1) / 2, (source.height - 1) / 2), linear.dtype, linear.device)
+    centre_out = constant(((target.width - 1) / 2, (target.height - 1) / 2), linear.dtype, linear.device)
     matrix = identity(linear.shape[0], linear.device).clone()
     matrix[:, :2, :2] = linear
     matrix[:, :2, 2] = centre_out - linear @ centre_in
@@ -68,12 +83,7 @@ def rotation(degrees: Float[Tensor, " b"]) -> Float[Tensor, "b 2 2"]:
 def dihedral(index: Tensor) -> Float[Tensor, "b 2 2"]:
     """The eight symmetries of the square, exactly: index % 4 quarter turns counter-clockwise, after a left-right flip
     if index >= 4."""
-    quarter = torch.tensor(
-        [[[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]]], dtype=torch.float64
-    )
-    flip = torch.tensor([[-1, 0], [0, 1]], dtype=torch.float64)
-    group = torch.cat((quarter, quarter @ flip)).to(index.device, non_blocking=True)
-    return group[index]
+    return constant(_SYMMETRIES, torch.float64, index.device)[index]
 
 
 def quantised(matrix: Matrices) -> Matrices:
@@ -141,7 +151,7 @@ def transform_boxes(boxes: list[Float[Tensor, "_ 4"]], matrix: Matrices, size: S
     corners = flat.to(matrix)[:, [0, 1, 2, 1, 2, 3, 0, 3]].view(-1, 4, 2)
     moved = corner_matrix(matrix)[owner]
     corners = corners @ moved[:, :2, :2].transpose(1, 2) + moved[:, None, :2, 2]
-    limit = corners.new_tensor([size.width, size.height])
+    limit = constant((size.width, size.height), corners.dtype, corners.device)
     low = torch.minimum(corners.amin(1).clamp_min(0), limit)
     high = torch.minimum(corners.amax(1).clamp_min(0), limit)
     return list(torch.split(torch.cat((low, high), dim=1).to(flat), counts))
@@ -158,5 +168,5 @@ def transform_azimuths(azimuth: Float[Tensor, " b"], matrix: Matrices) -> Float[
 def footprint(matrix: Matrices, size: Size) -> Float[Tensor, "b 4 2"]:
     """Where the corner pixels (centres) of the output lie in the input, x and y in pixels."""
     right, bottom = size.width - 1, size.height - 1
-    corners = matrix.new_tensor([[0, 0, 1], [right, 0, 1], [right, bottom, 1], [0, bottom, 1]])
+    corners = constant(((0, 0, 1), (right, 0, 1), (right, bottom, 1), (0, bottom, 1)), matrix.dtype, matrix.device)
     return (inverse(matrix)[:, None] @ corners[..., None])[..., :2, 0]

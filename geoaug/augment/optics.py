@@ -9,6 +9,7 @@ from torch import Tensor
 
 from geoaug.augment.base import Params, RadiometricOperation, RegistrationOperation, TileShape, as_range
 from geoaug.augment.segments import CoarseGrid, OperationSegment, Stencil, Taps
+from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.random import Draws
 from geoaug.sensors import Sensor
@@ -127,8 +128,8 @@ class RandomResolution(RadiometricOperation):
         if sensor is not None:
             sides = [band.gsd_m for band in sensor.bands]
             finest = min((side for side in sides if side is not None), default=1.0)
-            native = torch.tensor([1.0 if side is None else side / finest for side in sides], dtype=torch.float64)
-            native = native.to(factor.device, non_blocking=True)
+            relative = tuple(1.0 if side is None else side / finest for side in sides)
+            native = constant(relative, torch.float64, factor.device)
             factor = torch.where(factor > native, factor, 1.0)
         every = torch.ones_like(factor[:, 0], dtype=torch.bool)
         return (Stencil(CoarseGrid(factor, params["phase"].double()), every),)

@@ -12,6 +12,7 @@ from torch import Tensor
 from geoaug.augment.segments import Affine, Curve, Segment
 from geoaug.augment.terms import Terms
 from geoaug.augment.tree import map_tensors
+from geoaug.constants import constant
 from geoaug.sensors import Sensor
 
 Quantity = Literal["reflectance", "amplitude", "power", "db"]
@@ -100,7 +101,7 @@ def _rescaled(segment: Affine, source: PixelScale, target: PixelScale, normalize
     device = segment.terms.gain.device
 
     def row(numbers: Sequence[float]) -> Tensor:
-        return torch.tensor(list(numbers), dtype=torch.float64).to(device, non_blocking=True)
+        return constant(tuple(numbers), torch.float64, device)
 
     q_in, off_in = row(source.quantification), row(source.offset)
     q_out, off_out = row(target.quantification), row(target.offset)

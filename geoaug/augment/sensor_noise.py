@@ -9,6 +9,7 @@ from torch import Tensor
 
 from geoaug.augment.base import Params, RadiometricOperation, TileShape, as_range
 from geoaug.augment.terms import Terms
+from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.random import Draws
 from geoaug.sensors import Band, Sensor
@@ -114,7 +115,7 @@ class RandomSensorNoise(RadiometricOperation):
         factor = params["factor"].double()
 
         def row(numbers: Sequence[float]) -> Tensor:
-            return torch.tensor(list(numbers), dtype=torch.float64).to(factor.device, non_blocking=True)
+            return constant(tuple(numbers), torch.float64, factor.device)
 
         one = torch.ones_like(factor)
         if self.snr is not None:

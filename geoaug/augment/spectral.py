@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from geoaug.constants import constant
 from geoaug.sensors import Sensor
 
 _USUAL_WIDTH_NM = 50.0
@@ -15,10 +16,10 @@ REFERENCE_NM = 550.0
 def wavelengths_nm(sensor: Sensor, device: torch.device) -> Float[Tensor, " c"]:
     """Centres of the bands, float64."""
     centres = [REFERENCE_NM if band.wavelength_nm is None else band.wavelength_nm for band in sensor.bands]
-    return torch.tensor(centres, dtype=torch.float64).to(device, non_blocking=True)
+    return constant(tuple(centres), torch.float64, device)
 
 
 def bandwidths_nm(sensor: Sensor, device: torch.device) -> Float[Tensor, " c"]:
     """Full widths of the bands at half maximum, float64; 50 nm where unknown."""
     widths = [_USUAL_WIDTH_NM if band.bandwidth_nm is None else band.bandwidth_nm for band in sensor.bands]
-    return torch.tensor(widths, dtype=torch.float64).to(device, non_blocking=True)
+    return constant(tuple(widths), torch.float64, device)

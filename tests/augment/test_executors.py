@@ -1,9 +1,10 @@
-"""Executors of one plan against each other: plain torch, compiled for the CPU, and Triton (interpreted without a GPU)."""
+"""Executors of one plan against each other: plain torch, compiled for the CPU, Triton (interpreted without a GPU)."""
 
 import inspect
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from geoaug import Compose, get_sensor, load_recipe
 from geoaug.augment import (
@@ -30,11 +33,12 @@ from geoaug.augment import (
     RandomStriping,
     Resize,
 )
-from geoaug.augment.kernels import executors
+from geoaug.augment.kernels import executors, warp
 from geoaug.augment.registry import own_operations
+from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.presets import preset_names
-from geoaug.random import _philox_rounds, _round_keys, sample_keys
+from geoaug.random import _philox_rounds, _round_keys, normal_quantiles, sample_keys
 
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -68,7 +72,12 @@ def both(compose: Compose, batch: dict[str, Any], executor: str) -> tuple[dict[s
     return plain, {name: value.cpu() if isinstance(value, Tensor) else value for name, value in out.items()}
 
 
-def agree(compose: Compose, batch: dict[str, Any], executor: str, tolerance: float = 1e-5) -> None:
+# Torch's own sampler, which plain torch uses on the CPU, rounds coordinates to some 1e-5 of a pixel, and these images
+# change by all of their range from one pixel to the next. Without it, see `test_exact_sampling_agrees_closer`.
+TOLERANCE = 2e-5
+
+
+def agree(compose: Compose, batch: dict[str, Any], executor: str, tolerance: float = TOLERANCE) -> None:
     """Masks and validity exactly, values within a share of their range."""
     plain, out = both(compose, batch, executor)
     assert torch.equal(plain["valid"], out["valid"])
@@ -97,7 +106,7 @@ def test_every_operation_does_the_same(name: str, executor: str) -> None:
         plain, out = both(compose, tiles(), executor)
         assert ((plain["image"] - out["image"]).abs() > 1e-5).double().mean() < 1e-3
         return
-    agree(compose, tiles(radar=radar), executor, 2e-5)
+    agree(compose, tiles(radar=radar), executor)
 
 
 @pytest.mark.parametrize("executor", COMPILED)
@@ -150,6 +159,19 @@ def test_odd_sizes_and_band_counts(batch: int, bands: int, height: int, width: i
 
 
 @pytest.mark.parametrize("executor", COMPILED)
+def test_exact_sampling_agrees_closer(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warp, "sampler", lambda device: warp.bilinear_exact)
+    operations = [
+        RandomD4(),
+        RandomAffine(20, (0.1, 0.1), (0.4, 1.3), p=1.0),
+        RandomIllumination(p=0.7),
+        RandomHaze(p=0.7),
+        RandomSensorNoise(p=1.0),
+    ]
+    agree(Compose(operations, sensor=OPTICAL), tiles(4), executor, 3e-6)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
 def test_memory_in_any_order(executor: str) -> None:
     batch = tiles(bands=4)
     compose = Compose([RandomRotation(30, p=1.0)])
@@ -182,7 +204,8 @@ def test_integer_output_steps_aside_from_the_fill_value(dtype: torch.dtype, fill
     )
     plain, out = both(compose, batch, executor)
     assert (plain["image"].int() - out["image"].int()).abs().max() <= 1
-    assert ((plain["image"].int() - out["image"].int()) != 0).double().mean() < 1e-3
+    # Values beside a half may be rounded to either side.
+    assert ((plain["image"].int() - out["image"].int()) != 0).double().mean() < 0.02
     assert not (out["image"][out["valid"].expand_as(out["image"])].float() == fill).any()
     assert (out["image"][~out["valid"].expand_as(out["image"])].float() == fill).all()
 
@@ -191,7 +214,8 @@ def test_integer_output_steps_aside_from_the_fill_value(dtype: torch.dtype, fill
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_output(dtype: torch.dtype, executor: str) -> None:
     compose = Compose([RandomRotation(30, p=0.7)], sensor=OPTICAL, out_dtype=dtype)
-    agree(compose, tiles(), executor, 2.0**-8)
+    # The interpreter cuts bfloat16 off where devices round.
+    agree(compose, tiles(), executor, 2.0**-7)
 
 
 @pytest.mark.parametrize("executor", COMPILED)
@@ -208,13 +232,13 @@ def test_time_series(executor: str) -> None:
         RandomSensorNoise(p=0.7),
         RandomStriping(p=0.7),
     ]
-    agree(Compose(operations, sensor=sensor), {**series, "image": image * 10000}, executor, 2e-5)
+    agree(Compose(operations, sensor=sensor), {**series, "image": image * 10000}, executor)
 
 
 @pytest.mark.parametrize("executor", COMPILED)
 @pytest.mark.parametrize("thick", ["keep", "ignore", "invalid"])
 def test_thick_clouds_become_what_the_recipe_says(thick: str, executor: str) -> None:
-    compose = Compose([RandomCloud(cover=(0.3, 0.7), thick=thick, p=1.0)], sensor=OPTICAL)
+    compose = Compose([RandomCloud((0.3, 0.7), thick_cloud=thick, p=1.0)], sensor=OPTICAL)
     plain, out = both(compose, tiles(), executor)
     for name in ("valid", "mask", "cloud"):
         assert (plain[name] != out[name]).double().mean() < 1e-3
@@ -230,7 +254,7 @@ def test_stencils_split_a_stage_and_what_lies_between_stays_together(executor: s
         RandomPointSpread(p=0.6),
         RandomSensorNoise(p=1.0),
     ]
-    agree(Compose(operations, sensor=OPTICAL), tiles(), executor, 2e-5)
+    agree(Compose(operations, sensor=OPTICAL), tiles(), executor)
 
 
 @pytest.mark.parametrize("executor", COMPILED)
@@ -338,6 +362,70 @@ def test_without_numba_plain_torch_serves() -> None:
     run = without("numba", code)
     assert "torch.Size([2, 3, 9, 9])" in run.stdout
     assert "executor='cpu' needs numba" in run.stderr
+
+
+class Waits(TorchDispatchMode):
+    """Notes whatever would copy between host and device, or wait to look at a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given, name = kwargs or {}, str(func)
+        devices = {part.device.type for part in args if isinstance(part, Tensor) and part.dim()}
+        wanted = given.get("device")
+        if "_to_copy" in name and wanted is not None:
+            devices.add(torch.device(wanted).type)
+        copies = any(word in name for word in ("_to_copy", "copy_")) and len(devices) > 1
+        if copies or any(word in name for word in ("_local_scalar_dense", "nonzero", "masked_select", "unique")):
+            where = [
+                f"{f.filename.split('/')[-1]}:{f.lineno}" for f in traceback.extract_stack() if "geoaug/" in f.filename
+            ]
+            self.seen.append(f"{name} at {where[-2:]}")
+        return func(*args, **given)
+
+
+class Recorded:
+    """Stands in for the Triton kernel, which cannot be launched without a device."""
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        return lambda *arguments, **constants: None
+
+
+@pytest.mark.parametrize("executor", ["torch", "triton"])
+@pytest.mark.parametrize("name", [*sorted(own_operations()), *preset_names()])
+def test_nothing_waits_for_a_device_that_is_only_imagined(
+    name: str, executor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors without contents, said to lie on a CUDA device: who looks at a value fails, copies are noted."""
+    if executor == "triton":
+        tritonic = pytest.importorskip("geoaug.augment.kernels.tritonic")
+        monkeypatch.setattr(tritonic, "fused", Recorded())
+    if name in own_operations():
+        kind = own_operations()[name]
+        radar = getattr(kind, "domain", None) == "sar"
+        more = {"p": 0.7} if "p" in inspect.signature(kind).parameters else {}
+        compose = Compose([kind(**ARGUMENTS.get(name, {}), **more)], sensor=RADAR if radar else OPTICAL)
+    else:
+        radar = name == "sentinel-1"
+        compose = load_recipe(name).compose(sensor=RADAR if radar else OPTICAL)
+    compose.executor = executor  # type: ignore[assignment]
+    constant.cache_clear()
+    normal_quantiles.cache_clear()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            batch = {key: torch.empty_like(value, device="cuda") for key, value in tiles(radar=radar).items()}
+            if not radar:
+                batch["image"] = torch.empty(batch["image"].shape, device="cuda")
+            compose(batch)  # what is constant goes to the device once
+            with Waits() as waits:
+                out = compose(batch)
+        assert out["image"].device.type == "cuda"
+        assert not waits.seen
+    finally:
+        constant.cache_clear()
+        normal_quantiles.cache_clear()
 
 
 @contextmanager

@@ -98,6 +98,7 @@ class Rules(NamedTuple):
 
     Attributes:
         least: share of valid weight below which a pixel is no data.
+        minimum: share that missing weight is made up for at most.
         full: share from which none is missing.
         fill: value of pixels without data.
         whole: whether values are rounded, and kept between `low` and `high`.
@@ -105,6 +106,7 @@ class Rules(NamedTuple):
     """
 
     least: Any
+    minimum: Any
     full: Any
     fill: Any
     whole: bool

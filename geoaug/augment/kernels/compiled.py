@@ -184,7 +184,8 @@ def _rules(encoding: Encoding) -> arrays.Rules:
     least, full = np.float32(warp.least_support(encoding.min_support)), np.float32(warp.FULL_SUPPORT)
     low, high, avoid = (np.float32(limit) for limit in limits_of(encoding))
     whole = not encoding.dtype.is_floating_point
-    return arrays.Rules(least, full, np.float32(encoding.fill), whole, low, high, avoid)
+    minimum = np.float32(encoding.min_support)
+    return arrays.Rules(least, minimum, full, np.float32(encoding.fill), whole, low, high, avoid)
 
 
 def _steps(program: Program, count: int, bands: int) -> arrays.Steps:

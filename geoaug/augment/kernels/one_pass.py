@@ -254,7 +254,9 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                         weights[sub],
                         support,
                     )
-                sampling_loops.settle_support(weights, subs, length, rules.least, rules.full, support, good)
+                sampling_loops.settle_support(
+                    weights, subs, length, rules.least, rules.minimum, rules.full, support, good
+                )
             for source in range(len(sources.kind)):
                 for date in range(dates):
                     row = sample * dates + date
@@ -293,7 +295,9 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                                 weights[sub],
                                 support,
                             )
-                        sampling_loops.settle_support(weights, subs, length, rules.least, rules.full, support, good)
+                        sampling_loops.settle_support(
+                            weights, subs, length, rules.least, rules.minimum, rules.full, support, good
+                        )
                     _take(given, sample, band, index, weights, subs, length, pairs, values)
                 _steps_of_band(
                     steps,

@@ -34,6 +34,7 @@ from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Segment
 from geoaug.augment.tree import map_tensors
+from geoaug.constants import constant
 from geoaug.scratch import output_memory
 
 # Samples of a block together hold about this many float32 values: few enough for a cache, and enough that threads
@@ -268,7 +269,7 @@ def _store(
             values.clamp_min_(limits.min + 1)
         elif encoding.reserve_fill:
             values.add_((values == encoding.fill).float(), alpha=1.0 if encoding.fill < limits.max else -1.0)
-    fill = torch.full((), encoding.fill, dtype=values.dtype).to(values.device, non_blocking=True)
+    fill = constant(encoding.fill, values.dtype, values.device)
     assert out.valid is not None
     _write(out.valid, rows, valid)
     if isinstance(rows, slice) and encoding.dtype == values.dtype:
@@ -294,7 +295,7 @@ def _store_mask(
     if block.valid is not None:
         # The label of a pixel without data is no observation, even where its neighbours carry the output.
         inside = inside & warp.gather(block.valid, nearest)[:, 0]
-    ignore = torch.full((), ignore_index).to(mask.dtype).to(mask.device, non_blocking=True)
+    ignore = constant(ignore_index, mask.dtype, mask.device)
     _write(out.mask, rows, torch.where(inside & valid[:, 0], bits(labels), bits(ignore)).view(mask.dtype))
 
 

@@ -95,7 +95,7 @@ def weigh(xs, ys, shift_x, shift_y, length, size, valid, index, weights, support
 
 
 @njit(**OPTIONS)
-def settle_support(weights, subs, length, least, full, support, good):
+def settle_support(weights, subs, length, least, minimum, full, support, good):
     """Undo missing weight, and mark pixels with too little of it."""
     one = np.float32(1)
     share = one / np.float32(subs)
@@ -103,7 +103,7 @@ def settle_support(weights, subs, length, least, full, support, good):
         for i in range(length):
             held = support[lane, i] * share
             good[lane, i] &= held >= least
-            support[lane, i] = share if held > full else share / max(held, least)
+            support[lane, i] = share if held > full else share / max(held, minimum)
         for sub in range(subs):
             for tap in range(4):
                 for i in range(length):

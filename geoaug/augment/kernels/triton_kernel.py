@@ -64,6 +64,7 @@ def fused(
     bands,
     blocks,
     least,
+    minimum,
     full,
     fill,
     low,
@@ -151,7 +152,7 @@ def fused(
             held += (wa + wb) + (wc + wd)
         held = held * share
         good = good & (held >= least)
-        factor = tl.where(held > full, share, share / tl.maximum(held, least))
+        factor = tl.where(held > full, share, share / tl.maximum(held, minimum))
 
     # Labels that clouds give, then what they make no data.
     gone = tl.full([8, BLOCK], 1, tl.int1) & (DATES > 0)
@@ -242,7 +243,7 @@ def fused(
             value += (wa * va + wb * vb) + (wc * vc + wd * vd)
         if APART:
             held = held * share
-            weight = tl.where(held > full, share, share / tl.maximum(held, least))
+            weight = tl.where(held > full, share, share / tl.maximum(held, minimum))
         value = value * weight
 
         variance = tl.zeros([8, BLOCK], tl.float32)

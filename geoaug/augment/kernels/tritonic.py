@@ -71,7 +71,8 @@ class _Launch:
         if program.stencil is None:
             return
         changed = filtered(image, out.valid, program.stencil, self._work.dates)
-        self._given = Pixels(changed, out.valid.clone(), self._given.mask, None)
+        # Labels have moved with the first launch; later ones only take some away.
+        self._given = Pixels(changed, out.valid.clone(), out.mask, None)
         self._matrix = matrices.identity(len(image), image.device)
         self._first = False
 
@@ -88,7 +89,7 @@ class _Launch:
         decoding = work.decoding if first else None
         untouched = first and work.untouched and decoding is not None
         labelled = out.cloud is not None
-        masked = last and given.mask is not None
+        masked = given.mask is not None
         packed, statics = _packed(program, samples, bands, work.dates, device)
         terms = torch.stack([step.terms for step in program.steps]) if program.steps else nothing
         noisy = [step for step in program.steps if step.key is not None]
@@ -139,6 +140,7 @@ class _Launch:
             bands,
             blocks,
             warp.least_support(encoding.min_support),
+            encoding.min_support,
             warp.FULL_SUPPORT,
             float(encoding.fill) if last else 0.0,
             low,

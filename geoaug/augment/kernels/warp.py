@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.matrices import Size
+from geoaug.constants import constant
 
 # Sums of interpolation weights differ by less than this between executors; a pixel with just enough support has it.
 _SLACK = 1e-4
@@ -47,7 +48,7 @@ def sampling_coordinates(
 def sampling_terms(matrix: Float[Tensor, "b 3 3"], size: Size) -> Float[Tensor, "b 6"]:
     """Float32 a to f of `x = a*dx + (b*dy + c)`, `y = d*dx + (e*dy + f)`; dx and dy count from the output's middle."""
     back = matrices.inverse(matrix)
-    centre = back.new_tensor([(size.width - 1) / 2, (size.height - 1) / 2, 1.0])
+    centre = constant(((size.width - 1) / 2, (size.height - 1) / 2, 1.0), back.dtype, back.device)
     middle = (back[:, :2] @ centre)[..., None]
     return torch.cat((back[:, :2, :2], middle), dim=2).float().flatten(1)
 
