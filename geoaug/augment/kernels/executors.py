@@ -49,6 +49,15 @@ def executor_for(name: Executor, device: torch.device) -> Execute:
     return execute
 
 
+def available_executors(device: torch.device) -> tuple[Executor, ...]:
+    """Those that run on a device here, plain torch first."""
+    compiled: tuple[tuple[Executor, str, Callable[[], Execute | None]], ...] = (
+        ("cpu", "cpu", _compiled),
+        ("triton", "cuda", _triton),
+    )
+    return ("torch", *(name for name, kind, find in compiled if device.type == kind and find() is not None))
+
+
 def _preferred() -> Executor:
     """What stands in the environment for "auto"."""
     name = os.environ.get("GEOAUG_EXECUTOR", "auto")

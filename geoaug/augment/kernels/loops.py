@@ -196,8 +196,9 @@ def curve(values, kind, length):
 
 @njit(**OPTIONS)
 def write(values, good, start, count, fill, out):
-    for i in range(count):
-        out[start + i] = values[i] if good[i] else fill
+    part = out[start : start + count]
+    for i in range(len(part)):
+        part[i] = values[i] if good[i] else fill
 
 
 @njit(**OPTIONS)

@@ -178,6 +178,18 @@ def _steps_of_band(
 
 
 @njit(**OPTIONS)
+def _fetch(given, sample, band):
+    kind = given.stored
+    if kind == 0:
+        return sampling_loops.fetch(given.image[0][sample, band], 64)
+    if kind == 1:
+        return sampling_loops.fetch(given.image[1][sample, band], 32)
+    if kind == 2:
+        return sampling_loops.fetch(given.image[2][sample, band], 32)
+    return np.int64(0)
+
+
+@njit(**OPTIONS)
 def run_samples(given, steps, sources, out, rules, table, dates):
     """Do all of it for the samples of a block."""
     size_out, size_in = out.size, given.size
@@ -204,6 +216,7 @@ def run_samples(given, steps, sources, out, rules, table, dates):
         held = max(held, sources.first[source] + sources.layers[source])
     layers = np.zeros((dates, held, *shape), np.float32)
     centre = np.zeros((2, *shape), np.float32)
+    fetched = np.int64(0)
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
     for sample in range(len(given.back)):
         exact = given.exact[sample]
@@ -214,6 +227,9 @@ def run_samples(given, steps, sources, out, rules, table, dates):
             for axis in range(2):
                 span[2 * axis] = given.shift[sample, :, axis].min()
                 span[2 * axis + 1] = given.shift[sample, :, axis].max()
+        if not exact:
+            for band in range(bands):
+                fetched += _fetch(given, sample, band)
         for run in range(0, block, long):
             length = min(long, block - run)
             sampling_loops.locate(run, block, length, size_out[1], rows, columns)
@@ -328,6 +344,7 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                 start = lane * block + run
                 for i in range(min(length, total - start)):
                     out.valid[sample, start + i] = good[lane, i]
+    return fetched
 
 
 @njit(**OPTIONS)

@@ -27,6 +27,15 @@ def _axis(place, size):
 
 
 @njit(**OPTIONS)
+def fetch(source, step):
+    """Read one value of every cache line in order, so that sampling, which jumps, finds them in the cache."""
+    total = np.int64(0)
+    for i in range(0, len(source), step):
+        total += np.int64(source[i])
+    return total
+
+
+@njit(**OPTIONS)
 def locate(run, block, length, width, rows, columns):
     """Row and column of the output pixels of a run, as float32."""
     for lane in range(LANES):
