@@ -4,7 +4,8 @@ See `kernels.one_pass` for what a run is, and `kernels.sampling_loops` for where
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 # Kinds of step, as `kernels.lowering` numbers them.
 AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
@@ -199,6 +200,31 @@ def write(values, good, start, count, fill, out):
     part = out[start : start + count]
     for i in range(len(part)):
         part[i] = values[i] if good[i] else fill
+
+
+@intrinsic
+def _stream(typing, array, index, value):
+    """Store a float32 past the cache: an output is written once, and fetching what it replaces would cost as much."""
+    from llvmlite import ir
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        word = ir.IntType(32)
+        place = builder.gep(data, [arguments[1]])
+        place = builder.bitcast(place, word.as_pointer())
+        stored = builder.store(builder.bitcast(arguments[2], word), place, align=4)
+        flag = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        stored.set_metadata("nontemporal", flag)
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64, types.float32), generate
+
+
+@njit(**OPTIONS)
+def write_floats(values, good, start, count, fill, out):
+    part = out[start : start + count]
+    for i in range(len(part)):
+        _stream(part, np.uint64(i), values[i] if good[i] else fill)
 
 
 @njit(**OPTIONS)

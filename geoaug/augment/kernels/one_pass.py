@@ -76,7 +76,7 @@ def _write(values, good, length, run, block, total, rules, out, sample, band):
         elif kind == 2:
             loops.write(values[lane], good[lane], start, count, rules.fill, out.image[2][sample, band])
         else:
-            loops.write(values[lane], good[lane], start, count, rules.fill, out.image[3][sample, band])
+            loops.write_floats(values[lane], good[lane], start, count, rules.fill, out.image[3][sample, band])
 
 
 @njit(**OPTIONS)
