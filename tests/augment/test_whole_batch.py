@@ -35,7 +35,7 @@ def agree(compose: Compose, batch: dict[str, torch.Tensor], monkeypatch: pytest.
     usual = compose(batch)
     monkeypatch.setattr(portable, "_blocks", lambda work, pixels, counts: [(slice(None), "sample", work.most_places)])
     monkeypatch.setattr(warp, "sampler", lambda device: warp.bilinear_exact)
-    monkeypatch.setattr(radiometry, "_certainly", lambda truth: False)
+    monkeypatch.setattr(radiometry, "certainly", lambda truth: False)
     whole = compose(batch)
     # Support of exactly a half, as a stretch by two gives, may fall on either side of the limit.
     both = whole["valid"] & usual["valid"]

@@ -6,7 +6,6 @@ first use and kept on disk from then on. Its results are those of the portable e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +16,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from geoaug.augment import matrices
+from geoaug.augment.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.kernels import arrays, one_pass, warp
 from geoaug.augment.kernels.blocks import for_each_block
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, filtered, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
-from geoaug.augment.maps import Ramp, Surroundings
+from geoaug.augment.maps import LostLines, Ramp, Stripes, Surroundings
 from geoaug.augment.matrices import Size
-from geoaug.augment.segments import Affine, Modulation, Stencil
+from geoaug.augment.segments import Affine, Stencil
 from geoaug.random import normal_quantiles
 from geoaug.scratch import scratch
 
@@ -33,6 +33,9 @@ Array = npt.NDArray[Any]
 _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
 _EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
+# Maps of a few numbers, lines, or a field that all bands share.
+_SMALL = (Ramp, CloudVeil, CloudShade, Stripes, LostLines)
+
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
 _BLOCKS_A_THREAD = 4
 
@@ -53,7 +56,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     if encoding.dtype not in _STORED:
         written = torch.empty(out.image.shape)
     for chosen, source, task in groups:
-        _run(_ranges(chosen), source, task, encoding, replace(out, image=written), exact)
+        _run(chosen, source, task, encoding, replace(out, image=written), exact)
     if written is not out.image:
         out.image.copy_(written)
     return out
@@ -89,22 +92,25 @@ def _decoded(pixels: Pixels, work: Work) -> Pixels:
     return replace(pixels, image=image)
 
 
-def _run(rows: Sequence[slice], pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor) -> None:
-    """Deal blocks of samples out to threads; those with maps or stencils of their own go one by one."""
-    alone = pixels.dem is not None or any(
-        isinstance(part, Stencil) or (isinstance(part, Affine) and not _in_numbers(part.modulation))
-        for part in work.segments
-    )
-    samples = sum(part.stop - part.start for part in rows)
-    count = 1 if alone else max(1, -(-samples // (_BLOCKS_A_THREAD * torch.get_num_threads())))
-    blocks = [
-        slice(start, min(start + count, part.stop)) for part in rows for start in range(part.start, part.stop, count)
-    ]
+def _run(
+    chosen: Bool[Tensor, " b"], pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor
+) -> None:
+    """Deal blocks of samples out to threads; those with stencils, or with maps as large as they are, go one by one."""
+    alone = torch.full_like(chosen, pixels.dem is not None)
+    for part in work.segments:
+        if isinstance(part, Stencil):
+            alone |= part.applied.view(len(chosen), -1).any(1)
+        elif isinstance(part, Affine) and part.modulation is not None and not isinstance(part.modulation.maps, _SMALL):
+            alone |= part.modulation.applied.view(len(chosen), -1).any(1)
+    together = chosen & ~alone
+    count = max(1, -(-int(together.sum()) // (_BLOCKS_A_THREAD * torch.get_num_threads())))
+    blocks = [block for part in _ranges(together) for block in _cut(part, count)]
+    blocks += [block for part in _ranges(chosen & alone) for block in _cut(part, 1)]
     for_each_block(lambda block: _run_block(block, pixels, work, encoding, out, exact[block]), blocks)
 
 
-def _in_numbers(modulation: Modulation | None) -> bool:
-    return modulation is None or isinstance(modulation.maps, Ramp)
+def _cut(part: slice, count: int) -> list[slice]:
+    return [slice(start, min(start + count, part.stop)) for start in range(part.start, part.stop, count)]
 
 
 def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from geoaug.augment.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
 from geoaug.augment.kernels import stencils
 from geoaug.augment.kernels.portable import Encoding
-from geoaug.augment.kernels.radiometry import cube_of_normal
+from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
 from geoaug.augment.maps import Ramp, Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
@@ -123,14 +123,18 @@ class Lowering:
                 steps.append(self._normal())
                 pending = False
             if isinstance(segment, Stencil):
+                if certainly(~segment.applied):
+                    continue
                 programs.append(Program(tuple(steps), tuple(sources), segment))
                 steps, sources = [], []
                 continue
             if isinstance(segment, Affine):
                 pending = pending or segment.terms.noisy
-                if segment.modulation is not None:
+                if segment.modulation is not None and not certainly(~segment.modulation.applied):
                     sources.append(self._source(segment.modulation))
-            steps.append(self._step(segment, len(sources) - 1))
+                    steps.append(self._step(segment, len(sources) - 1))
+                    continue
+            steps.append(self._step(segment, -1))
         if pending:
             steps.append(self._normal())
         programs.append(Program(tuple(steps), tuple(sources)))
@@ -147,7 +151,7 @@ class Lowering:
         if isinstance(segment, Affine):
             terms = segment.terms
             numbers = self._numbers(terms.gain, terms.offset, terms.floor, terms.slope)
-            return Step(AFFINE, numbers, source if segment.modulation is not None else -1, terms.noisy)
+            return Step(AFFINE, numbers, source, terms.noisy)
         if isinstance(segment, GammaNoise):
             shift, scale = cube_of_normal(segment.variance.double())
             rows = (part.float()[:, None].expand(-1, self.bands) for part in (shift, scale, segment.multiply))

@@ -63,7 +63,7 @@ def run_segments(block: Block, segments: Sequence[Segment]) -> None:
         _settle(block)
         if isinstance(segment, Curve):
             _curve(block.values, segment)
-        elif not _certainly(~segment.applied):
+        elif not certainly(~segment.applied):
             _run_other(block, segment)
     _settle(block)
 
@@ -77,7 +77,7 @@ def _run_other(block: Block, segment: GammaNoise | Steps | Stencil) -> None:
         block.values.copy_(stencils.run(block.values, block.valid, segment))
 
 
-def _certainly(truth: Bool[Tensor, " r"]) -> bool:
+def certainly(truth: Bool[Tensor, " r"]) -> bool:
     """Whether all are known to be true without waiting for a device."""
     return truth.device.type == "cpu" and bool(truth.all())
 
@@ -86,7 +86,7 @@ def _affine(block: Block, segment: Affine) -> None:
     values, terms, modulation = block.values, segment.terms, segment.modulation
     gain, offset = _over_pixels(terms.gain), _over_pixels(terms.offset)
     maps = None
-    if modulation is not None and not _certainly(~modulation.applied):
+    if modulation is not None and not certainly(~modulation.applied):
         maps = _made(block, modulation)
         _annotate(block, modulation, maps)
         if modulation.gain is not None:
@@ -95,7 +95,7 @@ def _affine(block: Block, segment: Affine) -> None:
     block.noisy = block.noisy or terms.noisy
     if block.variance is not None:
         block.variance.mul_(gain).mul_(gain)
-    if floor is not None and slope is not None and not _certainly(((floor == 0) & (slope == 0)).all(1)):
+    if floor is not None and slope is not None and not certainly(((floor == 0) & (slope == 0)).all(1)):
         _add_variance(block, floor, slope)
     values.mul_(gain).add_(offset)
     if maps is not None and modulation is not None and modulation.offset is not None:
