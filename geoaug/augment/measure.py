@@ -1,8 +1,8 @@
 """How fast this machine augments, and how near that comes to what its memory allows.
 
-An augmentation reads every pixel once and writes every pixel once at the least. The yardstick is therefore a plain copy:
-the share that a recipe reaches of the bandwidth of copying a large tensor on the same device is what a user gets of the
-hardware. Everything is measured on random tiles, which are made on the spot.
+An augmentation reads every pixel once and writes every pixel once at the least. The yardstick is therefore a plain
+copy: the share that a recipe reaches of the bandwidth of copying a large tensor on the same device is what a user gets
+of the hardware. Everything is measured on random tiles, which are made on the spot.
 """
 
 from __future__ import annotations

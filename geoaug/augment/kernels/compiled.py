@@ -45,7 +45,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     out = empty_output(pixels, work, encoding)
     if out.image.numel() == 0:
         return out
-    given = _finite(with_finite_validity(pixels))
+    given = _stored(pixels)
     exact = matrices.is_exact(work.matrix)
     if work.band_shift is not None:
         exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
@@ -68,14 +68,9 @@ def _ranges(chosen: Bool[Tensor, " b"]) -> list[slice]:
     return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
-def _finite(pixels: Pixels) -> Pixels:
-    """Images without NaN and infinities: invalid pixels have no weight, but NaN times nothing is still NaN."""
-    image = pixels.image
-    if image.is_floating_point():
-        image = image.float()
-        # Where validity says that something is missing, it may be NaN.
-        if pixels.valid is not None and not pixels.valid.all():
-            image = image.nan_to_num(0.0, 0.0, 0.0)
+def _stored(pixels: Pixels) -> Pixels:
+    """Images of a type that the loops read, each plane in one piece."""
+    image = pixels.image if pixels.image.dtype in _STORED else pixels.image.float()
     valid = None if pixels.valid is None else pixels.valid.contiguous()
     mask = None if pixels.mask is None else pixels.mask.contiguous()
     return Pixels(image.contiguous(), valid, mask, pixels.dem)
@@ -84,12 +79,13 @@ def _finite(pixels: Pixels) -> Pixels:
 def _decoded(pixels: Pixels, work: Work) -> Pixels:
     """Stored amplitudes and decibels as power."""
     assert work.decoding is not None
+    finite = with_finite_validity(pixels)
     image = pixels.image.float().clone()
-    if pixels.valid is not None:
+    if finite.valid is not None:
         # Whatever stands in invalid pixels must not decode to infinity.
-        image.mul_(pixels.valid)
+        image = torch.where(finite.valid, image, 0.0)
     work.decoding(image)
-    return replace(pixels, image=image)
+    return Pixels(image, finite.valid, pixels.mask, pixels.dem)
 
 
 def _run(

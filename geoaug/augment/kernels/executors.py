@@ -4,12 +4,13 @@ All do the same work to rounding; what is equal bit for bit is told in `docs/des
 on first use, for theirs are large libraries, and plain torch serves wherever one of them is absent.
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -20,6 +21,9 @@ from geoaug.errors import ConfigurationError
 
 Executor = Literal["auto", "torch", "cpu", "triton"]
 Execute = Callable[[Pixels, Work, Encoding], Pixels]
+
+# What Numba compiles.
+_COMPILED_SOURCES = ("arrays", "loops", "one_pass", "sampling_loops")
 
 EXECUTORS: tuple[str, ...] = get_args(Executor)
 
@@ -78,15 +82,30 @@ def _compiled() -> Execute | None:
         from numba import config
     except ImportError:
         return None
+    settings: Any = config
+    before = settings.CACHE_DIR
+    # Where compiled functions are kept is settled when they are defined. What another version of these sources left
+    # behind may not even load, so each has a folder of its own.
+    settings.CACHE_DIR = before or str(_cache_folder())
     try:
         from geoaug.augment.kernels import compiled
-    except RuntimeError:
-        # Neither the package's folder nor the user's can be written: what is compiled is kept elsewhere.
-        config.CACHE_DIR = str(  # type: ignore[attr-defined]
-            Path(tempfile.gettempdir()) / "geoaug-compiled"
-        )
-        from geoaug.augment.kernels import compiled
+    finally:
+        settings.CACHE_DIR = before
     return compiled.execute
+
+
+def _cache_folder() -> Path:
+    """A folder of these very sources, in the user's cache, or where temporary files go if that cannot be written."""
+    here = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=6)
+    for name in _COMPILED_SOURCES:
+        digest.update((here / f"{name}.py").read_bytes())
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoaug" / digest.hexdigest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.gettempdir()) / f"geoaug-{digest.hexdigest()}"
+    return folder
 
 
 @cache

@@ -80,31 +80,31 @@ def _write(values, good, length, run, block, total, rules, out, sample, band):
 
 
 @njit(**OPTIONS)
-def _copy(given, sample, band, index, length, values):
-    kind = given.stored
+def _copy(given, sample, band, size_out, run, block, length, values):
+    kind, back, size = given.stored, given.back[sample], given.size
     if kind == 0:
-        sampling_loops.copy(given.image[0][sample, band], index, length, values)
+        sampling_loops.copy(given.image[0][sample, band], back, size, size_out, run, block, length, values)
     elif kind == 1:
-        sampling_loops.copy(given.image[1][sample, band], index, length, values)
+        sampling_loops.copy(given.image[1][sample, band], back, size, size_out, run, block, length, values)
     elif kind == 2:
-        sampling_loops.copy(given.image[2][sample, band], index, length, values)
+        sampling_loops.copy(given.image[2][sample, band], back, size, size_out, run, block, length, values)
     else:
-        sampling_loops.copy(given.image[3][sample, band], index, length, values)
+        sampling_loops.copy(given.image[3][sample, band], back, size, size_out, run, block, length, values)
 
 
 @njit(**OPTIONS)
-def _take(given, sample, band, index, weights, subs, length, pairs, values):
+def _take(given, sample, band, index, weights, subs, length, pairs, values, guarded):
     kind, size = given.stored, given.size
     for sub in range(subs):
         at, shares, more = index[sub], weights[sub], sub > 0
         if kind == 0:
-            sampling_loops.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more)
+            sampling_loops.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more, guarded)
         elif kind == 1:
-            sampling_loops.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more)
+            sampling_loops.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more, guarded)
         elif kind == 2:
-            sampling_loops.take(given.image[2][sample, band], at, shares, length, size, pairs, values, more)
+            sampling_loops.take(given.image[2][sample, band], at, shares, length, size, pairs, values, more, guarded)
         else:
-            sampling_loops.take(given.image[3][sample, band], at, shares, length, size, pairs, values, more)
+            sampling_loops.take(given.image[3][sample, band], at, shares, length, size, pairs, values, more, guarded)
 
 
 @njit(**OPTIONS)
@@ -216,7 +216,8 @@ def run_samples(given, steps, sources, out, rules, table, dates):
         held = max(held, sources.first[source] + sources.layers[source])
     layers = np.zeros((dates, held, *shape), np.float32)
     centre = np.zeros((2, *shape), np.float32)
-    fetched = np.int64(0)
+    fetched, floats = np.int64(0), given.stored == 3
+    clean = np.zeros(size_in[0] * size_in[1] if floats else 0, np.bool_)
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
     for sample in range(len(given.back)):
         exact = given.exact[sample]
@@ -227,13 +228,23 @@ def run_samples(given, steps, sources, out, rules, table, dates):
             for axis in range(2):
                 span[2 * axis] = given.shift[sample, :, axis].min()
                 span[2 * axis + 1] = given.shift[sample, :, axis].max()
-        if not exact:
+        guarded = False
+        if not exact and floats:
+            clean[:] = True
+            if valid.size > 0:
+                clean[:] = valid
+            for band in range(bands):
+                guarded |= sampling_loops.find_finite(given.image[3][sample, band], clean)
+            if guarded:
+                valid = clean
+        elif not exact:
             for band in range(bands):
                 fetched += _fetch(given, sample, band)
         for run in range(0, block, long):
             length = min(long, block - run)
             sampling_loops.locate(run, block, length, size_out[1], rows, columns)
-            for sub in range(subs):
+            mended = apart and not exact
+            for sub in range(0 if exact else subs):
                 beside_x = (np.float32(sub % across) + half) / np.float32(across) - half
                 beside_y = (np.float32(sub // across) + half) / np.float32(down) - half
                 sampling_loops.coordinates(
@@ -248,7 +259,7 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                     places[sub, 1],
                 )
             if exact:
-                sampling_loops.nearest(places[0, 0], places[0, 1], length, size_in, valid, index[0], good)
+                sampling_loops.copy_validity(valid, given.back[sample], size_in, size_out, run, block, length, good)
             elif apart:
                 good[:] = True
                 back = given.back[sample]
@@ -294,7 +305,9 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                 _drop(out.flags[sample], length, run, block, total, good)
             for band in range(bands):
                 if exact:
-                    _copy(given, sample, band, index[0], length, values)
+                    _copy(given, sample, band, size_out, run, block, length, values)
+                    if floats and sampling_loops.drop_unfinite(values, good, length):
+                        mended = True
                 else:
                     if apart:
                         support[:] = zero
@@ -314,7 +327,7 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                         sampling_loops.settle_support(
                             weights, subs, length, rules.least, rules.minimum, rules.full, support, good
                         )
-                    _take(given, sample, band, index, weights, subs, length, pairs, values)
+                    _take(given, sample, band, index, weights, subs, length, pairs, values, guarded)
                 _steps_of_band(
                     steps,
                     sources,
@@ -337,7 +350,7 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                     layers[band // (bands // dates)],
                 )
                 _write(values, good, length, run, block, total, rules, out, sample, band)
-            if apart and not exact:
+            if mended:
                 # A later band may have found a pixel without data after an earlier one was written.
                 _mend(good, length, run, block, total, rules, out, sample, bands)
             for lane in range(LANES):

@@ -164,17 +164,17 @@ def _overload_unpack(source, pair):
     return lambda source, pair: (np.float32(np.int16(pair & np.uint32(0xFFFF))), np.float32(np.int32(pair) >> 16))
 
 
-def take(source, index, weights, length, size, pairs, values, more):
+def take(source, index, weights, length, size, pairs, values, more, guarded):
     """Interpolate a band; added to what is there if `more`. The body is chosen by the type of the pixels."""
     raise NotImplementedError
 
 
 @overload(take)
-def _overload_take(source, index, weights, length, size, pairs, values, more):
+def _overload_take(source, index, weights, length, size, pairs, values, more, guarded):
     return _take_floats if isinstance(source.dtype, types.Float) else _take_integers
 
 
-def _take_integers(source, index, weights, length, size, pairs, values, more):
+def _take_integers(source, index, weights, length, size, pairs, values, more, guarded):
     step_y = np.uint64(size[1] if size[0] > 1 else 0)
     upper, lower = pairs[0], pairs[1]
     for lane in range(LANES):
@@ -191,11 +191,24 @@ def _take_integers(source, index, weights, length, size, pairs, values, more):
             v[i] = v[i] + total if more else total
 
 
-def _take_floats(source, index, weights, length, size, pairs, values, more):
+def _take_floats(source, index, weights, length, size, pairs, values, more, guarded):
     step_x, step_y = np.uint64(1 if size[1] > 1 else 0), np.uint64(size[1] if size[0] > 1 else 0)
+    zero = np.float32(0)
     for lane in range(LANES):
         v, at = values[lane], index[lane]
         a, b, c, d = weights[0, lane], weights[1, lane], weights[2, lane], weights[3, lane]
+        if guarded:
+            # What has no weight may be NaN.
+            for i in range(length):
+                q = np.uint64(at[i])
+                upper = (a[i] * source[q] if a[i] != zero else zero) + (
+                    b[i] * source[q + step_x] if b[i] != zero else zero
+                )
+                lower = (c[i] * source[q + step_y] if c[i] != zero else zero) + (
+                    d[i] * source[q + step_y + step_x] if d[i] != zero else zero
+                )
+                v[i] = v[i] + (upper + lower) if more else upper + lower
+            continue
         for i in range(length):
             q = np.uint64(at[i])
             total = (a[i] * source[q] + b[i] * source[q + step_x]) + (
@@ -205,7 +218,97 @@ def _take_floats(source, index, weights, length, size, pairs, values, more):
 
 
 @njit(**OPTIONS)
-def copy(source, index, length, values):
+def find_finite(source, clean):
+    """Take away from `clean` what is NaN or infinite; whether there was any."""
+    most, found = np.float32(3.4028235e38), False
+    for i in range(len(clean)):
+        fine = np.abs(source[i]) <= most
+        clean[i] = clean[i] & fine
+        found |= not fine
+    return found
+
+
+@njit(**OPTIONS)
+def drop_unfinite(values, good, length):
+    """The same for the values of a run."""
+    most, found = np.float32(3.4028235e38), False
     for lane in range(LANES):
+        v, g = values[lane], good[lane]
         for i in range(length):
-            values[lane, i] = np.float32(source[np.uint64(index[lane, i])])
+            fine = np.abs(v[i]) <= most
+            g[i] = g[i] & fine
+            found |= not fine
+    return found
+
+
+@njit(**OPTIONS)
+def _span(first, step, size, count):
+    """Which of `count` places from `first` on, a `step` of -1, 0 or 1 apart, lie within `size`."""
+    if step == 0:
+        return (0, count) if 0 <= first < size else (0, 0)
+    if step > 0:
+        return max(0, -first), min(count, size - first)
+    return max(0, first - size + 1), min(count, first + 1)
+
+
+@njit(**OPTIONS)
+def _straight(back, size_in, size_out, row, column, count):
+    """Where a piece of an output row lies in the input of an exact plan: its first index, the stride, and which of it
+    lies inside."""
+    across = np.float32(column) - np.float32(0.5) * np.float32(size_out[1] - 1)
+    down = np.float32(row) - np.float32(0.5) * np.float32(size_out[0] - 1)
+    x = int(np.rint(back[0] * across + (back[1] * down + back[2])))
+    y = int(np.rint(back[3] * across + (back[4] * down + back[5])))
+    step_x, step_y = int(np.rint(back[0])), int(np.rint(back[3]))
+    low_x, high_x = _span(x, step_x, size_in[1], count)
+    low_y, high_y = _span(y, step_y, size_in[0], count)
+    low = max(low_x, low_y)
+    return y * size_in[1] + x, step_y * size_in[1] + step_x, low, max(low, min(high_x, high_y))
+
+
+@njit(**OPTIONS)
+def copy(source, back, size_in, size_out, run, block, length, values):
+    """Pixels of a run where the plan is exact: whole pieces of rows or columns of the input, forwards or backwards."""
+    width, total = size_out[1], size_out[0] * size_out[1]
+    for lane in range(LANES):
+        start = lane * block + run
+        count = min(length, total - start)
+        row, column = divmod(start, width)
+        done = 0
+        while done < count:
+            part = min(count - done, width - column)
+            first, stride, low, high = _straight(back, size_in, size_out, row, column, part)
+            into = values[lane, done + low : done + high]
+            if len(into) > 0:
+                at = first + low * stride
+                if stride == 1:
+                    piece = source[at : at + len(into)]
+                    for i in range(len(into)):
+                        into[i] = piece[i]
+                elif stride == -1:
+                    piece = source[at - len(into) + 1 : at + 1]
+                    for i in range(len(into)):
+                        into[i] = piece[len(into) - 1 - i]
+                else:
+                    for i in range(len(into)):
+                        into[i] = source[np.uint64(at + i * stride)]
+            done, row, column = done + part, row + 1, 0
+
+
+@njit(**OPTIONS)
+def copy_validity(valid, back, size_in, size_out, run, block, length, good):
+    """Whether there is data at the pixels of a run where the plan is exact."""
+    width, total = size_out[1], size_out[0] * size_out[1]
+    for lane in range(LANES):
+        start = lane * block + run
+        count = min(length, total - start)
+        row, column = divmod(start, width)
+        done = 0
+        for i in range(length):
+            good[lane, i] = False
+        while done < count:
+            part = min(count - done, width - column)
+            first, stride, low, high = _straight(back, size_in, size_out, row, column, part)
+            for i in range(low, high):
+                good[lane, done + i] = valid.size == 0 or valid[np.uint64(first + i * stride)]
+            done, row, column = done + part, row + 1, 0
