@@ -17,14 +17,14 @@ from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.cloud_field import CloudShade, CloudVeil
-from geoaug.augment.kernels import arrays, one_pass, warp
+from geoaug.augment.kernels import arrays, one_pass, stencil_loops, warp
 from geoaug.augment.kernels.blocks import for_each_block
-from geoaug.augment.kernels.lowering import THICK, Lowering, Program, filtered, layout_of, limits_of
+from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.maps import LostLines, Ramp, Stripes, Surroundings
 from geoaug.augment.matrices import Size
-from geoaug.augment.segments import Affine, Stencil
+from geoaug.augment.segments import Affine, Stencil, Taps
 from geoaug.random import normal_quantiles
 from geoaug.scratch import scratch
 
@@ -145,9 +145,8 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
         steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
         one_pass.run_samples(given, steps, sources, target, _rules(encoding if last else plain), table, dates)
         if program.stencil is not None:
-            changes = bool(program.stencil.applied.any())
-            changed = filtered(image, out.valid[rows], program.stencil, dates) if changes else image
-            given = _unmoved(changed, valid, size)
+            _filter(image, out.valid[rows], program.stencil, dates)
+            given = _unmoved(image, valid, size)
     if part.mask is not None and out.mask is not None:
         ignore = torch.tensor(encoding.ignore_index).to(part.mask.dtype).numpy()
         bits = np.dtype(f"u{ignore.itemsize}")
@@ -180,6 +179,18 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
         np.ones((count, 2), np.int64),
         np.zeros((count, 0, 2), np.float32),
     )
+
+
+def _filter(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> None:
+    """Run a stencil in place, date by date."""
+    every, known = image.view(len(image) * dates, -1, *image.shape[2:]).numpy(), valid[:, 0].numpy()
+    kernel = stencil.kernel
+    for row in np.flatnonzero(stencil.applied.numpy()):
+        if isinstance(kernel, Taps):
+            stencil_loops.blur(every[row], known[row // dates], kernel.weights[row, 0].float().numpy())
+        else:
+            factor = kernel.factor[row].double().expand(every.shape[1]).numpy()
+            stencil_loops.coarsen(every[row], known[row // dates], factor, kernel.phase[row].double().numpy())
 
 
 def _rules(encoding: Encoding) -> arrays.Rules:

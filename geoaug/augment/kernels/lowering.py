@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoaug.augment.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
-from geoaug.augment.kernels import stencils
 from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
 from geoaug.augment.maps import Ramp, Surroundings
@@ -243,11 +242,3 @@ def limits_of(encoding: Encoding) -> tuple[float, float, float]:
         return limits.min + 1.0, float(limits.max), 0.0
     step = 0.0 if not encoding.reserve_fill else 1.0 if encoding.fill < limits.max else -1.0
     return float(limits.min), float(limits.max), step
-
-
-def filtered(
-    image: Float[Tensor, "b n h w"], valid: Bool[Tensor, "b 1 h w"], stencil: Stencil, dates: int
-) -> Float[Tensor, "b n h w"]:
-    """The image after a stencil, each date by itself."""
-    apart = image.view(len(image) * dates, -1, *image.shape[2:])
-    return stencils.run(apart, valid.repeat_interleave(dates, 0), stencil).reshape(image.shape)

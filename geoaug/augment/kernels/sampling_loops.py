@@ -288,7 +288,7 @@ def copy(source, back, size_in, size_out, run, block, length, values):
                 elif stride == -1:
                     piece = source[at - len(into) + 1 : at + 1]
                     for i in range(len(into)):
-                        into[i] = piece[len(into) - 1 - i]
+                        into[i] = piece[np.uint64(len(into) - 1 - i)]
                 else:
                     for i in range(len(into)):
                         into[i] = source[np.uint64(at + i * stride)]

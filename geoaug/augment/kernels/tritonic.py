@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment import matrices
-from geoaug.augment.kernels import warp
-from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, filtered, layout_of, limits_of
+from geoaug.augment.kernels import stencils, warp
+from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.triton_kernel import fused
@@ -70,7 +70,7 @@ class _Launch:
         self._launch(program, image, last)
         if program.stencil is None:
             return
-        changed = filtered(image, out.valid, program.stencil, self._work.dates)
+        changed = _filtered(image, out.valid, program.stencil, self._work.dates)
         # Labels have moved with the first launch; later ones only take some away.
         self._given = Pixels(changed, out.valid.clone(), out.mask, None)
         self._matrix = matrices.identity(len(image), image.device)
@@ -228,3 +228,11 @@ def _apart(work: Work) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b 4"]]:
     shift = work.shift_of(slice(None)).float().contiguous()
     low, high = shift.amin(1), shift.amax(1)
     return shift, torch.stack((low[:, 0], high[:, 0], low[:, 1], high[:, 1]), dim=1)
+
+
+def _filtered(
+    image: Float[Tensor, "b n h w"], valid: Bool[Tensor, "b 1 h w"], stencil: Stencil, dates: int
+) -> Float[Tensor, "b n h w"]:
+    """The image after a stencil, each date by itself."""
+    apart = image.view(len(image) * dates, -1, *image.shape[2:])
+    return stencils.run(apart, valid.repeat_interleave(dates, 0), stencil).reshape(image.shape)
