@@ -4,8 +4,8 @@
     uv run --with torchgeo==0.8.1 --with requests python benchmarks/peer_operations.py
 
 Tiles of 13 x 256 x 256 float32 reflectance; every operation on every sample. geoaug's side is `Compose` with the one
-operation, which also keeps track of validity; kornia's is the nearest operation it has, in its fastest form. Where they do
-not do the same, the table names what stands in: kornia's Gaussian noise has one strength, its posterising no steps of
+operation, which also keeps track of validity; kornia's is the nearest operation it has, in its fastest form. Where they
+do not do the same: kornia's Gaussian noise has one strength, its posterising no steps of
 reflectance. Operations that kornia has nothing for are left out and named below the table.
 """
 

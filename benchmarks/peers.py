@@ -6,8 +6,11 @@
 
 Work: 13 x 256 x 256 uint16 and a uint8 mask to normalised float32 13 x 224 x 224 and its mask: D4, rotation of 20
 degrees, scale .8 to 1.25, translation of 10 %, crop, illumination, haze, noise, band dropout, normalisation. Division
-by 10,000 is timed for all. No peer has haze or sensor noise; each gets the nearest it has: brightness and contrast without
-a clamp, and Gaussian noise of one strength. Rotation, scale and translation are one operation wherever a peer can.
+by 10,000 is timed for all. No peer has haze or sensor noise; each gets the nearest it has: brightness and contrast
+without a clamp, and Gaussian noise of one strength. Rotation, scale and translation are one operation where a peer can.
+
+Differences that favour the peers: torchvision flips but makes no quarter turns, and those that work sample by sample
+need not stack their results into a batch. No peer keeps track of validity.
 
 Torchvision works per sample, as a dataset would (threads over samples, where that is faster), and once with one set of
 parameters for the whole batch, which augments less. Albumentations gets images with the bands last, as it wants them,
@@ -207,6 +210,8 @@ def candidates(batch: Batch, device: torch.device) -> tuple[dict[str, Callable[[
                     run(batch)
             ready[name] = run
         except Exception as error:
+            if name.startswith("geoaug"):
+                raise
             absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:90]}"
     return ready, absent
 
@@ -251,12 +256,13 @@ def reference(device: torch.device, count: int, rounds: int, path: Path) -> None
         memory = f"{extra_memory(ready[name], batch):.0%}" if device.type == "cuda" and "geoaug" in name else ""
         against = f"{ratio(times['geoaug'], seconds):.1f}x"
         rows.append([name, f"{rate[0]:.1f}", f"{rate[1]:.1f} to {rate[2]:.1f}", against, f"{share:.0%}", memory])
-    rows += [[name, "cannot", why, "", "", ""] for name, why in absent.items()]
     content = {"device": str(device), "threads": torch.get_num_threads(), "batch": count, "seconds": times}
     content |= {"absent": absent, "peers": peer_versions(), "copy_bytes_a_second": copied}
     title = f"reference recipe, batch {count}, {device}, {torch.get_num_threads()} threads"
     columns = ("", "tiles/s", "spread", "geoaug is faster by", "of copying", "extra memory")
     publish(title, columns, rows, content, path)
+    for name, why in absent.items():
+        print(f"{name}: cannot: {why}")
 
 
 def peer_versions() -> dict[str, str]:

@@ -40,6 +40,7 @@ _STREAMS_OF_A_STAGE = 256
 _METRES_A_DEGREE = 111_320.0
 _LARGEST_PIXEL_DEGREES = 0.02
 
+Interpolation = Literal["bilinear", "nearest"]
 OutUnits = Literal["reflectance", "dn", "db"]
 
 
@@ -81,6 +82,9 @@ class Compose(nn.Module):
         reserve_fill: for integer output, whether a valid pixel that comes out as `fill` takes the next value instead,
             as a file with that nodata value needs.
         min_support: share of valid weight in the interpolation below which a pixel is invalid.
+        interpolation: "bilinear", weighted by validity and averaged over the footprint of pixels that shrink; or
+            "nearest", for rasters of classes or flags.
+        channels_last: whether the output lies in memory as torch's `channels_last` format, as many networks prefer.
         executor: what touches the pixels: "torch" on any device, "cpu" compiled by Numba, "triton" on CUDA devices;
             "auto" takes the fastest that is there. All give the same image to rounding.
 
@@ -102,6 +106,8 @@ class Compose(nn.Module):
         fill: float = 0.0,
         reserve_fill: bool = False,
         min_support: float = 0.5,
+        interpolation: Interpolation = "bilinear",
+        channels_last: bool = False,
         executor: Executor = "auto",
     ) -> None:
         super().__init__()
@@ -121,6 +127,8 @@ class Compose(nn.Module):
             )
         if normalize is not None and not all(deviation > 0 for deviation in normalize[1]):
             raise ConfigurationError("normalize is (mean, std) per band, every std above 0")
+        if interpolation not in ("bilinear", "nearest"):
+            raise ConfigurationError(f"interpolation={interpolation!r} is not 'bilinear' or 'nearest'")
         if executor not in EXECUTORS:
             raise ConfigurationError(f"executor={executor!r} is not one of {', '.join(map(repr, EXECUTORS))}")
         if not 0 < min_support <= 1:
@@ -132,6 +140,8 @@ class Compose(nn.Module):
         self.fill = fill
         self.reserve_fill = reserve_fill
         self.min_support = min_support
+        self.interpolation: Interpolation = interpolation
+        self.channels_last = channels_last
         self.executor: Executor = executor
         self._scale = PixelScale.of(self.sensor)
         self._normalize = normalize
@@ -341,7 +351,8 @@ class Compose(nn.Module):
             stage.band_shift,
             decoding,
             not stage.segments and source == target and self._normalize is None,
-            stage.most_places,
+            1 if self.interpolation == "nearest" else stage.most_places,
+            self.interpolation == "nearest",
         )
 
     @property
@@ -363,7 +374,7 @@ class Compose(nn.Module):
             )
         if not dtype.is_floating_point and not torch.iinfo(dtype).min <= self.fill <= torch.iinfo(dtype).max:
             raise ConfigurationError(f"fill={self.fill} does not fit an image of {dtype}")
-        return Encoding(dtype, self.fill, self.ignore_index, self.min_support, self.reserve_fill)
+        return Encoding(dtype, self.fill, self.ignore_index, self.min_support, self.reserve_fill, self.channels_last)
 
     def _moved(self, batch: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         """What follows the pixels: geotransform, boxes, the sun's azimuth."""

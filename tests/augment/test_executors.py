@@ -219,6 +219,38 @@ def test_half_precision_output(dtype: torch.dtype, executor: str) -> None:
 
 
 @pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_output_with_the_bands_of_a_pixel_together(dtype: torch.dtype, executor: str) -> None:
+    batch = tiles(4, 5)
+    operations = [RandomRotation(30, p=0.7), RandomPointSpread(p=0.5)]
+    plain, out = both(Compose(operations, channels_last=True, out_dtype=dtype), batch, executor)
+    for image in (plain["image"], out["image"]):
+        assert image.is_contiguous(memory_format=torch.channels_last)
+    usual, _ = both(Compose(operations, out_dtype=dtype), batch, executor)
+    assert torch.equal(plain["image"], usual["image"])
+    assert (plain["image"].float() - out["image"].float()).abs().max() < 5000 * (
+        TOLERANCE if dtype == torch.float32 else 2**-9
+    )
+
+
+@pytest.mark.parametrize("executor", ["torch", *COMPILED])
+def test_the_nearest_pixel_is_taken(executor: str) -> None:
+    batch = tiles(3, 2)
+    operations = [RandomD4(), RandomAffine(30, (0.1, 0.1), (0.3, 1.4), p=0.8), RandomBandShift(p=0.5)]
+    if executor != "torch":
+        agree(Compose(operations[:2], interpolation="nearest"), batch, executor, 0.0)
+        agree(Compose(operations, interpolation="nearest"), batch, executor)
+    compose = Compose(operations[:2], interpolation="nearest", executor=executor)  # type: ignore[arg-type]
+    image = batch["image"][:, :1]
+    if DEVICE.get(executor) == "cuda":
+        pytest.skip("the same on the device, seen above")
+    out = compose({**batch, "image": image, "mask": image[:, 0].int().to(torch.int32)})
+    kept = out["valid"][:, 0]
+    assert 0.2 < kept.double().mean() < 1
+    assert torch.equal(out["image"][:, 0][kept], out["mask"][kept].float())
+
+
+@pytest.mark.parametrize("executor", COMPILED)
 def test_time_series(executor: str) -> None:
     series = tiles(2, 12)
     image = (series["image"].view(2, 3, 4, 37, 41).float() / 5000).float()

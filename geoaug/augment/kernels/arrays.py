@@ -16,6 +16,7 @@ class Input(NamedTuple):
         exact: (b,) where pixels are copied.
         subs: (b, 2) places along both axes of an output pixel that are averaged.
         shift: (b, n, 2) float32 by which bands lie apart, or (b, 0, 2).
+        nearest: whether coordinates are rounded.
     """
 
     image: tuple[Any, Any, Any, Any]
@@ -26,6 +27,7 @@ class Input(NamedTuple):
     exact: Any
     subs: Any
     shift: Any
+    nearest: bool
 
 
 class Steps(NamedTuple):

@@ -53,8 +53,9 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     groups = [(raw, given, replace(work, segments=(), decoding=None))]
     groups.append((~raw, given if work.decoding is None else _decoded(given, work), work))
     written = out.image
-    if encoding.dtype not in _STORED:
-        written = torch.empty(out.image.shape)
+    if encoding.dtype not in _STORED or encoding.channels_last:
+        kept = encoding.dtype if encoding.dtype in _STORED else torch.float32
+        written = torch.empty(out.image.shape, dtype=kept)
     for chosen, source, task in groups:
         _run(chosen, source, task, encoding, replace(out, image=written), exact)
     if written is not out.image:
@@ -121,7 +122,8 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
     programs = lowering.programs(work.rows(rows))
     shift = np.zeros((count, 0, 2), np.float32)
     if work.band_shift is not None:
-        shift = work.shift_of(rows).float().numpy()
+        apart = work.shift_of(rows).float()
+        shift = (warp.rounded(apart) if work.nearest else apart).numpy()
     given = arrays.Input(
         *_by_type(part.image),
         _bytes(part.valid, count),
@@ -130,6 +132,7 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
         exact.numpy(),
         warp.places_averaged(matrix, work.most_places).numpy(),
         shift,
+        work.nearest,
     )
     first = given
     assert out.valid is not None
@@ -178,6 +181,7 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
         np.ones(count, np.bool_),
         np.ones((count, 2), np.int64),
         np.zeros((count, 0, 2), np.float32),
+        False,
     )
 
 

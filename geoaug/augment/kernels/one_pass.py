@@ -258,12 +258,16 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                     places[sub, 0],
                     places[sub, 1],
                 )
+            if given.nearest and not exact:
+                sampling_loops.round_places(places[0, 0], places[0, 1], length)
             if exact:
                 sampling_loops.copy_validity(valid, given.back[sample], size_in, size_out, run, block, length, good)
             elif apart:
                 good[:] = True
                 back = given.back[sample]
                 sampling_loops.coordinates(rows, columns, back, size_out, zero, zero, length, centre[0], centre[1])
+                if given.nearest:
+                    sampling_loops.round_places(centre[0], centre[1], length)
                 sampling_loops.all_bands_inside(centre[0], centre[1], length, size_in, span, rules.least, good)
             else:
                 good[:] = True

@@ -57,6 +57,7 @@ class Work:
         decoding: of the input; None where a factor and an offset are all, which the segments hold.
         untouched: whether the segments only undo the decoding.
         most_places: along an axis of an output pixel, how many places at most are averaged.
+        nearest: whether the nearest pixel is taken instead of a mean of four.
     """
 
     matrix: Float[Tensor, "b 3 3"]
@@ -69,6 +70,7 @@ class Work:
     decoding: Decoding | None = None
     untouched: bool = False
     most_places: int = 1
+    nearest: bool = False
 
     def rows(self, samples: Rows) -> tuple[Segment, ...]:
         """The segments of some of the samples."""
@@ -111,6 +113,7 @@ class Encoding:
         ignore_index: label of pixels without a label.
         min_support: share of valid weight below which a pixel is invalid.
         reserve_fill: whether `fill` means "no data", so that a valid pixel steps aside from it (integers only).
+        channels_last: whether the bands of a pixel lie together in memory.
     """
 
     dtype: torch.dtype
@@ -118,6 +121,7 @@ class Encoding:
     ignore_index: int
     min_support: float
     reserve_fill: bool = False
+    channels_last: bool = False
 
 
 def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
@@ -145,11 +149,16 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         exact = way == "gather"
         taken = with_finite_validity(pixels.take(rows))
         x, y = warp.sampling_coordinates(work.matrix[rows], size)
+        if work.nearest:
+            x, y = warp.rounded(x), warp.rounded(y)
         raw = exact and work.untouched
         if exact:
             values, valid = gathered(taken, x, y, None if raw else work.decoding)
         elif work.band_shift is not None:
-            shift, places = work.shift_of(rows), warp.places(work.matrix[rows], size, counts[rows], most)
+            shift = work.shift_of(rows)
+            # The nearest pixel of each band is that of its own place.
+            shift = warp.rounded(shift) if work.nearest else shift
+            places = [warp.Place(x, y)] if most == 1 else warp.places(work.matrix[rows], size, counts[rows], most)
             if way == "sample whole":
                 values, valid = sampled_whole(taken.image, places, shift, encoding.min_support, work.decoding)
             else:
@@ -158,7 +167,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
             part, *inside = around(taken, x, y)
             values, valid = sampled(part, [warp.Place(*inside)], encoding.min_support, work.decoding)
         else:
-            places = warp.places(work.matrix[rows], size, counts[rows], most)
+            places = [warp.Place(x, y)] if most == 1 else warp.places(work.matrix[rows], size, counts[rows], most)
             values, valid = sampled(taken, places, encoding.min_support, work.decoding)
         dem = None if taken.dem is None else moved_elevation(taken.dem, x, y, exact)
         done = _radiated(values, valid, dem, () if raw else work.rows(rows), work, rows)
@@ -181,8 +190,13 @@ def empty_output(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     """Memory for the output of a stage; labels of clouds are 0, the rest is uninitialised."""
     batch, channels = pixels.image.shape[:2]
     size, device, mask = work.size, pixels.image.device, pixels.mask
+    if encoding.channels_last:
+        last = output_memory((batch, *size, channels), encoding.dtype, device)
+        image = last.permute(0, 3, 1, 2)
+    else:
+        image = output_memory((batch, channels, *size), encoding.dtype, device)
     return Pixels(
-        output_memory((batch, channels, *size), encoding.dtype, device),
+        image,
         torch.empty((batch, 1, *size), dtype=torch.bool, device=device),
         None if mask is None else torch.empty((batch, *size), dtype=mask.dtype, device=device),
         None if pixels.dem is None else torch.empty((batch, 1, *size), device=device),
@@ -228,6 +242,8 @@ def _blocks(work: Work, pixels: Pixels, counts: Int[Tensor, "b 2"]) -> list[tupl
         return [(slice(None), "sample", work.most_places)]
     count = _samples_per_block(image, work.size)
     exact, whole = matrices.is_exact(work.matrix), torch.zeros(len(image), dtype=torch.bool)
+    if work.nearest and work.band_shift is None:
+        exact = torch.ones_like(exact)
     if work.band_shift is not None:
         exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
         if not image.is_floating_point():

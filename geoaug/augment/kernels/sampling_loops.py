@@ -63,6 +63,15 @@ def coordinates(rows, columns, back, size_out, beside_x, beside_y, length, xs, y
 
 
 @njit(**OPTIONS)
+def round_places(xs, ys, length):
+    """The nearest whole places, halves upwards."""
+    half = np.float32(0.5)
+    for lane in range(LANES):
+        for i in range(length):
+            xs[lane, i], ys[lane, i] = np.floor(xs[lane, i] + half), np.floor(ys[lane, i] + half)
+
+
+@njit(**OPTIONS)
 def nearest(xs, ys, length, size, valid, index, good):
     """The nearest input pixel, and whether there is one with data."""
     height, width = np.float32(size[0] - 1), np.float32(size[1] - 1)

@@ -83,6 +83,7 @@ def fused(
     TOTAL: tl.constexpr,
     DATES: tl.constexpr,
     MOST: tl.constexpr,
+    NEAREST: tl.constexpr,
     HAS_VALID: tl.constexpr,
     HAS_MASK: tl.constexpr,
     HAS_FLAGS: tl.constexpr,
@@ -110,6 +111,8 @@ def fused(
     centre_y = rows.to(tl.float32) - (tall_out - 1.0) * 0.5
     x = a * centre_x + (b * centre_y + c)
     y = d * centre_x + (e * centre_y + f)
+    if NEAREST:
+        x, y = tl.floor(x + 0.5), tl.floor(y + 0.5)
     picture = image + sample * image_b
     if HAS_VALID:
         data = valid + sample * height * width

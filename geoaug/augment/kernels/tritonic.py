@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import triton
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from geoaug.augment import matrices
@@ -19,6 +19,7 @@ from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.triton_kernel import fused
 from geoaug.augment.maps import Surroundings
+from geoaug.augment.segments import Stencil
 from geoaug.constants import constant
 from geoaug.random import normal_quantiles
 
@@ -66,7 +67,7 @@ class _Launch:
         image, out = self._out.image, self._out
         assert out.valid is not None
         if not last:
-            image = torch.empty(image.shape, device=image.device)
+            image = torch.empty(image.shape, device=image.device, dtype=torch.float32)
         self._launch(program, image, last)
         if program.stencil is None:
             return
@@ -156,6 +157,7 @@ class _Launch:
             **statics,
             DATES=work.dates,
             MOST=most,
+            NEAREST=first and work.nearest,
             HAS_VALID=given.valid is not None,
             HAS_MASK=masked,
             HAS_FLAGS=labelled,
@@ -226,6 +228,7 @@ def _label(source: Source) -> tuple[Any, ...]:
 def _apart(work: Work) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b 4"]]:
     """The shifts of all bands, and the least and greatest along x, then y."""
     shift = work.shift_of(slice(None)).float().contiguous()
+    shift = warp.rounded(shift) if work.nearest else shift
     low, high = shift.amin(1), shift.amax(1)
     return shift, torch.stack((low[:, 0], high[:, 0], low[:, 1], high[:, 1]), dim=1)
 

@@ -117,6 +117,11 @@ def averaged(sample: Callable[[Tensor, Tensor], Tensor], places: Sequence[Place]
     return total
 
 
+def rounded(place: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The nearest whole place, halves upwards."""
+    return (place + 0.5).floor()
+
+
 def bilinear(
     image: Float[Tensor, "b c h w"], x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"]
 ) -> Float[Tensor, "b c i j"]:
