@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import note_unnamed_class, print_note, progress_bar, stdout_console
+from geoaug.cli.console import note_compilation, note_unnamed_class, print_note, progress_bar, stdout_console
 from geoaug.cli.interrupt import cancel_on_interrupt
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def augment_with_progress(job: "AugmentJob") -> "AugmentReport":
         note_unnamed_class(None if job.labels is None else str(job.labels), job.label_field)
         from geoaug.io.augment_tiles import run
 
+        note_compilation(job.device)
         report = run(job, told, cancel)
     if report.cancelled:
         print_note("stopped early: the tiles that are written are whole, and the manifest lists them")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import print_note, stdout_console
+from geoaug.cli.console import note_compilation, print_note, stdout_console
 
 if TYPE_CHECKING:
     from geoaug.augment.measure import Measurement, Tiles
@@ -47,6 +47,7 @@ def bench(
     where = choose_device(device)
     work = Tiles(batch, bands, tile, size)
     print_note(_machine(where, work))
+    note_compilation(where.type)
     found = []
     console = stdout_console()
     with console.status("copying memory") if console.is_terminal else _silence() as status:
@@ -73,7 +74,7 @@ def _machine(device: Any, work: "Tiles") -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return (
         f"{name}: {work.batch} tiles of {work.bands} x {work.tile} x {work.tile} uint16 to float32 "
-        f"{work.size} x {work.size}; kernels are compiled on the first run, which may take half a minute"
+        f"{work.size} x {work.size}"
     )
 
 

@@ -53,6 +53,14 @@ def note_unnamed_class(labels: str | None, label_field: str | None) -> None:
         print_note(f"{labels}: every feature becomes class 1{choice}")
 
 
+def note_compilation(device: str) -> None:
+    """Say so where the first batch will take its time."""
+    from geoaug.augment.kernels.executors import to_be_compiled
+
+    if device != "cuda" and to_be_compiled():
+        print_note("compiling the loops for this machine, once; this takes half a minute")
+
+
 def stdout_console() -> "Console":
     """A console on stdout for tables; wide enough for a path where stdout is no terminal."""
     from rich.console import Console

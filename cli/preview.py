@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import note_unnamed_class, print_out
+from geoaug.cli.console import note_compilation, note_unnamed_class, print_out
 
 PreviewTile = Annotated[
     int | None,
@@ -59,6 +59,7 @@ def preview(
     )
     shown = write_preview(job, output, tiles=tiles, tile=tile)
     note_unnamed_class(labels, label_field)
+    note_compilation(device)
     found = shown.scene.identification
     certainty = "" if found.certain else "uncertain: "
     print_out(f"sensor   {shown.scene.sensor.name}; {certainty}{found.reason}")

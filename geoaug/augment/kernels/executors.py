@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -74,6 +75,14 @@ def _preferred() -> Executor:
 def _interpreted() -> bool:
     """Whether Triton runs its kernels on the CPU, step by step, as the tests do."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def to_be_compiled() -> bool:
+    """Whether the first batch on the CPU will wait for Numba, as it does once for each version of geoaug."""
+    if find_spec("numba") is None or _preferred() not in ("auto", "cpu"):
+        return False
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or _cache_folder())
+    return next(folder.rglob("*.nbi"), None) is None
 
 
 @cache
