@@ -42,8 +42,15 @@ def bench(
     from geoaug.errors import ConfigurationError
     from geoaug.io.augmenter import choose_device
 
-    if output is not None and not output.parent.is_dir():
-        raise ConfigurationError(f"--json {output}: the folder {output.parent} does not exist")
+    if output is not None:
+        if not output.parent.is_dir():
+            raise ConfigurationError(f"--json {output}: the folder {output.parent} does not exist")
+        if output.is_dir():
+            raise ConfigurationError(f"--json {output}: Is a directory; name a file")
+        try:
+            output.touch()
+        except OSError as error:
+            raise ConfigurationError(f"--json {output}: {error.strerror}") from error
     where = choose_device(device)
     work = Tiles(batch, bands, tile, size)
     print_note(_machine(where, work))

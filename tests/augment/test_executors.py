@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from geoaug.augment import (
     RandomSensorNoise,
     RandomSpeckle,
     RandomStriping,
+    RandomTerrainShading,
     Resize,
 )
 from geoaug.augment.kernels import executors, warp
@@ -43,7 +45,7 @@ from geoaug.random import _philox_rounds, _round_keys, normal_quantiles, sample_
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "RandomRotation": {"degrees": 30},
-    **{name: {"size": 23} for name in ("RandomCrop", "CenterCrop", "PadTo", "Resize", "RandomResizedCrop")},
+    **{name: {"size": 19} for name in ("RandomCrop", "CenterCrop", "PadTo", "Resize", "RandomResizedCrop")},
 }
 COMPILED = ["cpu", pytest.param("triton", marks=pytest.mark.skipif(sys.platform != "linux", reason="no Triton here"))]
 DEVICE = {"cpu": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
@@ -127,7 +129,7 @@ GEOMETRY: dict[str, Callable[[], list[torch.nn.Module]]] = {
     "rotation": lambda: [RandomRotation(45, p=1.0)],
     "zoom out": lambda: [RandomRotation(20, p=1.0), RandomAffine(scale=(0.2, 0.9), p=1.0)],
     "shrunk along one axis": lambda: [Resize((9, 60))],
-    "crop": lambda: [RandomD4(), RandomAffine(10, (0.2, 0.2), (0.7, 1.4), 8, p=1.0), RandomCrop((17, 29))],
+    "crop": lambda: [RandomD4(), RandomAffine(10, (0.2, 0.2), (0.7, 1.4), 8, p=1.0), RandomCrop((17, 23))],
 }
 
 
@@ -248,6 +250,64 @@ def test_the_nearest_pixel_is_taken(executor: str) -> None:
     kept = out["valid"][:, 0]
     assert 0.2 < kept.double().mean() < 1
     assert torch.equal(out["image"][:, 0][kept], out["mask"][kept].float())
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_labels_of_pixels_that_are_not_finite_are_dropped(dtype: torch.dtype, executor: str) -> None:
+    batch = tiles(3, 2, 40, 40)
+    del batch["valid"]
+    image = batch["image"].to(dtype)
+    generator = torch.Generator().manual_seed(3)
+    image[torch.rand(image.shape, generator=generator) < 0.03] = torch.nan
+    image[torch.rand(image.shape, generator=generator) < 0.01] = -torch.inf
+    for operations in ([RandomRotation(30, p=1.0)], [RandomD4()], [RandomAffine(scale=(0.3, 0.6), p=1.0)]):
+        agree(Compose(operations), {**batch, "image": image}, executor)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("whole", [True, False])
+def test_bands_beside_their_place_in_tiles_that_shrink(whole: bool, executor: str) -> None:
+    batch = tiles(2, 13, 40, 40)
+    if whole:
+        del batch["valid"]
+    compose = Compose([RandomAffine(20, scale=(0.2, 0.5), p=1.0), RandomBandShift(p=1.0)], sensor=OPTICAL)
+    agree(compose, batch, executor)
+
+
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_elevations_follow_in_the_same_way(interpolation: str, executor: str) -> None:
+    batch = tiles(2, 13, 32, 32)
+    batch["dem"] = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 500
+    compose = Compose(
+        [RandomRotation(30, p=1.0), RandomTerrainShading(p=1.0)],
+        sensor=OPTICAL,
+        interpolation=interpolation,  # type: ignore[arg-type]
+    )
+    plain, out = both(compose, batch, executor)
+    assert torch.equal(plain["dem"].isnan(), out["dem"].isnan())
+    assert (plain["dem"] - out["dem"]).nan_to_num().abs().max() < (0.0 if interpolation == "nearest" else 1e-2) + 1e-6
+    agree(compose, batch, executor, 1e-4)
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "geoaug").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    executors._cache_folder.cache_clear()
+    try:
+        folder = executors._cache_folder()
+        assert folder.is_dir()
+        assert tmp_path not in folder.parents
+        assert folder.stat().st_mode & 0o077 == 0
+    finally:
+        executors._cache_folder.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    try:
+        assert executors._cache_folder().is_absolute()
+    finally:
+        executors._cache_folder.cache_clear()
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("executor", COMPILED)

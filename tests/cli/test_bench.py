@@ -40,6 +40,7 @@ def test_presets_are_measured_besides(geoaug: Callable) -> None:
         (("--bands", "14"), "--bands"),
         (("--batch", "0"), "--batch"),
         (("--json", "nowhere/bench.json"), "the folder nowhere does not exist"),
+        (("--json", "."), "Is a directory"),
         (("--device", "abacus"), "abacus"),
     ],
 )

@@ -10,7 +10,7 @@ class Input(NamedTuple):
         image: (b, n, h*w), as stored, one of four by type: uint8, uint16, int16, float32; the others are empty. So
             there is one compiled function, whatever the types.
         stored: which of them.
-        valid: (b, h*w), or (b, 0) where all pixels hold data.
+        valid: (b, h*w), or (b, 0) where all pixels hold data; for floats it is there, and NaN is noted in it.
         size: height and width.
         back: (b, 6) float32, from pixels about the middle of the output to those of the input.
         exact: (b,) where pixels are copied.

@@ -116,7 +116,7 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
     dem = None
     if part.dem is not None and out.dem is not None:
         x, y = warp.sampling_coordinates(matrix, size)
-        dem = out.dem[rows].copy_(moved_elevation(part.dem, x, y, bool(exact.all())))
+        dem = out.dem[rows].copy_(moved_elevation(part.dem, x, y, work.nearest or bool(exact.all())))
         dem = dem.repeat_interleave(dates, 0)
     lowering = Lowering(work.key[rows], work.stream, dates, bands // dates, size, Surroundings(dem))
     programs = lowering.programs(work.rows(rows))
@@ -126,7 +126,7 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
         shift = (warp.rounded(apart) if work.nearest else apart).numpy()
     given = arrays.Input(
         *_by_type(part.image),
-        _bytes(part.valid, count),
+        _validity(part, count),
         (part.image.shape[-2], part.image.shape[-1]),
         warp.sampling_terms(matrix, size).numpy(),
         exact.numpy(),
@@ -165,8 +165,13 @@ def _by_type(image: Tensor) -> tuple[tuple[Array, Array, Array, Array], int]:
     return (one, two, three, four), place
 
 
-def _bytes(valid: Tensor | None, count: int) -> Array:
-    return np.zeros((count, 0), np.bool_) if valid is None else valid.flatten(1).numpy()
+def _validity(part: Pixels, count: int) -> Array:
+    """Validity of the input; for floats in memory of its own, for the loops note in it what is not finite."""
+    if not part.image.is_floating_point():
+        return np.zeros((count, 0), np.bool_) if part.valid is None else part.valid.flatten(1).numpy()
+    if part.valid is None:
+        return np.ones((count, part.image.shape[-2] * part.image.shape[-1]), np.bool_)
+    return part.valid.flatten(1).numpy().copy()
 
 
 def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:

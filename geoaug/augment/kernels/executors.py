@@ -65,7 +65,7 @@ def available_executors(device: torch.device) -> tuple[Executor, ...]:
 
 def _preferred() -> Executor:
     """What stands in the environment for "auto"."""
-    name = os.environ.get("GEOAUG_EXECUTOR", "auto")
+    name = os.environ.get("GEOAUG_EXECUTOR") or "auto"
     for known in get_args(Executor):
         if name == known:
             return known  # type: ignore[no-any-return]
@@ -103,18 +103,23 @@ def _compiled() -> Execute | None:
     return compiled.execute
 
 
+@cache
 def _cache_folder() -> Path:
-    """A folder of these very sources, in the user's cache, or where temporary files go if that cannot be written."""
+    """A folder of these very sources, in the user's cache, or a new temporary one if that cannot be written."""
     here = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=6)
     for name in _COMPILED_SOURCES:
         digest.update((here / f"{name}.py").read_bytes())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoaug" / digest.hexdigest()
+    user = os.environ.get("XDG_CACHE_HOME", "")
     try:
+        folder = (Path(user) if Path(user).is_absolute() else Path.home() / ".cache") / "geoaug" / digest.hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.gettempdir()) / f"geoaug-{digest.hexdigest()}"
-    return folder
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):
+        # No home, or none that can be written. What lies there is run, so it must be nobody else's: this process keeps
+        # a folder to itself.
+        return Path(tempfile.mkdtemp(prefix="geoaug-"))
 
 
 @cache

@@ -217,7 +217,6 @@ def run_samples(given, steps, sources, out, rules, table, dates):
     layers = np.zeros((dates, held, *shape), np.float32)
     centre = np.zeros((2, *shape), np.float32)
     fetched, floats = np.int64(0), given.stored == 3
-    clean = np.zeros(size_in[0] * size_in[1] if floats else 0, np.bool_)
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
     for sample in range(len(given.back)):
         exact = given.exact[sample]
@@ -230,13 +229,11 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                 span[2 * axis + 1] = given.shift[sample, :, axis].max()
         guarded = False
         if not exact and floats:
-            clean[:] = True
-            if valid.size > 0:
-                clean[:] = valid
             for band in range(bands):
-                guarded |= sampling_loops.find_finite(given.image[3][sample, band], clean)
-            if guarded:
-                valid = clean
+                guarded |= sampling_loops.find_finite(given.image[3][sample, band], valid)
+            # Where all is well, weights need no validity.
+            if valid.all():
+                valid = valid[:0]
         elif not exact:
             for band in range(bands):
                 fetched += _fetch(given, sample, band)

@@ -248,6 +248,8 @@ def _blocks(work: Work, pixels: Pixels, counts: Int[Tensor, "b 2"]) -> list[tupl
         exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
         if not image.is_floating_point():
             whole = torch.ones_like(whole) if pixels.valid is None else pixels.valid.flatten(1).all(1)
+            # Of several places in a pixel those outside the image weigh nothing, which takes weights to tell.
+            whole &= counts.amax(1) == 1
     ways: tuple[tuple[Way, Tensor], ...] = (
         ("gather", exact),
         ("sample whole", ~exact & whole),

@@ -39,7 +39,9 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     dates, bands = work.dates, given.image.shape[1]
     elevation = None
     if given.dem is not None and out.dem is not None:
-        out.dem.copy_(moved_elevation(given.dem, *warp.sampling_coordinates(work.matrix, work.size), exact=False))
+        out.dem.copy_(
+            moved_elevation(given.dem, *warp.sampling_coordinates(work.matrix, work.size), exact=work.nearest)
+        )
         elevation = out.dem.repeat_interleave(dates, 0)
     lowering = Lowering(work.key, work.stream, dates, bands // dates, work.size, Surroundings(elevation))
     programs = lowering.programs(work.segments)
