@@ -145,7 +145,6 @@ def all_bands_inside(xs, ys, length, size, span, least, good):
 def _pair(typing, array, index):
     """Two neighbouring integers of 8 or 16 bits by one load; loads are what interpolation waits for."""
     from llvmlite import ir
-    from numba.core import cgutils
 
     size = array.dtype.bitwidth // 8
 
@@ -153,7 +152,7 @@ def _pair(typing, array, index):
         data = context.make_array(array)(context, builder, arguments[0]).data
         place = builder.gep(data, [arguments[1]])
         word = ir.IntType(16 * size)
-        loaded = builder.load(builder.bitcast(place, cgutils.voidptr_t), typ=word, align=size)
+        loaded = builder.load(builder.bitcast(place, word.as_pointer()), align=size)
         return loaded if size == 2 else builder.zext(loaded, ir.IntType(32))
 
     return types.uint32(array, types.uint64), generate
