@@ -280,7 +280,7 @@ def recipe_of(bands: int, operations: int = 3) -> Compose:
     """The reference geometry on some bands, with so many radiometric operations."""
     known = get_sensor("sentinel-2-l1c")
     # More bands than the sensor has: some of them twice.
-    more = tuple(replace(band, name=f"{band.name} again") for band in known.bands)
+    more = tuple(replace(band, name=f"{band.name} again", aliases=()) for band in known.bands)
     sensor = replace(known, bands=(*known.bands, *more)[:bands])
     kinds = (RandomIllumination, RandomHaze, RandomSensorNoise)
     chain = [kinds[number % 3](p=1.0) for number in range(operations)]

@@ -13,6 +13,9 @@ AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
 PLANES, RAMP, VEIL, SHADE = range(4)
 
 LANES = 8
+
+# Float32 values in a cache line.
+_VECTOR = 16
 _LEAST_POWER = 1e-10
 
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -203,28 +206,38 @@ def write(values, good, start, count, fill, out):
 
 
 @intrinsic
-def _stream(typing, array, index, value):
-    """Store a float32 past the cache: an output is written once, and fetching what it replaces would cost as much."""
+def _stream(typing, target, source, index):
+    """Store sixteen float32 of `source` past the cache, at a place in `target` that is a multiple of 64 bytes: an output
+    is written once, and fetching what it replaces would cost as much."""
     from llvmlite import ir
 
     def generate(context, builder, signature, arguments):
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        word = ir.IntType(32)
-        place = builder.gep(data, [arguments[1]])
-        place = builder.bitcast(place, word.as_pointer())
-        stored = builder.store(builder.bitcast(arguments[2], word), place, align=4)
+        vector = ir.VectorType(ir.FloatType(), _VECTOR).as_pointer()
+        into, held = (
+            builder.bitcast(builder.gep(context.make_array(kind)(context, builder, array).data, [arguments[2]]), vector)
+            for kind, array in ((target, arguments[0]), (source, arguments[1]))
+        )
+        stored = builder.store(builder.load(held, align=4), into, align=4 * _VECTOR)
         flag = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
         stored.set_metadata("nontemporal", flag)
         return context.get_dummy_value()
 
-    return types.void(array, types.uint64, types.float32), generate
+    return types.void(target, source, types.uint64), generate
 
 
 @njit(**OPTIONS)
 def write_floats(values, good, start, count, fill, out):
-    part = out[start : start + count]
-    for i in range(len(part)):
-        _stream(part, np.uint64(i), values[i] if good[i] else fill)
+    part, source = out[start : start + count], values[:count]
+    for i in range(count):
+        source[i] = source[i] if good[i] else fill
+    lead = min(np.int64(-(part.ctypes.data >> 2) % _VECTOR), count)
+    for i in range(lead):
+        part[i] = source[i]
+    whole = lead + (count - lead) // _VECTOR * _VECTOR
+    for i in range(lead, whole, _VECTOR):
+        _stream(part, source, np.uint64(i))
+    for i in range(whole, count):
+        part[i] = source[i]
 
 
 @njit(**OPTIONS)
