@@ -38,6 +38,8 @@ _SMALL = (Ramp, CloudVeil, CloudShade, Stripes, LostLines)
 
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
 _BLOCKS_A_THREAD = 4
+# Fewer samples than these are not worth laying out a block for, as long as every thread has some.
+_SAMPLES_WORTH_A_BLOCK = 4
 
 
 def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
@@ -100,7 +102,8 @@ def _run(
         elif isinstance(part, Affine) and part.modulation is not None and not isinstance(part.modulation.maps, _SMALL):
             alone |= part.modulation.applied.view(len(chosen), -1).any(1)
     together = chosen & ~alone
-    count = max(1, -(-int(together.sum()) // (_BLOCKS_A_THREAD * torch.get_num_threads())))
+    samples, threads = int(together.sum()), torch.get_num_threads()
+    count = max(-(-samples // (_BLOCKS_A_THREAD * threads)), min(_SAMPLES_WORTH_A_BLOCK, -(-samples // threads)), 1)
     blocks = [block for part in _ranges(together) for block in _cut(part, count)]
     blocks += [block for part in _ranges(chosen & alone) for block in _cut(part, 1)]
     for_each_block(lambda block: _run_block(block, pixels, work, encoding, out, exact[block]), blocks)

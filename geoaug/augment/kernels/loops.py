@@ -207,8 +207,8 @@ def write(values, good, start, count, fill, out):
 
 @intrinsic
 def _stream(typing, target, source, index):
-    """Store sixteen float32 of `source` past the cache, at a place in `target` that is a multiple of 64 bytes: an output
-    is written once, and fetching what it replaces would cost as much."""
+    """Store sixteen float32 of `source` past the cache, at a place in `target` that is a multiple of 64 bytes: an
+    output is written once, and fetching what it replaces would cost as much."""
     from llvmlite import ir
 
     def generate(context, builder, signature, arguments):
