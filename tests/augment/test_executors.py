@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -485,12 +486,25 @@ class Recorded:
         return lambda *arguments, **constants: None
 
 
+@cache
+def imagines_devices() -> bool:
+    """Whether torch makes such tensors without asking the driver; older releases do ask."""
+    try:
+        with FakeTensorMode():
+            torch.tensor((1.0,), device="cuda")[:, None].expand(1, 2)
+    except RuntimeError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("executor", ["torch", "triton"])
 @pytest.mark.parametrize("name", [*sorted(own_operations()), *preset_names()])
 def test_nothing_waits_for_a_device_that_is_only_imagined(
     name: str, executor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tensors without contents, said to lie on a CUDA device: who looks at a value fails, copies are noted."""
+    if not imagines_devices():
+        pytest.skip("this torch asks the driver even for tensors without contents")
     if executor == "triton":
         tritonic = pytest.importorskip("geoaug.augment.kernels.tritonic")
         monkeypatch.setattr(tritonic, "fused", Recorded())
