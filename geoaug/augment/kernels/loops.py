@@ -7,10 +7,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-# Kinds of step, as `kernels.lowering` numbers them.
-AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
-# Kinds of layers.
-PLANES, RAMP, VEIL, SHADE = range(4)
+from geoaug.augment.kernels.kinds import AMPLITUDE
 
 LANES = 8
 

@@ -15,14 +15,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoaug.augment.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
+from geoaug.augment.kernels.kinds import (
+    AFFINE,
+    AMPLITUDE,
+    DECIBEL,
+    GAMMA,
+    NORMAL,
+    PLANES,
+    RAMP,
+    SHADE,
+    STEPS,
+    VEIL,
+)
 from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
 from geoaug.augment.maps import Ramp, Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
-
-AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
-PLANES, RAMP, VEIL, SHADE = range(4)
 
 # Numbers that describe a layer's source for one row.
 _NUMBERS = 8

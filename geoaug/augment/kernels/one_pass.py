@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 
 from geoaug.augment.kernels import loops, sampling_loops
-from geoaug.augment.kernels.loops import AFFINE, GAMMA, LANES, NORMAL, OPTIONS, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels.kinds import AFFINE, GAMMA, NORMAL, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels.loops import LANES, OPTIONS
 
 # Pixels of each stretch: many enough that memory is read and written in long pieces, few enough for the cache.
 _RUN = 1024

@@ -15,10 +15,11 @@ from geoaug.augment.kernels.triton_parts import (
     GAMMA,
     NORMAL,
     STEPS,
-    axis,
+    corners,
     decoded,
     layer_at,
     normal,
+    place_in,
     rint,
 )
 
@@ -114,8 +115,7 @@ def fused(
     if NEAREST:
         x, y = tl.floor(x + 0.5), tl.floor(y + 0.5)
     picture = image + sample * image_b
-    if HAS_VALID:
-        data = valid + sample * height * width
+    data = valid + sample * height * width
     across, down = 1, 1
     if MOST > 1:
         across, down = tl.load(places + sample * 2), tl.load(places + sample * 2 + 1)
@@ -134,24 +134,9 @@ def fused(
     for check in range(checks):
         held = tl.zeros([8, BLOCK], tl.float32)
         for place in range(across * down):
-            beside_x, beside_y = 0.0, 0.0
-            px, py = x, y
-            if MOST > 1:
-                beside_x = ((place % across).to(tl.float32) + 0.5) / across.to(tl.float32) - 0.5
-                beside_y = ((place // across).to(tl.float32) + 0.5) / down.to(tl.float32) - 0.5
-                px = a * (centre_x + beside_x) + (b * (centre_y + beside_y) + c)
-                py = d * (centre_x + beside_x) + (e * (centre_y + beside_y) + f)
-            if APART:
-                px = px + tl.load(shift + (sample * bands + check) * 2)
-                py = py + tl.load(shift + (sample * bands + check) * 2 + 1)
-            left, right, low_x, high_x = axis(px, wide)
-            top, bottom, low_y, high_y = axis(py, tall)
-            wa, wb, wc, wd = low_x * low_y, high_x * low_y, low_x * high_y, high_x * high_y
-            if HAS_VALID:
-                wa = wa * tl.load(data + top * width + left, mask=here, other=0).to(tl.float32)
-                wb = wb * tl.load(data + top * width + right, mask=here, other=0).to(tl.float32)
-                wc = wc * tl.load(data + bottom * width + left, mask=here, other=0).to(tl.float32)
-                wd = wd * tl.load(data + bottom * width + right, mask=here, other=0).to(tl.float32)
+            beside = shift + (sample * bands + check) * 2
+            px, py = place_in(x, y, matrix, place, across, down, beside, MOST, APART)
+            left, right, top, bottom, wa, wb, wc, wd = corners(px, py, data, width, wide, tall, here, HAS_VALID)
             held += (wa + wb) + (wc + wd)
         held = held * share
         good = good & (held >= least)
@@ -217,23 +202,9 @@ def fused(
             raw_scale = tl.load(decoding + 2 * (band % (bands // DATES)) + 1)
         held = tl.zeros([8, BLOCK], tl.float32)
         for place in range(across * down):
-            px, py = x, y
-            if MOST > 1:
-                beside_x = ((place % across).to(tl.float32) + 0.5) / across.to(tl.float32) - 0.5
-                beside_y = ((place // across).to(tl.float32) + 0.5) / down.to(tl.float32) - 0.5
-                px = a * (centre_x + beside_x) + (b * (centre_y + beside_y) + c)
-                py = d * (centre_x + beside_x) + (e * (centre_y + beside_y) + f)
-            if APART:
-                px = px + tl.load(shift + (sample * bands + band) * 2)
-                py = py + tl.load(shift + (sample * bands + band) * 2 + 1)
-            left, right, low_x, high_x = axis(px, wide)
-            top, bottom, low_y, high_y = axis(py, tall)
-            wa, wb, wc, wd = low_x * low_y, high_x * low_y, low_x * high_y, high_x * high_y
-            if HAS_VALID:
-                wa = wa * tl.load(data + top * width + left, mask=here, other=0).to(tl.float32)
-                wb = wb * tl.load(data + top * width + right, mask=here, other=0).to(tl.float32)
-                wc = wc * tl.load(data + bottom * width + left, mask=here, other=0).to(tl.float32)
-                wd = wd * tl.load(data + bottom * width + right, mask=here, other=0).to(tl.float32)
+            beside = shift + (sample * bands + band) * 2
+            px, py = place_in(x, y, matrix, place, across, down, beside, MOST, APART)
+            left, right, top, bottom, wa, wb, wc, wd = corners(px, py, data, width, wide, tall, here, HAS_VALID)
             held += (wa + wb) + (wc + wd)
             # Neighbours without weight are not read: they may be NaN, and an exact plan reads one pixel for one.
             va = tl.load(plane + top * image_y + left * image_x, mask=good & (wa > 0), other=0).to(tl.float32)

@@ -3,14 +3,16 @@
 import triton
 import triton.language as tl
 
-AFFINE = tl.constexpr(0)
-NORMAL = tl.constexpr(1)
-GAMMA = tl.constexpr(2)
-STEPS = tl.constexpr(3)
-AMPLITUDE = tl.constexpr(4)
-PLANES = tl.constexpr(0)
-RAMP = tl.constexpr(1)
-VEIL = tl.constexpr(2)
+from geoaug.augment.kernels import kinds
+
+AFFINE = tl.constexpr(kinds.AFFINE)
+NORMAL = tl.constexpr(kinds.NORMAL)
+GAMMA = tl.constexpr(kinds.GAMMA)
+STEPS = tl.constexpr(kinds.STEPS)
+AMPLITUDE = tl.constexpr(kinds.AMPLITUDE)
+PLANES = tl.constexpr(kinds.PLANES)
+RAMP = tl.constexpr(kinds.RAMP)
+VEIL = tl.constexpr(kinds.VEIL)
 
 
 @triton.jit
@@ -70,6 +72,37 @@ def axis(place, size):
     first = tl.minimum(tl.maximum(below, 0.0), last).to(tl.int32)
     second = tl.minimum(tl.maximum(below + 1.0, 0.0), last).to(tl.int32)
     return first, second, low, high
+
+
+@triton.jit
+def corners(x, y, data, width, wide, tall, here, HAS_VALID: tl.constexpr):
+    """The four neighbours of places in the input, and their weights, which are those of data alone."""
+    left, right, low_x, high_x = axis(x, wide)
+    top, bottom, low_y, high_y = axis(y, tall)
+    a, b, c, d = low_x * low_y, high_x * low_y, low_x * high_y, high_x * high_y
+    if HAS_VALID:
+        a = a * tl.load(data + top * width + left, mask=here, other=0).to(tl.float32)
+        b = b * tl.load(data + top * width + right, mask=here, other=0).to(tl.float32)
+        c = c * tl.load(data + bottom * width + left, mask=here, other=0).to(tl.float32)
+        d = d * tl.load(data + bottom * width + right, mask=here, other=0).to(tl.float32)
+    return left, right, top, bottom, a, b, c, d
+
+
+@triton.jit
+def place_in(x, y, matrix, place, across, down, shift, MOST: tl.constexpr, APART: tl.constexpr):
+    """One of the places of every output pixel that are averaged, moved to where a band lies.
+
+    `x` and `y` are the centres; a place lies a fraction of a pixel of the output beside them.
+    """
+    if MOST > 1:
+        beside_x = ((place % across).to(tl.float32) + 0.5) / across.to(tl.float32) - 0.5
+        beside_y = ((place // across).to(tl.float32) + 0.5) / down.to(tl.float32) - 0.5
+        x = x + (tl.load(matrix) * beside_x + tl.load(matrix + 1) * beside_y)
+        y = y + (tl.load(matrix + 3) * beside_x + tl.load(matrix + 4) * beside_y)
+    if APART:
+        x = x + tl.load(shift)
+        y = y + tl.load(shift + 1)
+    return x, y
 
 
 @triton.jit
