@@ -7,22 +7,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from geoaug.data.catalog import Catalog
     from geoaug.data.identify import Identification, identify_sensor
     from geoaug.data.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
     from geoaug.data.labels import LabelSource, open_labels
     from geoaug.data.raster_labels import RasterLabels
+    from geoaug.data.records import BandFile, Grid, QualityLayer, SceneRecord, TileRef
     from geoaug.data.scene import Scene, SceneReader, Tile, open_scene
     from geoaug.data.vector_labels import VectorLabels
     from geoaug.data.windows import Window, tile_grid
 
 __all__ = [
     "RASTER_EXTENSIONS",
+    "BandFile",
+    "Catalog",
+    "Grid",
     "Identification",
     "LabelSource",
+    "QualityLayer",
     "RasterLabels",
     "Scene",
     "SceneReader",
+    "SceneRecord",
     "Tile",
+    "TileRef",
     "VectorLabels",
     "Window",
     "identify_sensor",
@@ -34,6 +42,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Catalog": "catalog",
+    "BandFile": "records",
+    "Grid": "records",
+    "QualityLayer": "records",
+    "SceneRecord": "records",
+    "TileRef": "records",
     "Identification": "identify",
     "identify_sensor": "identify",
     "RASTER_EXTENSIONS": "inputs",

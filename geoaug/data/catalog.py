@@ -1,0 +1,180 @@
+"""Catalogs: what is known of many scenes, kept in one GeoParquet file and reopened in milliseconds.
+
+A catalog is a table with a row for each scene; a `SceneRecord` is made from a row when it is asked for. Where rows
+come from is in `geoaug.data.indexing`; nothing here opens a raster.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet
+import shapely
+
+from geoaug.data.catalog_table import FOOTPRINT_CRS, SCHEMA, record_of, row_of
+from geoaug.data.records import SceneRecord
+from geoaug.errors import ConfigurationError
+
+_OURS = b"geoaug"
+_VERSION = 1
+
+
+class Catalog:
+    """Scenes in an order that does not change, and what holds for all of them.
+
+    Args:
+        table: a row for each scene, with the columns of `geoaug.data.catalog_table.SCHEMA`; others are kept.
+        notes: what is known of the catalog as a whole: "classes" (names of labels), "splits", "statistics".
+    """
+
+    def __init__(self, table: pa.Table, notes: Mapping[str, Any] | None = None) -> None:
+        self.table = table
+        self.notes: dict[str, Any] = dict(notes or {})
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __iter__(self) -> Iterator[SceneRecord]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, place: int) -> SceneRecord:
+        """The scene at a place (0-based)."""
+        if not 0 <= place < len(self):
+            raise IndexError(f"scene {place} of a catalog of {len(self)}")
+        return record_of(self.table.slice(place, 1).to_pylist()[0])
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[SceneRecord],
+        *,
+        classes: Sequence[str] | None = None,
+        attributes: Mapping[str, Sequence[Any]] | None = None,
+    ) -> "Catalog":
+        """A catalog of these scenes; `attributes` are further columns with a value for each."""
+        rows = [row_of(record) for record in records]
+        ids = [row["id"] for row in rows]
+        if len(set(ids)) != len(ids):
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise ConfigurationError(f"two scenes have the id {twice!r}: ids must be unique in a catalog")
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        for name, values in (attributes or {}).items():
+            table = table.append_column(name, pa.array(values))
+        return cls(table, {"classes": list(classes)} if classes else None)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, **options: Any) -> "Catalog":
+        """Index a folder; see `geoaug.data.indexing.index_folder` for the options."""
+        from geoaug.data.indexing import index_folder
+
+        return index_folder(folder, **options)
+
+    @classmethod
+    def from_files(cls, files: Sequence[str | Path], **options: Any) -> "Catalog":
+        """Index files, folders, globs and lists; see `geoaug.data.indexing.index_files` for the options."""
+        from geoaug.data.indexing import index_files
+
+        return index_files(files, **options)
+
+    @classmethod
+    def from_stac(cls, source: Any, **options: Any) -> "Catalog":
+        """Index STAC items or a collection; see `geoaug.data.stac.index_stac` for the options."""
+        from geoaug.data.stac import index_stac
+
+        return index_stac(source, **options)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Catalog":
+        """Reopen a catalog that was saved.
+
+        Raises:
+            ConfigurationError: no such file, or not a catalog of geoaug.
+        """
+        if not Path(path).is_file():
+            raise ConfigurationError(f"{path}: no such catalog; make one with geoaug index")
+        try:
+            table = pyarrow.parquet.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ConfigurationError(f"{path}: not a GeoParquet file ({error})") from error
+        ours = (table.schema.metadata or {}).get(_OURS)
+        if ours is None:
+            raise ConfigurationError(f"{path}: is no catalog of geoaug; make one with geoaug index")
+        notes = json.loads(ours)
+        if notes.pop("version") != _VERSION:
+            raise ConfigurationError(f"{path}: was made by another version of geoaug; make it again with geoaug index")
+        return cls(table, notes)
+
+    def save(self, path: str | Path) -> None:
+        """Write the catalog as GeoParquet, whole or not at all; geopandas and QGIS read it, too."""
+        path = Path(path)
+        geo = {
+            "version": "1.1.0",
+            "primary_column": "geometry",
+            "columns": {
+                "geometry": {
+                    "encoding": "WKB",
+                    "geometry_types": [],
+                    "crs": json.loads(FOOTPRINT_CRS.to_json()),
+                }
+            },
+        }
+        metadata = {
+            b"geo": json.dumps(geo).encode(),
+            _OURS: json.dumps({"version": _VERSION, **self.notes}).encode(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            pyarrow.parquet.write_table(self.table.replace_schema_metadata(metadata), temporary, compression="zstd")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def select(self, places: Sequence[int] | npt.NDArray[Any]) -> "Catalog":
+        """The scenes at these places, or where a mask of booleans is true, with all that is known of them."""
+        chosen = np.asarray(places)
+        if chosen.dtype == bool:
+            chosen = np.flatnonzero(chosen)
+        return Catalog(self.table.take(pa.array(chosen.astype(np.int64))), self.notes)
+
+    def with_column(self, name: str, values: Sequence[Any] | pa.Array) -> "Catalog":
+        """The catalog with a column added or replaced."""
+        column = values if isinstance(values, pa.Array) else pa.array(values)
+        place = self.table.schema.get_field_index(name)
+        table = self.table.append_column(name, column) if place < 0 else self.table.set_column(place, name, column)
+        return Catalog(table, self.notes)
+
+    def with_notes(self, **notes: Any) -> "Catalog":
+        """The catalog with what is known of it as a whole added or replaced; values must be JSON."""
+        return Catalog(self.table, {**self.notes, **notes})
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """The values of a column, one for each scene."""
+        if name not in self.table.column_names:
+            raise ConfigurationError(f"the catalog has no column {name!r}; it has {', '.join(self.table.column_names)}")
+        return np.asarray(self.table.column(name).to_numpy(zero_copy_only=False))
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(name) for name in self.table.column("id").to_pylist()]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes by id, empty where they are not known."""
+        return tuple(self.notes.get("classes") or ())
+
+    @cached_property
+    def footprints(self) -> npt.NDArray[np.object_]:
+        """Outlines of the scenes in WGS 84 (longitude, latitude); None for a scene without a CRS."""
+        return np.asarray(shapely.from_wkb(self.table.column("geometry").to_numpy(zero_copy_only=False)))
+
+    def to_geopandas(self) -> geopandas.GeoDataFrame:
+        """The table with its footprints, for a look or a plot."""
+        frame = self.table.drop_columns(["geometry"]).to_pandas()
+        return geopandas.GeoDataFrame(frame, geometry=self.footprints, crs=FOOTPRINT_CRS)
