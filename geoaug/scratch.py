@@ -54,12 +54,19 @@ def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch
     return buffer[:count].view(shape)
 
 
-class _Outputs:
-    """Large buffers, each lent out as long as any tensor uses it."""
+class Outputs:
+    """Large buffers, each lent out as long as any tensor uses it; `most_idle` of them are kept for the next batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_idle: int = _MOST_IDLE) -> None:
         # A deque takes and gives from any thread, also when the last tensor dies in the middle of a call here.
-        self._idle: deque[npt.NDArray[np.uint8]] = deque(maxlen=_MOST_IDLE)
+        self._idle: deque[npt.NDArray[np.uint8]] = deque(maxlen=most_idle)
+
+    def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """An uninitialised tensor on the CPU that is the caller's until it drops it, then perhaps the next one's."""
+        size = math.prod(shape) * dtype.itemsize
+        if size < _LARGE_BYTES:
+            return torch.empty(shape, dtype=dtype)
+        return self.take(size).view(dtype).view(shape)
 
     def take(self, size: int) -> Tensor:
         """`size` bytes that no other tensor uses."""
@@ -80,12 +87,11 @@ class _Outputs:
         return np.empty(size, dtype=np.uint8)
 
 
-_OUTPUTS = _Outputs()
+_OUTPUTS = Outputs()
 
 
 def output_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """An uninitialised tensor that is the caller's until it drops it, then perhaps the next one's."""
-    size = math.prod(shape) * dtype.itemsize
-    if device.type != "cpu" or size < _LARGE_BYTES:
+    if device.type != "cpu":
         return torch.empty(shape, dtype=dtype, device=device)
-    return _OUTPUTS.take(size).view(dtype).view(shape)
+    return _OUTPUTS.tensor(shape, dtype)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geoaug.data.catalog import Catalog
+    from geoaug.data.dataset import TileDataset, collate_tiles
     from geoaug.data.identify import Identification, identify_sensor
     from geoaug.data.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
     from geoaug.data.labels import LabelSource, open_labels
+    from geoaug.data.loader import TileLoader
     from geoaug.data.raster_labels import RasterLabels
     from geoaug.data.records import BandFile, Grid, QualityLayer, SceneRecord, TileRef
     from geoaug.data.scene import Scene, SceneReader, Tile, open_scene
@@ -30,9 +32,12 @@ __all__ = [
     "SceneReader",
     "SceneRecord",
     "Tile",
+    "TileDataset",
+    "TileLoader",
     "TileRef",
     "VectorLabels",
     "Window",
+    "collate_tiles",
     "identify_sensor",
     "open_labels",
     "open_scene",
@@ -43,6 +48,9 @@ __all__ = [
 
 _HOMES = {
     "Catalog": "catalog",
+    "TileDataset": "dataset",
+    "collate_tiles": "dataset",
+    "TileLoader": "loader",
     "BandFile": "records",
     "Grid": "records",
     "QualityLayer": "records",

@@ -20,7 +20,7 @@ from geoaug.sensors import Sensor, generic_sensor, get_sensor
 
 SceneKind = Literal["raster", "bands", "sentinel-2", "landsat", "stac", "chip"]
 
-_METRES_PER_DEGREE = math.radians(6378137.0)  # along the equator of WGS 84
+METRES_PER_DEGREE = math.radians(6378137.0)  # along the equator of WGS 84
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Grid:
         crs = CRS.from_user_input(self.crs)
         if crs.is_geographic:
             _, latitude = self.transform * (self.width / 2, self.height / 2)
-            return side * _METRES_PER_DEGREE * math.sqrt(max(math.cos(math.radians(latitude)), 0.0))
+            return side * METRES_PER_DEGREE * math.sqrt(max(math.cos(math.radians(latitude)), 0.0))
         return side * float(crs.linear_units_factor[1])
 
     def shifted(self, row: int, col: int, height: int, width: int) -> "Grid":

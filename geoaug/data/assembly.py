@@ -1,0 +1,284 @@
+"""Batches of tiles put together by threads: each chunk is decoded once and copied to all tiles that it touches.
+
+The batches of an assembly are worked on together, in the order of their tiles, so that tiles far apart in time share
+what is decoded. Which tiles go into which batch is decided by the dataset and the loader.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from geoaug.data.chunks import Chunk, ChunkCache, ChunkKey, read_chunk
+from geoaug.data.handles import HandlePool
+from geoaug.data.views import SceneView, View
+from geoaug.data.windows import Window
+from geoaug.errors import GeoaugError
+from geoaug.scratch import Outputs
+
+
+@dataclass(eq=False)
+class BatchBuffers:
+    """The tensors of a batch while tiles are copied into them.
+
+    Attributes:
+        windows: of the tiles, each with the place of its scene.
+        image: (B, C, H, W) in the stored type.
+        valid: (B, 1, H, W).
+        failed: the tiles that could not be read, with what was wrong.
+    """
+
+    windows: list[tuple[int, Window]]
+    image: Tensor
+    valid: Tensor
+    failed: dict[int, GeoaugError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pixels: npt.NDArray[Any] = self.image.numpy()
+        self.validity: npt.NDArray[np.bool_] = self.valid.numpy()[:, 0]
+
+
+class _Copy(NamedTuple):
+    """A part of a chunk that goes to a tile, by rows and columns of both."""
+
+    batch: int
+    slot: int
+    to_rows: slice
+    to_cols: slice
+    rows: slice
+    cols: slice
+
+
+class Reader:
+    """Reads windows of scenes into batches with threads.
+
+    Args:
+        budget: bytes of decoded chunks that are kept.
+        threads: that decode at once; as many as this process may use cores, unless told.
+
+    May be forked and pickled: threads, open files and chunks stay behind.
+    """
+
+    def __init__(self, budget: int, threads: int | None = None) -> None:
+        self.budget = budget
+        self.threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        self.handles = HandlePool()
+        self.chunks = ChunkCache(budget)
+        self.outputs = Outputs()
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"budget": self.budget, "threads": self.threads}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def start(
+        self, batches: Sequence[BatchBuffers], scenes: Callable[[int], SceneView], others: Iterable["Task"] = ()
+    ) -> "Assembly":
+        """Begin to fill batches; `others` are further tasks, such as reading labels."""
+        assembly = Assembly(batches)
+        tasks = _chunk_tasks(self, batches, scenes)
+        assembly.run(self._threads(), [*tasks, *others])
+        return assembly
+
+    def decode(self, key: ChunkKey, view: View, scene: str) -> Chunk:
+        """A chunk, decoded unless it is kept."""
+        return self.chunks.get(
+            key, lambda: read_chunk(self.handles, view, view.chunk_window(key.down, key.across), scene)
+        )
+
+    def close(self) -> None:
+        """Stop the threads and close the files; the next read starts anew."""
+        if self._pool is not None and self._process == os.getpid():
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+        self.handles.close()
+        self.chunks.clear()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._process != os.getpid():  # threads, and what they held, did not come along
+            self._pool, self._process = None, os.getpid()
+            self.chunks, self.outputs = ChunkCache(self.budget), Outputs()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="geoaug-read")
+        return self._pool
+
+
+class Task(NamedTuple):
+    """Work for a thread.
+
+    Attributes:
+        order: tasks with a lower number come first: position of the first tile that waits for it.
+        tiles: (batch, slot) of all tiles that wait for it.
+        work: to be done.
+    """
+
+    order: int
+    tiles: list[tuple[int, int]]
+    work: Callable[[], None]
+
+
+class Assembly:
+    """Batches that are being filled."""
+
+    def __init__(self, batches: Sequence[BatchBuffers]) -> None:
+        self.batches = batches
+        self._changed = threading.Condition()
+        self._left = [0] * len(batches)
+        self._futures: list[Future[None]] = []
+        self._broken: BaseException | None = None
+
+    def run(self, pool: ThreadPoolExecutor, tasks: list[Task]) -> None:
+        """Hand the tasks to the threads, those first that the first tiles wait for."""
+        for task in tasks:
+            for batch in {batch for batch, _ in task.tiles}:
+                self._left[batch] += 1
+        self._futures = [pool.submit(self._do, task) for task in sorted(tasks, key=lambda task: task.order)]
+
+    def wait(self, batch: int) -> BatchBuffers:
+        """The batch at a place, once all its tiles are read or failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left[batch] == 0 or self._broken is not None)
+        if self._broken is not None:
+            raise self._broken
+        return self.batches[batch]
+
+    def cancel(self) -> None:
+        """Drop what has not begun, and wait for what has."""
+        for future in self._futures:
+            future.cancel()
+        for future in self._futures:
+            if not future.cancelled():
+                future.result()
+
+    def _do(self, task: Task) -> None:
+        broken: BaseException | None = None
+        try:
+            task.work()
+        except GeoaugError as error:
+            for batch, slot in task.tiles:
+                self.batches[batch].failed.setdefault(slot, error)
+        except BaseException as error:
+            broken = error
+        with self._changed:
+            self._broken = self._broken or broken
+            for batch in {batch for batch, _ in task.tiles}:
+                self._left[batch] -= 1
+            self._changed.notify_all()
+
+
+def _chunk_tasks(reader: Reader, batches: Sequence[BatchBuffers], scenes: Callable[[int], SceneView]) -> list[Task]:
+    """A task for each chunk that any tile touches."""
+    wanted: dict[ChunkKey, tuple[int, View, str, list[_Copy]]] = {}
+    tasks = []
+    order = 0
+    for number, batch in enumerate(batches):
+        for slot, (place, window) in enumerate(batch.windows):
+            order += 1
+            try:
+                scene = scenes(place)
+            except GeoaugError as error:
+                batch.failed[slot] = error
+                continue
+            for which, view in enumerate(scene.views):
+                shifted = Window(window.row + view.row, window.col + view.col, window.height, window.width)
+                inner = shifted.inside(view.height, view.width)
+                if inner != shifted:
+                    batch.pixels[slot, list(view.places)] = np.asarray(scene.fill).astype(batch.pixels.dtype)
+                    _invalid_outside(batch.validity[slot], shifted, inner)
+                if inner is None:
+                    continue
+                if view.chunk_bytes > reader.budget // 4:
+                    copy = _copy_of(number, slot, shifted, inner, inner)
+                    direct = partial(_read_directly, reader, view, inner, scene.record.id, batch, copy)
+                    tasks.append(Task(order, [(number, slot)], direct))
+                    continue
+                rows, cols = view.chunk
+                for down in range(inner.row // rows, (inner.row_stop - 1) // rows + 1):
+                    for across in range(inner.col // cols, (inner.col_stop - 1) // cols + 1):
+                        key = ChunkKey(place, which, down, across)
+                        copy = _copy_of(number, slot, shifted, inner, view.chunk_window(down, across))
+                        if key in wanted:
+                            wanted[key][3].append(copy)
+                        else:
+                            wanted[key] = (order, view, scene.record.id, [copy])
+    tasks.extend(
+        Task(
+            first,
+            [(copy.batch, copy.slot) for copy in copies],
+            partial(_scatter, reader, key, view, scene_id, batches, copies),
+        )
+        for key, (first, view, scene_id, copies) in wanted.items()
+    )
+    return tasks
+
+
+def _copy_of(batch: int, slot: int, tile: Window, inner: Window, chunk: Window) -> _Copy:
+    """What a tile (a window that may reach past the source, and its part inside) gets of a chunk."""
+    row, row_stop = max(inner.row, chunk.row), min(inner.row_stop, chunk.row_stop)
+    col, col_stop = max(inner.col, chunk.col), min(inner.col_stop, chunk.col_stop)
+    return _Copy(
+        batch,
+        slot,
+        slice(row - tile.row, row_stop - tile.row),
+        slice(col - tile.col, col_stop - tile.col),
+        slice(row - chunk.row, row_stop - chunk.row),
+        slice(col - chunk.col, col_stop - chunk.col),
+    )
+
+
+def _invalid_outside(valid: npt.NDArray[np.bool_], tile: Window, inner: Window | None) -> None:
+    if inner is None:
+        valid[...] = False
+        return
+    valid[: inner.row - tile.row] = False
+    valid[inner.row_stop - tile.row :] = False
+    valid[:, : inner.col - tile.col] = False
+    valid[:, inner.col_stop - tile.col :] = False
+
+
+def _scatter(
+    reader: Reader, key: ChunkKey, view: View, scene: str, batches: Sequence[BatchBuffers], copies: list[_Copy]
+) -> None:
+    chunk = reader.decode(key, view, scene)
+    for copy in copies:
+        _paste(chunk, view, batches[copy.batch], copy)
+
+
+def _read_directly(reader: Reader, view: View, window: Window, scene: str, batch: BatchBuffers, copy: _Copy) -> None:
+    _paste(read_chunk(reader.handles, view, window, scene), view, batch, copy)
+
+
+def _paste(chunk: Chunk, view: View, batch: BatchBuffers, copy: _Copy) -> None:
+    if view.places:
+        first, last = view.places[0], view.places[-1]
+        part = chunk.image[:, copy.rows, copy.cols]
+        tile = batch.pixels[copy.slot, :, copy.to_rows, copy.to_cols]
+        if view.places == tuple(range(first, last + 1)):
+            tile[first : last + 1] = part
+        else:
+            tile[list(view.places)] = part
+    if chunk.valid is not None:
+        # Only ever false is written: several threads may write to one tile at once.
+        np.copyto(
+            batch.validity[copy.slot, copy.to_rows, copy.to_cols], False, where=~chunk.valid[copy.rows, copy.cols]
+        )
+
+
+def empty_batch(
+    reader: Reader, windows: list[tuple[int, Window]], bands: int, size: tuple[int, int], dtype: torch.dtype
+) -> BatchBuffers:
+    """Buffers for tiles at `windows`, of which each pixel counts as valid until the contrary is known."""
+    shape = (len(windows), bands, *size)
+    valid = torch.ones((len(windows), 1, *size), dtype=torch.bool)
+    return BatchBuffers(windows, reader.outputs.tensor(shape, dtype), valid)

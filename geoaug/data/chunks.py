@@ -1,0 +1,190 @@
+"""Chunks: whole blocks of a file, decoded once with their validity, and kept while a budget of memory lasts.
+
+A chunk knows nothing of tiles; which chunks a batch needs is planned in `geoaug.data.assembly`.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from geoaug.data.handles import HandlePool
+from geoaug.data.inputs import is_remote
+from geoaug.data.views import View
+from geoaug.data.windows import Window
+from geoaug.errors import RasterError
+
+
+class ChunkKey(NamedTuple):
+    """Which chunk: of the scene at a place, of one of its views, and its place in that view's grid of chunks."""
+
+    scene: int
+    view: int
+    down: int
+    across: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Pixels of a window of a view.
+
+    Attributes:
+        image: (bands, rows, columns), as stored; no bands for a quality layer.
+        valid: (rows, columns), None where all pixels are valid.
+    """
+
+    image: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_] | None
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.image.nbytes) + (0 if self.valid is None else int(self.valid.nbytes))
+
+
+def read_chunk(pool: HandlePool, view: View, window: Window, scene: str, attempts: int = 3) -> Chunk:
+    """Decode a window of a view.
+
+    A source over the network is tried `attempts` times, through a new connection each.
+
+    Raises:
+        RasterError: the pixels cannot be read; names the scene, the file and the window.
+    """
+    place = RasterioWindow(window.col, window.row, window.width, window.height)
+    left = attempts if is_remote(view.source.path) else 1
+    while True:
+        left -= 1
+        try:
+            image, masks = _decode(pool, view, place)
+        except (RasterioError, OSError, RasterError) as error:
+            if left:
+                continue
+            cause = error if isinstance(error, RasterError) else error.__cause__ or error
+            raise RasterError(
+                f"scene '{scene}': cannot read rows {window.row} to {window.row_stop - 1}, columns {window.col} to "
+                f"{window.col_stop - 1} of {view.source.path}: the file may be damaged, cut short or gone ({cause})"
+            ) from error
+        break
+    valid = _validity(view, image, masks)
+    if view.quality is not None:
+        image = image[:0]
+    else:
+        for band, shift in zip(image, view.shift, strict=True):
+            if shift:
+                _shift(band, shift, valid, scene, view.source.path)
+    return Chunk(image, None if valid is None or valid.all() else valid)
+
+
+def _decode(
+    pool: HandlePool, view: View, place: RasterioWindow
+) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]:
+    """The bands of a window, and the masks that apply to them."""
+    with pool.borrow(view.source) as dataset:
+        image = dataset.read(view.indexes, window=place)
+        masked = _masked(dataset, view.indexes) if view.has_mask else ()
+        return image, [dataset.read_masks(index, window=place) for index in masked]
+
+
+def _validity(view: View, image: npt.NDArray[Any], masks: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_] | None:
+    """Where all bands hold data; None where they do everywhere by their kind."""
+    if view.quality is not None:
+        told: npt.NDArray[np.bool_] = ~view.quality.invalid_pixels(image[0])
+        if view.nodata[0] is not None:
+            told &= image[0] != view.nodata[0]
+        return told
+    valid: npt.NDArray[np.bool_] | None = None
+    scratch = np.empty(image.shape[1:], dtype=bool)
+    for band, nodata in zip(image, view.nodata, strict=True):
+        if nodata is not None and not np.isnan(nodata):
+            np.not_equal(band, band.dtype.type(nodata), out=scratch)
+            valid = scratch.copy() if valid is None else np.logical_and(valid, scratch, out=valid)
+        if band.dtype.kind == "f":
+            np.isfinite(band, out=scratch)
+            valid = scratch.copy() if valid is None else np.logical_and(valid, scratch, out=valid)
+    for mask in masks:
+        np.not_equal(mask, 0, out=scratch)
+        valid = scratch.copy() if valid is None else np.logical_and(valid, scratch, out=valid)
+    return valid
+
+
+def _masked(dataset: Any, indexes: tuple[int, ...]) -> tuple[int, ...]:
+    """The bands whose masks differ: one stands for all where they share it."""
+    flags = dataset.mask_flag_enums
+    return indexes[:1] if all(MaskFlags.per_dataset in flags[index - 1] for index in indexes) else indexes
+
+
+def _shift(band: npt.NDArray[Any], shift: int, valid: npt.NDArray[np.bool_] | None, scene: str, path: str) -> None:
+    """Add `shift` to the valid pixels, in place."""
+    where = np.True_ if valid is None else valid
+    if band.dtype.kind != "f":
+        limits = np.iinfo(band.dtype)
+        known = band if valid is None else band[valid]
+        if known.size and not limits.min <= int(known.max() if shift > 0 else known.min()) + shift <= limits.max:
+            raise RasterError(
+                f"scene '{scene}': {path} holds numbers that leave {band.dtype} when they are brought to the other "
+                f"scenes' offset ({shift:+d}): give dtype='int32' or 'float32'"
+            )
+    np.add(band, np.asarray(shift).astype(band.dtype), out=band, where=where)
+
+
+class ChunkCache:
+    """Chunks kept until `budget` bytes are exceeded, the least lately used dropped first; for many threads at once.
+
+    Two threads that want the same chunk have it decoded once.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.decoded = 0  # chunks, for those who measure
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[ChunkKey, Chunk] = OrderedDict()
+        self._bytes = 0
+        self._coming: dict[ChunkKey, Future[Chunk]] = {}
+
+    def get(self, key: ChunkKey, decode: Callable[[], Chunk]) -> Chunk:
+        """The chunk of a key, by `decode()` unless it is here or on its way."""
+        with self._lock:
+            if (chunk := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return chunk
+            coming = self._coming.get(key)
+            mine: Future[Chunk] | None = None
+            if coming is None:
+                mine = coming = self._coming[key] = Future()
+        if mine is None:
+            return coming.result()
+        try:
+            chunk = decode()
+        except BaseException as error:
+            with self._lock:
+                del self._coming[key]
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            del self._coming[key]
+            self.decoded += 1
+            self._keep(key, chunk)
+        mine.set_result(chunk)
+        return chunk
+
+    def clear(self) -> None:
+        """Drop all chunks."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    def _keep(self, key: ChunkKey, chunk: Chunk) -> None:
+        if chunk.nbytes > self.budget:
+            return
+        self._kept[key] = chunk
+        self._bytes += chunk.nbytes
+        while self._bytes > self.budget:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.nbytes
