@@ -31,6 +31,7 @@ _REMOTE_OPTIONS: dict[str, Any] = {
 }
 
 _warnings_lock = threading.Lock()
+_silent: list[Any] = [0, None]  # how many are silent, and what ends the silence
 
 
 def open_dataset(path: str) -> DatasetReader:
@@ -51,11 +52,22 @@ def open_dataset(path: str) -> DatasetReader:
 @contextmanager
 def georeference_optional() -> Iterator[None]:
     """Silence rasterio's warning about a raster without a geotransform, which is allowed here."""
-    # The list of warning filters belongs to the whole process: two threads must not save and restore it
-    # crosswise.
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    # The list of warning filters belongs to the whole process: threads must not save and restore it crosswise, so the
+    # first one in changes it and the last one out restores it.
+    with _warnings_lock:
+        _silent[0] += 1
+        if _silent[0] == 1:
+            _silent[1] = warnings.catch_warnings()
+            _silent[1].__enter__()
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    try:
         yield
+    finally:
+        with _warnings_lock:
+            _silent[0] -= 1
+            if _silent[0] == 0:
+                _silent[1].__exit__(None, None, None)
+                _silent[1] = None
 
 
 def gdal_environment(path: str) -> Callable[[], AbstractContextManager[Any]]:

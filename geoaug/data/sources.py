@@ -1,0 +1,234 @@
+"""The files of a scene before any of them is opened: a raster for itself, or a file for each band.
+
+A `SceneSource` is found by names alone and reads its headers when it is told to, in any thread. Products that bring
+metadata have modules of their own; which files belong together is found in `geoaug.data.band_groups`.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from geoaug.data.grids import same_crs
+from geoaug.data.headers import Told, band_files, header_of, quality_layer, sensor_name, size_and_age
+from geoaug.data.identify import bands_named, identify_sensor, with_scaling_of_file
+from geoaug.data.product_names import moment_in_name, product_of
+from geoaug.data.quality import SCHEMES
+from geoaug.data.records import BandFile, SceneKind, SceneRecord
+from geoaug.data.scene import Scene, open_scene, usable_nodata
+from geoaug.errors import ConfigurationError, RasterError
+from geoaug.sensors import Sensor, generic_sensor, get_sensor
+
+_log = logging.getLogger("geoaug")
+_EXTENT_TOLERANCE = 2.0  # pixels of the coarser band
+
+
+class SceneSource(Protocol):
+    """What a scene is made from.
+
+    Attributes:
+        kind: of the record.
+        path: that a person would name; the same source has the same path the next time.
+        name: a path that the scene's id is made of.
+        files: whose size and age tell whether the scene has changed.
+    """
+
+    @property
+    def kind(self) -> SceneKind: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def files(self) -> tuple[str, ...]: ...
+
+    def read(self, scene_id: str, told: Told) -> SceneRecord:
+        """Open the headers; raises `RasterError` for bad files and `ConfigurationError` for what was told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RasterSource:
+    """A raster that is a scene by itself."""
+
+    path: str
+    kind: SceneKind = "raster"
+    label: str | None = None
+    mask_path: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.path,) if self.mask_path is None else (self.path, self.mask_path)
+
+    def read(self, scene_id: str, told: Told) -> SceneRecord:
+        size, age = size_and_age(self.files)
+        header = header_of(self.path, told)
+        return SceneRecord(
+            id=scene_id,
+            kind=self.kind,
+            path=self.path,
+            bands=band_files(header),
+            sensor=sensor_name(header.sensor, told),
+            datetime=moment_in_name(self.path),
+            label=self.label,
+            mask_path=self.mask_path,
+            size=size,
+            mtime_ns=age,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BandsSource:
+    """A file for each band, named alike but for the band.
+
+    Attributes:
+        bands: the word that names each band, and its file.
+        quality: the word of a file of classes or flags that is named alike, and the file.
+    """
+
+    path: str
+    name: str
+    bands: Mapping[str, str]
+    quality: tuple[str, str] | None = None
+    mask_path: str | None = None
+    kind: SceneKind = "bands"
+    label: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        others = (self.mask_path, None if self.quality is None else self.quality[1])
+        return (*self.bands.values(), *(path for path in others if path is not None))
+
+    def read(self, scene_id: str, told: Told) -> SceneRecord:
+        size, age = size_and_age(self.files)
+        headers = {word: _single_band(word, path) for word, path in self.bands.items()}
+        sensor = sensor_of_bands(self.path, headers, told)
+        bands = tuple(_as_in(sensor, place, headers[word]) for place, word in enumerate(_words_of(sensor, headers)))
+        check_extents(self.path, bands)
+        layer = None
+        if self.quality is not None:
+            scheme = SCHEMES[self.quality[0]]
+            if invalid := scheme.chosen(told.invalid):
+                layer = quality_layer(self.quality[1], scheme.kind, invalid)
+        return SceneRecord(
+            id=scene_id,
+            kind=self.kind,
+            path=self.path,
+            bands=bands,
+            sensor=sensor_name(sensor, told),
+            quality=layer,
+            datetime=moment_in_name(next(iter(self.bands.values()))),
+            label=self.label,
+            mask_path=self.mask_path,
+            size=size,
+            mtime_ns=age,
+        )
+
+
+def sensor_of_bands(path: str, headers: Mapping[str, Scene], told: Told) -> Sensor:
+    """The sensor with the bands that are wanted of those in `headers`, in its order, scaled as the files are.
+
+    Raises:
+        ConfigurationError: a band that is wanted is not there.
+    """
+    words = list(headers)
+    names = [word for word in words if told.sensor is None or bands_named(get_sensor(told.sensor), [word])]
+    if not names:
+        raise ConfigurationError(f"{path}: none of {' '.join(words)} is a band of the sensor '{told.sensor}'")
+    sensor = _judged(path, [headers[name] for name in names], names, told)
+    if sensor.name == "generic" and told.sensor is None and (known := _known_bands(path, names)):
+        sensor, names = _judged(path, [headers[name] for name in known], known, told), known
+    left = [word for word in words if word not in names]
+    if told.bands is not None:
+        try:
+            return sensor.select(list(told.bands))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}") from error
+    if left:
+        _log.info("%s: %s left out, not among the bands of %s", path, " ".join(left), sensor.name)
+    if sensor.name == "generic":
+        return sensor
+    order = [band.name for band in get_sensor(told.sensor or sensor.name).bands]
+    return sensor.select(sorted(sensor.band_names, key=lambda name: order.index(name)))
+
+
+def _judged(path: str, headers: Sequence[Scene], names: Sequence[str], told: Told) -> Sensor:
+    kind = headers[0].dtype.name
+    scales, offsets = [header.scales[0] for header in headers], [header.offsets[0] for header in headers]
+    found = identify_sensor(path, len(names), names, kind, {}, scales, offsets)
+    if told.sensor is None:
+        if found.sensor.name == "generic":
+            # By the names of the files, where the judgement has none.
+            named = generic_sensor(len(names), 1.0, names=names)
+            return named.with_scaling(found.sensor.quantification, found.sensor.offset)
+        return found.sensor
+    given = get_sensor(told.sensor)
+    chosen = bands_named(given, names)
+    if chosen is None:
+        raise ConfigurationError(f"{path}: {' '.join(names)} name no distinct bands of the sensor '{given.name}'")
+    return with_scaling_of_file(given, chosen, "bands by the file names", path, kind, {}, scales, offsets).sensor
+
+
+def _known_bands(path: str, names: Sequence[str]) -> list[str]:
+    """The bands that the product's sensor knows, where these are most of them: a thermal one, say, is none."""
+    product = product_of(path, {})
+    for sensor in map(get_sensor, () if product is None else product.sensors):
+        known = [name for name in names if bands_named(sensor, [name])]
+        if 2 * len(known) > len(names):
+            return known
+    return []
+
+
+def _words_of(sensor: Sensor, words: Mapping[str, Scene]) -> list[str]:
+    """The word that names each band of the sensor among those of the files."""
+    by_band: dict[str, str] = {}
+    full = sensor
+    for word in words:
+        named = bands_named(full, [word])
+        if named is not None:
+            by_band.setdefault(named.bands[0].name, word)
+    return [by_band[band.name] for band in sensor.bands]
+
+
+def _single_band(word: str, path: str) -> Scene:
+    try:
+        return open_scene(path, sensor=generic_sensor(1, 1.0, names=[word]), scene_id="")
+    except ConfigurationError as error:
+        raise RasterError(
+            f"{path}: taken for the file of band {word}, but holds several bands; index such files with kind='raster'"
+        ) from error
+
+
+def _as_in(sensor: Sensor, place: int, header: Scene) -> BandFile:
+    of_sensor, stored = sensor.bands[place], band_files(header)[0]
+    return replace(
+        stored,
+        name=of_sensor.name,
+        nodata=usable_nodata(np.dtype(stored.dtype), stored.nodata, of_sensor.nodata),
+        quantification=of_sensor.quantification,
+        offset=of_sensor.offset,
+    )
+
+
+def check_extents(path: str, bands: Sequence[BandFile]) -> None:
+    """Raise `RasterError` where the bands of a scene do not lie on the same ground."""
+    first = bands[0]
+    left, top = first.grid.transform * (0, 0)
+    right, bottom = first.grid.transform * (first.grid.width, first.grid.height)
+    for band in bands[1:]:
+        if not same_crs(band.grid.crs, first.grid.crs):
+            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' are in different CRSs")
+        transform = band.grid.transform
+        corners = (*(transform * (0, 0)), *(transform * (band.grid.width, band.grid.height)))
+        pixel = max(abs(transform.determinant), abs(first.grid.transform.determinant)) ** 0.5
+        if (
+            max(abs(a - b) for a, b in zip(corners, (left, top, right, bottom), strict=True))
+            > _EXTENT_TOLERANCE * pixel
+        ):
+            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' do not cover the same ground")
