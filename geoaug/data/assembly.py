@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from geoaug.data.chunks import Chunk, ChunkCache, ChunkKey, read_chunk
 from geoaug.data.handles import HandlePool
@@ -64,12 +65,13 @@ class Reader:
         budget: bytes of decoded chunks that are kept.
         threads: that decode at once; as many as this process may use cores, unless told.
 
-    May be forked and pickled: threads, open files and chunks stay behind.
+    May be forked and pickled: threads, open files and chunks stay behind. The worker processes of a torch `DataLoader`
+    share budget and threads among them.
     """
 
     def __init__(self, budget: int, threads: int | None = None) -> None:
         self.budget = budget
-        self.threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        self.threads = _usable_cores() if threads is None else threads
         self.handles = HandlePool()
         self.chunks = ChunkCache(budget)
         self.outputs = Outputs()
@@ -110,7 +112,10 @@ class Reader:
             self._pool, self._process = None, os.getpid()
             self.chunks, self.outputs = ChunkCache(self.budget), Outputs()
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="geoaug-read")
+            worker = get_worker_info()
+            sharers = 1 if worker is None else worker.num_workers
+            self.chunks.budget = self.budget // sharers
+            self._pool = ThreadPoolExecutor(max(1, self.threads // sharers), thread_name_prefix="geoaug-read")
         return self._pool
 
 
@@ -276,9 +281,21 @@ def _paste(chunk: Chunk, view: View, batch: BatchBuffers, copy: _Copy) -> None:
 
 
 def empty_batch(
-    reader: Reader, windows: list[tuple[int, Window]], bands: int, size: tuple[int, int], dtype: torch.dtype
+    reader: Reader,
+    windows: list[tuple[int, Window]],
+    bands: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    *,
+    pinned: bool = False,
 ) -> BatchBuffers:
     """Buffers for tiles at `windows`, of which each pixel counts as valid until the contrary is known."""
     shape = (len(windows), bands, *size)
-    valid = torch.ones((len(windows), 1, *size), dtype=torch.bool)
-    return BatchBuffers(windows, reader.outputs.tensor(shape, dtype), valid)
+    # Torch keeps pinned memory for the next batch by itself, and waits for copies that are still on their way.
+    image = torch.empty(shape, dtype=dtype, pin_memory=True) if pinned else reader.outputs.tensor(shape, dtype)
+    valid = torch.ones((len(windows), 1, *size), dtype=torch.bool, pin_memory=pinned)
+    return BatchBuffers(windows, image, valid)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,6 +21,9 @@ from geoaug.data.opening import gdal_environment, open_dataset
 from geoaug.data.records import Grid
 
 _WARP_MEMORY_MB = 64
+# In pixels. GDAL's usual approximation depends on the window, so that tiles would not fit together; none at all (0) is
+# refused by rasterio 1.4 where source and target have one CRS.
+_WARP_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,6 @@ def _open(source: Source) -> Any:
         return dataset
     warp, grid = source.warp, source.warp.grid
     options: dict[str, Any] = {"add_alpha": True} if warp.nodata is None else {"nodata": warp.nodata}
-    # Tolerance 0: GDAL's usual approximation depends on the window, so that tiles would not fit together.
     return WarpedVRT(
         dataset,
         crs=None if grid.crs is None else CRS.from_user_input(grid.crs),
@@ -141,7 +143,7 @@ def _open(source: Source) -> Any:
         width=grid.width,
         resampling=Resampling[warp.resampling],
         src_nodata=warp.nodata,
-        tolerance=0.0,
+        tolerance=_WARP_TOLERANCE,
         dtype=warp.dtype,
         warp_mem_limit=_WARP_MEMORY_MB,
         **options,
