@@ -4,6 +4,7 @@ A chunk knows nothing of tiles; which chunks a batch needs is planned in `geoaug
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +22,8 @@ from geoaug.data.inputs import is_remote
 from geoaug.data.views import View
 from geoaug.data.windows import Window
 from geoaug.errors import RasterError
+
+_PAUSE_S = 0.5  # before the last of several attempts; each pause is twice the one before
 
 
 class ChunkKey(NamedTuple):
@@ -81,6 +84,7 @@ def _decode_patiently(
                 f"scene '{scene}': cannot read rows {window.row} to {window.row_stop - 1}, columns {window.col} to "
                 f"{window.col_stop - 1} of {view.source.path}: the file may be damaged, cut short or gone ({cause})"
             ) from error
+    time.sleep(_PAUSE_S * 2.0 ** (2 - attempts))
     return _decode_patiently(pool, view, window, scene, attempts - 1)
 
 

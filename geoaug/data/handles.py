@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from geoaug.data.opening import gdal_environment, open_dataset
+from geoaug.data.opening import forget_cached, gdal_environment, open_dataset
 from geoaug.data.records import Grid
 
 _WARP_MEMORY_MB = 64
@@ -87,6 +87,7 @@ class HandlePool:
                 else:
                     # What failed once, such as a connection cut in the middle, is opened anew the next time.
                     _close(handle)
+                    forget_cached(source.path)
 
     def close(self) -> None:
         """Close what lies idle."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from geoaug.data.band_groups import group_files
 from geoaug.data.catalog import Catalog
 from geoaug.data.headers import Told
-from geoaug.data.inputs import resolve_inputs, scene_ids
+from geoaug.data.inputs import absolute, resolve_inputs, scene_ids
 from geoaug.data.opening import georeference_optional
 from geoaug.data.records import SceneRecord
 from geoaug.data.sources import SceneSource
@@ -66,7 +66,7 @@ def index_files(
     """
     inputs = [str(files)] if isinstance(files, str | Path) else [str(path) for path in files]
     told = Told(sensor, bands.split(",") if isinstance(bands, str) else bands)
-    sources = group_files([os.path.abspath(path) for path in resolve_inputs(inputs)], kind=kind)  # noqa: PTH100
+    sources = group_files([absolute(path) for path in resolve_inputs(inputs)], kind=kind)
     ids = scene_ids(source.name for source in sources)
     records, skipped = _read_all(sources, [ids[source.name] for source in sources], told, on_error, threads, progress)
     if not records:

@@ -83,6 +83,13 @@ def is_remote(path: str) -> bool:
     return path.startswith(("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", *_SCHEMES))
 
 
+def absolute(path: str) -> str:
+    """A path that holds from any folder; addresses, archives and datasets inside files are left as they are."""
+    if is_remote(path) or path.startswith("/vsi") or _SUBDATASET.match(path):
+        return path
+    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps ".."
+
+
 def _resolve(text: str, extensions: tuple[str, ...]) -> Iterator[str]:
     for scheme, prefix in _SCHEMES.items():
         if text.lower().startswith(scheme):

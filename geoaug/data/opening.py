@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,17 @@ def open_dataset(path: str) -> DatasetReader:
         with georeference_optional():
             return rasterio.open(path)
     except (RasterioError, OSError) as error:
+        forget_cached(path)
         raise RasterError(f"{path}: not a raster that GDAL can read ({error})") from error
+
+
+def forget_cached(path: str) -> None:
+    """Drop what GDAL keeps of a remote file: it keeps an answer that was cut short, too, and would not ask again."""
+    if not is_remote(path):
+        return
+    # GDAL drops what it keeps when a handle of such a file is closed.
+    with gdal_environment(path)(), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=path), suppress(RasterioError, OSError):
+        rasterio.open(path).close()
 
 
 @contextmanager
