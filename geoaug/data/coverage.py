@@ -116,6 +116,13 @@ class Coverage:
         return Coverage(row["cell"].as_py(), valid, ids, pixels)
 
     @staticmethod
+    def full(height: int, width: int) -> "Coverage":
+        """Of a scene in which every pixel is valid."""
+        cell = cell_size(height, width)
+        shape = -(-height // cell), -(-width // cell)
+        return Coverage(cell, np.ones(shape, dtype=np.float32), (), np.zeros((0, *shape), dtype=np.int64))
+
+    @staticmethod
     def count(
         valid: npt.NDArray[np.bool_], labels: npt.NDArray[Any] | None = None, *, ignore_index: int = 255
     ) -> "Coverage":
