@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geoaug.data.loader import TileLoader
     from geoaug.data.raster_labels import RasterLabels
     from geoaug.data.records import BandFile, Grid, QualityLayer, SceneRecord, TileRef
+    from geoaug.data.samplers import GridTileSampler, LocalityTileSampler, RandomTileSampler, WeightedTileSampler
     from geoaug.data.scene import Scene, SceneReader, Tile, open_scene
     from geoaug.data.vector_labels import VectorLabels
     from geoaug.data.windows import Window, tile_grid
@@ -24,9 +25,12 @@ __all__ = [
     "BandFile",
     "Catalog",
     "Grid",
+    "GridTileSampler",
     "Identification",
     "LabelSource",
+    "LocalityTileSampler",
     "QualityLayer",
+    "RandomTileSampler",
     "RasterLabels",
     "Scene",
     "SceneReader",
@@ -36,6 +40,7 @@ __all__ = [
     "TileLoader",
     "TileRef",
     "VectorLabels",
+    "WeightedTileSampler",
     "Window",
     "collate_tiles",
     "identify_sensor",
@@ -56,6 +61,10 @@ _HOMES = {
     "QualityLayer": "records",
     "SceneRecord": "records",
     "TileRef": "records",
+    "GridTileSampler": "samplers",
+    "LocalityTileSampler": "samplers",
+    "RandomTileSampler": "samplers",
+    "WeightedTileSampler": "samplers",
     "Identification": "identify",
     "identify_sensor": "identify",
     "RASTER_EXTENSIONS": "inputs",
