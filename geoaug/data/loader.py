@@ -84,7 +84,7 @@ class TileLoader:
         self._position, self._resumed_at = self._resumed_at, 0
         starts = self._starts(self._position)
         groups: deque[_Group] = deque(itertools.islice(starts, 1))
-        replacement = getattr(self.sampler, "replacement", None)
+        replacement = self.sampler.replacement if getattr(self.sampler, "endless", False) else None
         try:
             while groups:
                 # The next group is begun when this one is, and read while it is used.
