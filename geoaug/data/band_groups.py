@@ -6,7 +6,6 @@ Names alone tell: files of one folder that are named alike but for a band are on
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import PurePath
 
 from geoaug.data.quality import SCHEMES
@@ -123,6 +122,7 @@ def _bands_source(
     stem = re.sub(r"[-_. ]*\*[-_. ]*", "_", pure.stem).strip("_-. ")
     # A folder of B02.tif, B03.tif... is named by the folder.
     name = str(pure.with_name(stem + ".tif")) if stem else str(pure.parent)
-    source = BandsSource(path=pattern if stem else str(pure.parent), name=name, bands=files, quality=quality)
     assert quality is None or quality[0] in SCHEMES
-    return replace(source, mask_path=labels)
+    return BandsSource(
+        path=pattern if stem else str(pure.parent), name=name, bands=files, quality=quality, mask_path=labels
+    )

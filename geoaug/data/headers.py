@@ -15,7 +15,7 @@ from geoaug.data.inputs import is_remote
 from geoaug.data.records import BandFile, Grid, QualityLayer
 from geoaug.data.scene import Scene, open_scene
 from geoaug.errors import ConfigurationError, RasterError
-from geoaug.sensors import Sensor, available_sensors
+from geoaug.sensors import Sensor, available_sensors, generic_sensor
 
 _ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip)/(.+?\.(?:zip|tar\.gz|tgz|tar|gz))(?:/|$)", re.IGNORECASE)
 
@@ -43,7 +43,7 @@ def header_of(path: str, told: Told) -> Scene:
 
 def band_files(scene: Scene) -> tuple[BandFile, ...]:
     """The chosen bands of a raster."""
-    grid = grid_of(scene)
+    grid, dtype = grid_of(scene), scene.dtype.name
     bands = zip(scene.sensor.bands, scene.band_indexes, scene.band_nodata, strict=True)
     return tuple(
         BandFile(
@@ -51,7 +51,7 @@ def band_files(scene: Scene) -> tuple[BandFile, ...]:
             path=scene.path,
             index=index,
             grid=grid,
-            dtype=scene.dtype.name,
+            dtype=dtype,
             nodata=nodata,
             block_shape=(int(scene.block_shape[0]), int(scene.block_shape[1])),
             has_mask=scene.has_mask,
@@ -78,6 +78,25 @@ def crs_name(wkt: str) -> str:
     name = ":".join(authority)
     same = crs.equals(pyproj.CRS.from_user_input(name), ignore_axis_order=True)
     return name if same else wkt
+
+
+def single_header(word: str, path: str) -> Scene:
+    """The header of a file that holds one band, which goes by `word`.
+
+    Raises:
+        RasterError: it cannot be read, or holds more bands.
+    """
+    try:
+        return open_scene(path, sensor=generic_sensor(1, 1.0, names=[word]), scene_id="")
+    except ConfigurationError as error:
+        raise RasterError(
+            f"{path}: taken for the file of band {word}, but holds several bands; index such files with kind='raster'"
+        ) from error
+
+
+def single_band(name: str, path: str) -> BandFile:
+    """The band of a file that holds one band, under a name; raises as `single_header`."""
+    return band_files(single_header(name, path))[0]
 
 
 def quality_layer(path: str, kind: Literal["classes", "bits"], invalid: Sequence[int], index: int = 1) -> QualityLayer:

@@ -16,6 +16,9 @@ from geoaug.errors import ConfigurationError
 RASTER_EXTENSIONS: tuple[str, ...] = (".tif", ".tiff", ".gtif", ".gtiff", ".jp2", ".vrt", ".img")
 """What counts as a raster inside a folder. A file that is named itself may have any extension."""
 
+PICTURE_EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png")
+"""What counts as an image in datasets of chips, besides; elsewhere such files are quicklooks."""
+
 _SCHEMES = {
     "http://": "/vsicurl/http://",
     "https://": "/vsicurl/https://",

@@ -4,20 +4,30 @@ A `SceneSource` is found by names alone and reads its headers when it is told to
 metadata have modules of their own; which files belong together is found in `geoaug.data.band_groups`.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from geoaug.data.grids import same_crs
-from geoaug.data.headers import Told, band_files, header_of, quality_layer, sensor_name, size_and_age
+from geoaug.data.headers import (
+    Told,
+    band_files,
+    header_of,
+    quality_layer,
+    sensor_name,
+    single_header,
+    size_and_age,
+)
 from geoaug.data.identify import bands_named, identify_sensor, with_scaling_of_file
 from geoaug.data.product_names import moment_in_name, product_of
 from geoaug.data.quality import SCHEMES
 from geoaug.data.records import BandFile, SceneKind, SceneRecord
-from geoaug.data.scene import Scene, open_scene, usable_nodata
+from geoaug.data.scene import Scene, usable_nodata
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, generic_sensor, get_sensor
 
@@ -44,6 +54,10 @@ class SceneSource(Protocol):
     @property
     def files(self) -> tuple[str, ...]: ...
 
+    def attributes(self) -> dict[str, object]:
+        """Further columns of the catalog, by name."""
+        ...
+
     def read(self, scene_id: str, told: Told) -> SceneRecord:
         """Open the headers; raises `RasterError` for bad files and `ConfigurationError` for what was told."""
         ...
@@ -57,6 +71,7 @@ class RasterSource:
     kind: SceneKind = "raster"
     label: str | None = None
     mask_path: str | None = None
+    split: str | None = None
 
     @property
     def name(self) -> str:
@@ -65,6 +80,9 @@ class RasterSource:
     @property
     def files(self) -> tuple[str, ...]:
         return (self.path,) if self.mask_path is None else (self.path, self.mask_path)
+
+    def attributes(self) -> dict[str, object]:
+        return {} if self.split is None else {"split": self.split}
 
     def read(self, scene_id: str, told: Told) -> SceneRecord:
         size, age = size_and_age(self.files)
@@ -90,6 +108,7 @@ class BandsSource:
     Attributes:
         bands: the word that names each band, and its file.
         quality: the word of a file of classes or flags that is named alike, and the file.
+        described: a JSON file with the "labels" of the whole scene, as BigEarthNet has them.
     """
 
     path: str
@@ -98,16 +117,23 @@ class BandsSource:
     quality: tuple[str, str] | None = None
     mask_path: str | None = None
     kind: SceneKind = "bands"
-    label: str | None = None
+    split: str | None = None
+    described: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
-        others = (self.mask_path, None if self.quality is None else self.quality[1])
+        others = (self.mask_path, self.described, None if self.quality is None else self.quality[1])
         return (*self.bands.values(), *(path for path in others if path is not None))
+
+    def attributes(self) -> dict[str, object]:
+        found: dict[str, object] = {} if self.split is None else {"split": self.split}
+        if self.described is not None:
+            found["labels"] = labels_in(self.described)
+        return found
 
     def read(self, scene_id: str, told: Told) -> SceneRecord:
         size, age = size_and_age(self.files)
-        headers = {word: _single_band(word, path) for word, path in self.bands.items()}
+        headers = {word: single_header(word, path) for word, path in self.bands.items()}
         sensor = sensor_of_bands(self.path, headers, told)
         bands = tuple(_as_in(sensor, place, headers[word]) for place, word in enumerate(_words_of(sensor, headers)))
         check_extents(self.path, bands)
@@ -124,11 +150,25 @@ class BandsSource:
             sensor=sensor_name(sensor, told),
             quality=layer,
             datetime=moment_in_name(next(iter(self.bands.values()))),
-            label=self.label,
             mask_path=self.mask_path,
             size=size,
             mtime_ns=age,
         )
+
+
+def labels_in(path: str) -> list[str]:
+    """The labels in a JSON file of BigEarthNet.
+
+    Raises:
+        RasterError: it cannot be read, or has none.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))["labels"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RasterError(f"{path}: holds no labels that can be read ({type(error).__name__}: {error})") from error
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        raise RasterError(f"{path}: its labels are not a list of names")
+    return found
 
 
 def sensor_of_bands(path: str, headers: Mapping[str, Scene], told: Told) -> Sensor:
@@ -154,8 +194,8 @@ def sensor_of_bands(path: str, headers: Mapping[str, Scene], told: Told) -> Sens
         _log.info("%s: %s left out, not among the bands of %s", path, " ".join(left), sensor.name)
     if sensor.name == "generic":
         return sensor
-    order = [band.name for band in get_sensor(told.sensor or sensor.name).bands]
-    return sensor.select(sorted(sensor.band_names, key=lambda name: order.index(name)))
+    present = set(sensor.band_names)
+    return sensor.select([name for name in get_sensor(told.sensor or sensor.name).band_names if name in present])
 
 
 def _judged(path: str, headers: Sequence[Scene], names: Sequence[str], told: Told) -> Sensor:
@@ -194,15 +234,6 @@ def _words_of(sensor: Sensor, words: Mapping[str, Scene]) -> list[str]:
         if named is not None:
             by_band.setdefault(named.bands[0].name, word)
     return [by_band[band.name] for band in sensor.bands]
-
-
-def _single_band(word: str, path: str) -> Scene:
-    try:
-        return open_scene(path, sensor=generic_sensor(1, 1.0, names=[word]), scene_id="")
-    except ConfigurationError as error:
-        raise RasterError(
-            f"{path}: taken for the file of band {word}, but holds several bands; index such files with kind='raster'"
-        ) from error
 
 
 def _as_in(sensor: Sensor, place: int, header: Scene) -> BandFile:
