@@ -8,12 +8,14 @@ import torch
 
 from geoaug.data.records import TileRef
 from geoaug.data.sampler_base import Positions, TileSampler, keyed_refs
-from geoaug.data.tile_ground import Array
+from geoaug.data.tile_ground import Array, TileGround
 from geoaug.data.tile_source import TileSource
 from geoaug.errors import ConfigurationError
 from geoaug.random import sample_keys
 
 Edge = Literal["shift", "drop", "pad"]
+
+_AT_ONCE = 2**18  # tiles that are looked over together
 
 
 class GridTileSampler(TileSampler):
@@ -60,12 +62,16 @@ class GridTileSampler(TileSampler):
         self._across = _counts(grids.width, width, steps[1], edge)
         self._last = np.maximum(grids.height - height, 0), np.maximum(grids.width - width, 0)
         self._band = np.maximum(grids.block_height // steps[0], 1)
+        self._ground = TileGround(source, min_valid=min_valid)
         counts = self._down * self._across
-        if not counts.sum():
+        self._kept = None if self._ground.plain else self._worth_it(np.cumsum(counts))
+        length = int(counts.sum()) if self._kept is None else len(self._kept)
+        if not length:
             raise ConfigurationError(
-                f"no scene holds a tile of {height} x {width} pixels: take smaller tiles, or edge='pad'"
+                f"no tile of {height} x {width} pixels lies in a scene, holds enough valid pixels and lies in its "
+                "split's region: take smaller tiles, a smaller min_valid, or edge='pad'"
             )
-        super().__init__(source, int(counts.sum()), seed=seed, rank=rank, world_size=world_size)
+        super().__init__(source, length, seed=seed, rank=rank, world_size=world_size)
         self._stops = np.cumsum(counts)
 
     def refs(self, start: int, stop: int) -> list[TileRef]:
@@ -76,13 +82,24 @@ class GridTileSampler(TileSampler):
         return self._at((local * world_size + rank) % self.length)
 
     def _at(self, place: Positions) -> list[TileRef]:
-        scene = np.searchsorted(self._stops, place, side="right")
-        number = place - np.where(scene > 0, self._stops[scene - 1], 0)
-        row, col = self._corners(scene, number)
+        scene, row, col = self._tile(place if self._kept is None else self._kept[place], self._stops)
         return keyed_refs(scene, row, col, sample_keys(self.seed, torch.from_numpy(place), self.epoch))
 
-    def _corners(self, scene: Array, number: Array) -> tuple[Array, Array]:
-        """Rows and columns of the tiles with these numbers in the grids of their scenes."""
+    def _worth_it(self, stops: Array) -> Array:
+        """The tiles of the whole grid that may hold enough valid pixels and lie in the regions of their scenes."""
+        kept = []
+        least = max(self._ground.min_valid, np.finfo(np.float64).tiny)
+        for start in range(0, int(stops[-1]), _AT_ONCE):
+            number = np.arange(start, min(start + _AT_ONCE, int(stops[-1])))
+            tiles = self._tile(number, stops)
+            number = number[self._ground.most_valid(*tiles) >= least]
+            kept.append(number[self._ground.inside(*self._tile(number, stops))])
+        return np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
+
+    def _tile(self, place: Array, stops: Array) -> tuple[Array, Array, Array]:
+        """Scenes, rows and columns of tiles of the whole grid, by their places in it."""
+        scene = np.searchsorted(stops, place, side="right")
+        number = place - np.where(scene > 0, stops[scene - 1], 0)
         band, across = self._band[scene], self._across[scene]
         first = number // (band * across) * band
         rows = np.minimum(band, self._down[scene] - first)
@@ -90,7 +107,7 @@ class GridTileSampler(TileSampler):
         row, col = (first + inside % rows) * self.stride[0], inside // rows * self.stride[1]
         if self.edge == "shift":
             row, col = np.minimum(row, self._last[0][scene]), np.minimum(col, self._last[1][scene])
-        return row, col
+        return scene, row, col
 
 
 def _counts(length: npt.NDArray[np.int64], tile: int, step: int, edge: Edge) -> npt.NDArray[np.int64]:

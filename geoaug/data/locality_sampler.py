@@ -13,7 +13,7 @@ from geoaug.data.tile_source import TileSource
 from geoaug.errors import ConfigurationError
 from geoaug.random import sample_keys
 
-_FOR_REGIONS, _FOR_WINDOWS, _FOR_STRATA, _FOR_LANES = 1, 2, 3, 4
+_FOR_REGIONS, _FOR_WINDOWS, _FOR_STRATA, _FOR_LANES, _FOR_PROBES = 1, 2, 3, 4, 5
 _MOST_TRIES = 256
 _MOST_WINDOWS = 64
 _FEWEST_MIXED, _MOST_MIXED, _MIXED = 8, 128, 16
@@ -93,8 +93,8 @@ class LocalityTileSampler(RandomTileSampler):
     def _cut(self, visit: Positions, window: Array) -> tuple[Array, Array, Array]:
         """The scenes, rows and columns of windows (0 to `windows` - 1) of the regions that are visited."""
         visits, which = np.unique(visit, return_inverse=True)
-        scenes, downs, acrosses = self._visited(visits)
-        scene = scenes[which]
+        scenes, downs, acrosses, sure = self._visited(visits)
+        scene, region = scenes[which], (downs[which], acrosses[which])
         draws = TileDraws(self.seed, _FOR_WINDOWS)
         strata = TileDraws(self.seed, _FOR_STRATA)
         # Each window has a stretch of its own of the rows and of the columns, so that a region is covered evenly.
@@ -102,29 +102,50 @@ class LocalityTileSampler(RandomTileSampler):
         cols = strata.shuffled(window, self.windows, 2 * visit + 1)
         identity = visit * self.windows + window
         numbers = draws.uniforms(identity)
-        down = self._down.place(scene, downs[which], (rows + numbers[:, 2]) / self.windows)
-        across = self._across.place(scene, acrosses[which], (cols + numbers[:, 3]) / self.windows)
-        if not self.ground.plain:
-            rest = np.flatnonzero(~self.ground.accepts(scene, down, across, numbers[:, 1]))
-            for turn in range(1, _MOST_TRIES):
-                if not len(rest):
-                    break
-                numbers = draws.uniforms(identity[rest], 0, turn)
-                down[rest] = self._down.place(scene[rest], downs[which[rest]], numbers[:, 2])
-                across[rest] = self._across.place(scene[rest], acrosses[which[rest]], numbers[:, 3])
-                rest = rest[~self.ground.accepts(scene[rest], down[rest], across[rest], numbers[:, 1])]
+        down = self._down.place(scene, region[0], (rows + numbers[:, 2]) / self.windows)
+        across = self._across.place(scene, region[1], (cols + numbers[:, 3]) / self.windows)
+        rest = self._refused(np.arange(len(scene)), scene, down, across, numbers)
+        turn = 0
+        while len(rest) and (turn := turn + 1) < _MOST_TRIES:
+            numbers = draws.uniforms(identity[rest], 0, turn)
+            down[rest] = self._down.place(scene[rest], region[0][rest], numbers[:, 2])
+            across[rest] = self._across.place(scene[rest], region[1][rest], numbers[:, 3])
+            rest = self._refused(rest, scene, down, across, numbers)
+        down[rest], across[rest] = sure[0][which[rest]], sure[1][which[rest]]
         return scene, *self.ground.corners(scene, down, across)
 
-    def _visited(self, visit: Positions) -> tuple[Array, Array, Array]:
-        """The scene and the regions down and across of visits; a region comes up in proportion to its places."""
+    def _visited(self, visit: Positions) -> tuple[Array, Array, Array, tuple[Array, Array]]:
+        """The scene and the regions down and across of visits, and a place in each that the ground accepts.
+
+        A place is drawn as any tile's is, and its region taken: so a region comes up in proportion to what it holds.
+        """
         cycle, number = visit // self.regions, visit % self.regions
         draws = TileDraws(self.seed, _FOR_REGIONS)
         offset = draws.uniforms(cycle)[:, 0]
         stratum = draws.shuffled(number, self.regions, cycle)
-        scene, share = self.ground.within((stratum + offset) / self.regions)
-        down, share = self._down.split(scene, share)
-        across, share = self._across.split(scene, share)
-        return scene, down, across
+        scene, part = self.ground.within((stratum + offset) / self.regions)
+        down, part = self._down.split(scene, part)
+        across, _ = self._across.split(scene, part)
+        probes = TileDraws(self.seed, _FOR_PROBES)
+        numbers = probes.uniforms(visit)
+        row, col = self._down.place(scene, down, numbers[:, 2]), self._across.place(scene, across, numbers[:, 3])
+        rest = self._refused(np.arange(len(scene)), scene, row, col, numbers)
+        turn = 0
+        while len(rest) and (turn := turn + 1) < _MOST_TRIES:
+            # Anywhere in the scene; of the regions that hold the place, one.
+            numbers = probes.uniforms(visit[rest], 0, 2 * turn)
+            there = probes.uniforms(visit[rest], 0, 2 * turn + 1)
+            down[rest], _ = self._down.split(scene[rest], numbers[:, 2])
+            across[rest], _ = self._across.split(scene[rest], numbers[:, 3])
+            row[rest] = self._down.place(scene[rest], down[rest], there[:, 2])
+            col[rest] = self._across.place(scene[rest], across[rest], there[:, 3])
+            rest = self._refused(rest, scene, row, col, numbers)
+        choice = probes.uniforms(visit[rest])[:, 0]
+        for place, share in zip(rest.tolist(), choice.tolist(), strict=True):
+            row[place], col[place] = self.ground.sure(int(scene[place]), share)
+            down[place] = self._down.holding(scene[place : place + 1], row[place : place + 1])[0]
+            across[place] = self._across.holding(scene[place : place + 1], col[place : place + 1])[0]
+        return scene, down, across, (row, col)
 
 
 def _as_many_as_fit(source: TileSource, pixels: float) -> int:

@@ -10,12 +10,12 @@ import torch
 from geoaug.data.records import TileRef
 from geoaug.data.sampler_base import Positions, TileSampler, keyed_refs
 from geoaug.data.tile_draws import TileDraws
-from geoaug.data.tile_ground import Array, TileGround, cumulative
+from geoaug.data.tile_ground import Array, Numbers, TileGround, cumulative
 from geoaug.data.tile_source import TileSource
 from geoaug.errors import ConfigurationError
 from geoaug.random import sample_keys
 
-_MOST_TRIES = 4096
+_MOST_TRIES = 1024
 _FOR_TILES = 0
 
 
@@ -63,22 +63,28 @@ class RandomTileSampler(TileSampler):
         numbers = draws.uniforms(position, self.epoch, first)
         scene = self._scenes(numbers[:, 0])
         down, across = self._places(scene, numbers)
-        if not self.ground.plain:
-            rest = np.flatnonzero(~self.ground.accepts(scene, down, across, numbers[:, 1]))
-            for turn in range(1, _MOST_TRIES):
-                if not len(rest):
-                    break
-                numbers = draws.uniforms(position[rest], self.epoch, first + turn)
-                down[rest], across[rest] = self._places(scene[rest], numbers)
-                taken = self.ground.accepts(scene[rest], down[rest], across[rest], numbers[:, 1])
-                rest = rest[~taken]
+        rest = self._refused(np.arange(len(scene)), scene, down, across, numbers)
+        turn = 0
+        while len(rest) and (turn := turn + 1) < _MOST_TRIES:
+            numbers = draws.uniforms(position[rest], self.epoch, first + turn)
+            down[rest], across[rest] = self._places(scene[rest], numbers)
+            rest = self._refused(rest, scene, down, across, numbers)
+        choice = draws.uniforms(position[rest], self.epoch, first)[:, 2]
+        for place, share in zip(rest.tolist(), choice.tolist(), strict=True):
+            down[place], across[place] = self.ground.sure(int(scene[place]), share)
         row, col = self.ground.corners(scene, down, across)
         return keyed_refs(scene, row, col, sample_keys(self.seed, torch.from_numpy(position), self.epoch))
 
-    def _scenes(self, share: npt.NDArray[np.float64]) -> Array:
+    def _refused(self, which: Array, scene: Array, down: Array, across: Array, numbers: Numbers) -> Array:
+        """Those of the places `which` that the ground does not accept."""
+        if self.ground.plain:
+            return which[:0]
+        return which[~self.ground.accepts(scene[which], down[which], across[which], numbers[:, 1])]
+
+    def _scenes(self, share: Numbers) -> Array:
         return self.ground.scenes(share)
 
-    def _places(self, scene: Array, numbers: npt.NDArray[np.float64]) -> tuple[Array, Array]:
+    def _places(self, scene: Array, numbers: Numbers) -> tuple[Array, Array]:
         down = (numbers[:, 2] * self.ground.rows[scene]).astype(np.int64)
         return down, (numbers[:, 3] * self.ground.cols[scene]).astype(np.int64)
 
@@ -127,5 +133,5 @@ class WeightedTileSampler(RandomTileSampler):
             raise ConfigurationError(f"{name}: scene '{scene}' has the weight {values[wrong[0]]}; it must be 0 or more")
         self._shares = cumulative(np.where(self.ground.area_m2 > 0, values, 0.0))
 
-    def _scenes(self, share: npt.NDArray[np.float64]) -> Array:
+    def _scenes(self, share: Numbers) -> Array:
         return np.searchsorted(self._shares, share, side="right")

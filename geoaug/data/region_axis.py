@@ -71,3 +71,7 @@ class RegionAxis:
         late = at - first / 2 - middle
         pixel = np.where(late > 0, first + middle + 2 * late, pixel)
         return np.asarray(np.minimum(begin + pixel.astype(np.int64), end - 1))
+
+    def holding(self, scene: Array, place: Array) -> Array:
+        """A region that holds the tile which begins at a place."""
+        return np.asarray(np.clip(place // self.step[scene], 0, self.count[scene] - 1))
