@@ -17,6 +17,7 @@ import shapely
 from rasterio.features import rasterize
 
 from geoaug.data.band_choice import BandChoice, choose_bands_of
+from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
 from geoaug.data.coverage import COVERAGE_TYPE, Coverage, CoverageCounter, counts_column, coverage_column
 from geoaug.data.grids import reproject_points, same_crs
@@ -122,7 +123,7 @@ def survey(
         )
     if coverage and statistics is not None and statistics.share < 1:
         raise ConfigurationError("a sample of the regions does not tell where scenes are valid: share must be 1")
-    wanted = [name.strip() for name in bands.split(",")] if isinstance(bands, str) else bands
+    wanted = None if bands is None else [str(name) for name in band_list(bands) or ()]
     choice = choose_bands_of(catalog, wanted, dtype, skip=on_error == "skip")
     work = _Pass(
         catalog,
