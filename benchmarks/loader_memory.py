@@ -111,7 +111,8 @@ def first_batch(folder: Path, files: int) -> tuple[float, float, float]:
             continue
         with rasterio.open(
             path, "w", driver="GTiff", width=128, height=128, count=4, dtype="uint16", compress="deflate",
-            crs="EPSG:32632", transform=Affine(10, 0, 300000 + number % 100 * 1280, 0, -10, 5200000 - number // 100 * 1280),
+            crs="EPSG:32632",
+            transform=Affine(10, 0, 300000 + number % 100 * 1280, 0, -10, 5200000 - number // 100 * 1280),
         ) as file:  # fmt: skip
             file.write(generator.integers(1, 4000, (4, 128, 128)).astype("uint16"))
     start = time.perf_counter()

@@ -99,6 +99,12 @@ class Reader:
             key, lambda: read_chunk(self.handles, view, view.chunk_window(key.down, key.across), scene)
         )
 
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool = False) -> Tensor:
+        """A tensor of a batch, not filled; of memory that an earlier batch has used, where that was dropped."""
+        if pinned:  # torch keeps such memory by itself, and waits for copies that are still on their way
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
+        return self.outputs.tensor(shape, dtype)
+
     def close(self) -> None:
         """Stop the threads and close the files; the next read starts anew."""
         if self._pool is not None and self._process == os.getpid():
@@ -291,10 +297,9 @@ def empty_batch(
 ) -> BatchBuffers:
     """Buffers for tiles at `windows`, of which each pixel counts as valid until the contrary is known."""
     shape = (len(windows), bands, *size)
-    # Torch keeps pinned memory for the next batch by itself, and waits for copies that are still on their way.
-    image = torch.empty(shape, dtype=dtype, pin_memory=True) if pinned else reader.outputs.tensor(shape, dtype)
-    valid = torch.ones((len(windows), 1, *size), dtype=torch.bool, pin_memory=pinned)
-    return BatchBuffers(windows, image, valid)
+    image = reader.empty(shape, dtype, pinned=pinned)
+    valid = reader.empty((len(windows), 1, *size), torch.bool, pinned=pinned)
+    return BatchBuffers(windows, image, valid.fill_(True))
 
 
 def _usable_cores() -> int:

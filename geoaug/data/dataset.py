@@ -108,7 +108,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         dtype: str | None = None,
         min_valid: float = 0.0,
         on_error: Literal["raise", "skip"] = "raise",
-        memory_mb: int = 1024,
+        memory_mb: int = 2048,
         threads: int | None = None,
     ) -> None:
         _check_options(crs, gsd_m, resampling, min_valid, on_error, memory_mb, threads)
@@ -145,7 +145,12 @@ class TileDataset(Dataset[dict[str, Any]]):
     @property
     def dtype(self) -> torch.dtype:
         """Of the image."""
-        return torch.from_numpy(np.empty(0, dtype=self._choice.dtype)).dtype
+        return _torch_dtype(self._choice.dtype)
+
+    @property
+    def mask_dtype(self) -> torch.dtype:
+        """Of the mask; uint8 where there is none."""
+        return _torch_dtype("uint8" if self.labels is None else self.labels.dtype)
 
     @property
     def grids(self) -> SceneGrids:
@@ -293,6 +298,10 @@ class TileDataset(Dataset[dict[str, Any]]):
         else:
             source = labels
         return TileLabels(source, classes=allowed, ignore_index=self.ignore_index, first=first)
+
+
+def _torch_dtype(dtype: Any) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype=dtype)).dtype
 
 
 def _check_options(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from geoaug.data.assembly import Assembly, BatchBuffers, Task, empty_batch
-from geoaug.data.records import TileRef
+from geoaug.data.records import Grid, TileRef
 from geoaug.data.windows import Window
 from geoaug.errors import GeoaugError
 
@@ -53,7 +53,7 @@ class Reading:
             if labels is None:
                 self._masks.append(None)
                 continue
-            mask = torch.from_numpy(np.empty((len(refs), height, width), dtype=labels.dtype))
+            mask = dataset.reader.empty((len(refs), height, width), dataset.mask_dtype, pinned=pinned)
             self._masks.append(mask)
             for slot, (scene, window) in enumerate(windows):
                 order += 1
@@ -121,19 +121,14 @@ class Reading:
             chosen = torch.tensor(keep, dtype=torch.int64)
             image, valid = _rows(image, chosen), valid[chosen]
             mask = None if mask is None else mask[chosen]
-        height, width = dataset.size
         grids = [dataset.view(ref.scene).grid for ref in refs]
-        transforms = [
-            list(grid.shifted(ref.row, ref.col, height, width).transform)[:6]
-            for grid, ref in zip(grids, refs, strict=True)
-        ]
         batch: Batch = {
             "image": image,
             "valid": valid,
-            "transform": torch.tensor(transforms, dtype=torch.float64).reshape(-1, 6),
+            "transform": _transforms(grids, refs),
             "crs": [grid.crs for grid in grids],
             "scene": [dataset.ids[ref.scene] for ref in refs],
-            "window": torch.tensor([[ref.row, ref.col, height, width] for ref in refs]).reshape(-1, 4),
+            "window": torch.tensor([[ref.row, ref.col, *dataset.size] for ref in refs]).reshape(-1, 4),
         }
         if mask is not None:
             batch["mask"] = mask
@@ -156,6 +151,13 @@ class _LabelWork:
         assert labels is not None
         w = self.window
         labels.read(view.record, view.grid.shifted(w.row, w.col, w.height, w.width), self.out)
+
+
+def _transforms(grids: Sequence[Grid], refs: Sequence[TileRef]) -> Tensor:
+    """(B, 6), of tiles that begin at rows and columns of grids."""
+    a, b, c, d, e, f = np.array([grid.transform[:6] for grid in grids]).reshape(-1, 6).T
+    row, col = np.array([(ref.row, ref.col) for ref in refs], dtype=np.float64).reshape(-1, 2).T
+    return torch.from_numpy(np.stack([a, b, a * col + b * row + c, d, e, d * col + e * row + f], axis=1))
 
 
 def _rows(image: Tensor, chosen: Tensor) -> Tensor:
