@@ -25,6 +25,9 @@ _CELL, _GAP, _GROUP_GAP, _MARGIN, _WIDEST = 1.6, 0.04, 0.16, 0.16, 11.0
 _TITLE_POINTS, _TEXT_POINTS = 11.0, 6.5
 _WRONG = "#b3261e"
 
+# Percentile of the tiles' own lower ends that is black, and by how much of its range the stretch is wider.
+_MOST_LOW, _WIDER = 25.0, 0.1
+
 _LARGEST_CHIP, _USUAL_TILE = 512, 256
 _TILES_TRIED = 8  # batches, until one has a tile
 
@@ -121,7 +124,9 @@ def draw_training_batch(
         dataset.close()
     if batch is None:
         raise ConfigurationError(f"no tile has {dataset.min_valid:.0%} valid pixels: lower --min-valid")
-    title = f"{len(part)} scenes · {dataset.sensor.name}" + ("" if split is None else f" · split {split}")
+    title = f"{len(part):,} scene{'s' * (len(part) != 1)} · {dataset.sensor.name}" + (
+        "" if split is None else f" · split {split}"
+    )
     if recipe is not None:
         compose = load_recipe(recipe).compose(sensor=dataset.sensor, ignore_index=ignore_index, normalize=None)
         batch = compose.train()(batch)
@@ -176,8 +181,14 @@ def _shown_bands(sensor: Sensor, count: int) -> tuple[int, ...]:
 def _coloured(image: npt.NDArray[Any], valid: npt.NDArray[np.bool_], bands: tuple[int, ...]) -> list[Rgb]:
     """All tiles in true colour (or what there is) under one stretch."""
     channels = image[:, list(bands)].astype(np.float32)
-    joined = channels.transpose(1, 0, 2, 3).reshape(len(bands), 1, -1)
-    stretch: Stretch = measure_stretch(joined, valid.reshape(1, -1), low=1.0, high=99.0)
+    measured = [measure_stretch(tile, known) for tile, known in zip(channels, valid, strict=True) if known.any()]
+    if not measured:
+        return [hatching(valid.shape[1:])] * len(image)
+    # Of most tiles: one with a dropped band or a cloud must not shift the colours of all others.
+    low = np.percentile([each.low for each in measured], _MOST_LOW, axis=0)
+    high = np.percentile([each.high for each in measured], 100 - _MOST_LOW, axis=0)
+    room = _WIDER * (high - low)
+    stretch = Stretch(tuple((low - room).tolist()), tuple((high + room).tolist()))
     return [stretch.apply(tile, known) for tile, known in zip(channels, valid, strict=True)]
 
 

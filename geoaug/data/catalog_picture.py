@@ -28,6 +28,7 @@ from geoaug.errors import ConfigurationError
 _KM_PER_DEGREE = 111.32
 _SPLIT_COLOURS = {"train": (0.27, 0.47, 0.67), "val": (0.93, 0.60, 0.20), "test": (0.80, 0.20, 0.30)}
 _MOST_NAMED = 14
+_LEGEND_LETTERS = 130  # in a line
 _MOST_PLACES, _APART = 6, 0.15
 _SMALLEST = 0.006  # of the map's width; smaller scenes are marked by a point
 _NICE = (1.0, 2.0, 5.0)
@@ -266,9 +267,11 @@ def _legend(
     if "valid_geometry" in catalog.table.column_names:
         handles.append(Patch(facecolor=(0.6, 0.6, 0.6, 0.45), label="valid ground"))
         handles.append(Line2D([], [], color=QUIET, linewidth=0.8, label="footprint"))
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = int(np.clip(_LEGEND_LETTERS // (longest + 7), 1, min(len(handles), 5)))
     words = "" if not unplaced else f"not shown: {_scenes(unplaced)} without a CRS"
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 5), fontsize=7, frameon=False,
+        handles=handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False,
         labelcolor=INK, title=words or None, title_fontsize=6.5,
     )  # fmt: skip
 

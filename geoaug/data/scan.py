@@ -60,7 +60,6 @@ class Scan:
     """Reads regions with threads.
 
     Args:
-        dtype: numpy's name of the type of the images.
         threads: as many as this process may use cores, unless told.
         memory_mb: for all regions that are worked on at once.
         on_error: "raise", or "skip": what cannot be read is counted in `skipped`, and its outcome has no result.
@@ -68,13 +67,11 @@ class Scan:
 
     def __init__(
         self,
-        dtype: str,
         *,
         threads: int | None = None,
         memory_mb: int = 1024,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        self.dtype = np.dtype(dtype)
         self.threads = len(os.sched_getaffinity(0)) if threads is None else threads
         self.memory_mb, self.on_error = memory_mb, on_error
         self.skipped: Counter[str] = Counter()
@@ -82,7 +79,7 @@ class Scan:
 
     def windows(self, view: SceneView) -> list[Window]:
         """The windows that a scene is read in: whole blocks of its files, where they fit the memory."""
-        pixel = len(view.record.bands) * self.dtype.itemsize + 8
+        pixel = len(view.record.bands) * _dtype(view).itemsize + 8
         room = (self.memory_mb * 2**20) // (self.threads * (1 + _WAITING) * pixel * 2)
         height, width = _region_shape(view, min(max(room, _LEAST_PIXELS), _MOST_PIXELS))
         rows, cols = view.grid.height, view.grid.width
@@ -126,7 +123,8 @@ class Scan:
 
     def _read(self, view: SceneView, window: Window) -> Pixels:
         bands, shape = len(view.record.bands), (window.height, window.width)
-        image = np.zeros((0, *shape), dtype=self.dtype)
+        dtype = _dtype(view)
+        image = np.zeros((0, *shape), dtype=dtype)
         valid = np.ones(shape, dtype=bool)
         for part in view.views:
             shifted = Window(window.row + part.row, window.col + part.col, *shape)
@@ -145,10 +143,10 @@ class Scan:
                 valid &= inside
             if chunk.valid is not None:
                 valid[place] &= chunk.valid
-            if part.places == tuple(range(bands)) and inner == shifted and chunk.image.dtype == self.dtype:
+            if part.places == tuple(range(bands)) and inner == shifted and chunk.image.dtype == dtype:
                 image = chunk.image
             elif part.places:
-                image = image if len(image) else np.zeros((bands, *shape), dtype=self.dtype)
+                image = image if len(image) else np.zeros((bands, *shape), dtype=dtype)
                 image[list(part.places), place[0], place[1]] = chunk.image
         return Pixels(image, valid)
 
@@ -164,6 +162,11 @@ def always_valid(view: SceneView) -> bool:
         and (part.height, part.width) == (view.grid.height, view.grid.width)
         for part in view.views
     )
+
+
+def _dtype(view: SceneView) -> np.dtype[Any]:
+    """That all bands fit as they are stored."""
+    return np.dtype(np.result_type(*(np.dtype(part.dtype) for part in view.views if part.places)))
 
 
 def _region_shape(view: SceneView, most: int) -> tuple[int, int]:
