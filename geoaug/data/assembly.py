@@ -299,7 +299,8 @@ def empty_batch(
     shape = (len(windows), bands, *size)
     image = reader.empty(shape, dtype, pinned=pinned)
     valid = reader.empty((len(windows), 1, *size), torch.bool, pinned=pinned)
-    return BatchBuffers(windows, image, valid.fill_(True))
+    valid.numpy().fill(True)  # torch would wait for its threads, whose cores are decoding
+    return BatchBuffers(windows, image, valid)
 
 
 def _usable_cores() -> int:

@@ -235,7 +235,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         if (known := self._views.get(scene)) is not None:
             return known
         view = scene_view(
-            self._choice.select(self.catalog[scene]),
+            self._choice.select(self.catalog[scene], scene),
             self.grid(scene),
             dtype=self._choice.dtype,
             shift=self._choice.shift(scene),

@@ -121,7 +121,9 @@ class TileLoader:
         pinned = self.pin_memory and torch.cuda.is_available()
         refs = self._refs(position)
         batches = iter(lambda: list(itertools.islice(refs, self.batch_size)), [])
-        while group := list(itertools.islice(batches, self.look_ahead)):
+        size = 1  # the first groups are small, so that the first batch comes soon
+        while group := list(itertools.islice(batches, size)):
+            size = min(2 * size, self.look_ahead)
             if self.drop_last and len(group[-1]) < self.batch_size:
                 group.pop()
             positions = [position + self.batch_size * number for number in range(len(group))]
