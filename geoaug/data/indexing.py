@@ -105,12 +105,22 @@ def index_files(
     fresh = [source for source in layout.sources if source.path not in known]
     found, skipped = _read_all(fresh, _ids(layout.sources, fresh, old, known), told, on_error, threads, progress)
     skipped = {**layout.faulty, **skipped}
-    for path, reason in skipped.items():
-        _log.warning("left out: %s", reason if path in reason else f"{path}: {reason}")
+    _tell_left_out(skipped)
     if not found and not known:
         raise RasterError(f"none of {len(skipped)} scenes can be read: {next(iter(skipped.values()))}")
     catalog = _joined(layout.sources, found, old, known)
     return _noted(catalog, layout, options, skipped, old, known)
+
+
+def index_sources(
+    sources: Sequence[SceneSource], told: Told, *, on_error: OnError, threads: int | None, progress: Progress | None
+) -> Catalog:
+    """Index scenes that were found already, each under an id made of its name."""
+    found, skipped = _read_all(sources, _ids(sources, sources, None, {}), told, on_error, threads, progress)
+    _tell_left_out(skipped)
+    if not found:
+        raise RasterError(f"none of {len(skipped)} scenes can be read: {next(iter(skipped.values()))}")
+    return _joined(sources, found, None, {}).with_notes(skipped=skipped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +172,11 @@ def _read_all(
         source.path: str(item) for source, item in zip(sources, found, strict=True) if isinstance(item, GeoaugError)
     }
     return [item for item in found if isinstance(item, _Found)], faulty
+
+
+def _tell_left_out(skipped: Mapping[str, str]) -> None:
+    for path, reason in skipped.items():
+        _log.warning("left out: %s", reason if path in reason else f"{path}: {reason}")
 
 
 def _options(inputs: Sequence[str], told: Told, labels: str | Path | None, kind: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pyarrow.parquet
 
 from geoaug.errors import ConfigurationError
 
-ROWS_READ_TOGETHER = 4096
+ROWS_READ_TOGETHER = 1024
 
 
 class SavedTable:

@@ -6,10 +6,10 @@ metadata have modules of their own; which files belong together is found in `geo
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -134,8 +134,9 @@ class BandsSource:
     def read(self, scene_id: str, told: Told) -> SceneRecord:
         size, age = size_and_age(self.files)
         headers = {word: single_header(word, path) for word, path in self.bands.items()}
-        sensor = sensor_of_bands(self.path, headers, told)
-        bands = tuple(_as_in(sensor, place, headers[word]) for place, word in enumerate(_words_of(sensor, headers)))
+        stored = {word: Stored(one.dtype.name, one.scales[0], one.offsets[0]) for word, one in headers.items()}
+        sensor = sensor_of_bands(self.path, stored, told)
+        bands = tuple(_as_in(sensor, place, headers[word]) for place, word in enumerate(words_of(sensor, headers)))
         check_extents(self.path, bands)
         layer = None
         if self.quality is not None:
@@ -171,7 +172,15 @@ def labels_in(path: str) -> list[str]:
     return found
 
 
-def sensor_of_bands(path: str, headers: Mapping[str, Scene], told: Told) -> Sensor:
+class Stored(NamedTuple):
+    """How a band is stored: numpy's name of its type, and GDAL's scale and offset."""
+
+    dtype: str
+    scale: float
+    offset: float
+
+
+def sensor_of_bands(path: str, headers: Mapping[str, Stored], told: Told) -> Sensor:
     """The sensor with the bands that are wanted of those in `headers`, in its order, scaled as the files are.
 
     Raises:
@@ -198,9 +207,9 @@ def sensor_of_bands(path: str, headers: Mapping[str, Scene], told: Told) -> Sens
     return sensor.select([name for name in get_sensor(told.sensor or sensor.name).band_names if name in present])
 
 
-def _judged(path: str, headers: Sequence[Scene], names: Sequence[str], told: Told) -> Sensor:
-    kind = headers[0].dtype.name
-    scales, offsets = [header.scales[0] for header in headers], [header.offsets[0] for header in headers]
+def _judged(path: str, headers: Sequence[Stored], names: Sequence[str], told: Told) -> Sensor:
+    kind = headers[0].dtype
+    scales, offsets = [header.scale for header in headers], [header.offset for header in headers]
     found = identify_sensor(path, len(names), names, kind, {}, scales, offsets)
     if told.sensor is None:
         if found.sensor.name == "generic":
@@ -225,7 +234,7 @@ def _known_bands(path: str, names: Sequence[str]) -> list[str]:
     return []
 
 
-def _words_of(sensor: Sensor, words: Mapping[str, Scene]) -> list[str]:
+def words_of(sensor: Sensor, words: Iterable[str]) -> list[str]:
     """The word that names each band of the sensor among those of the files."""
     by_band: dict[str, str] = {}
     full = sensor
