@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from geoaug.data.catalog import Catalog
     from geoaug.data.dataset import TileDataset, collate_tiles
     from geoaug.data.identify import Identification, identify_sensor
+    from geoaug.data.indexing import index_files, index_folder
     from geoaug.data.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
     from geoaug.data.labels import LabelSource, open_labels
     from geoaug.data.loader import TileLoader
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from geoaug.data.records import BandFile, Grid, QualityLayer, SceneRecord, TileRef
     from geoaug.data.samplers import GridTileSampler, LocalityTileSampler, RandomTileSampler, WeightedTileSampler
     from geoaug.data.scene import Scene, SceneReader, Tile, open_scene
+    from geoaug.data.stac import index_stac
     from geoaug.data.vector_labels import VectorLabels
     from geoaug.data.windows import Window, tile_grid
 
@@ -44,6 +46,9 @@ __all__ = [
     "Window",
     "collate_tiles",
     "identify_sensor",
+    "index_files",
+    "index_folder",
+    "index_stac",
     "open_labels",
     "open_scene",
     "resolve_inputs",
@@ -67,6 +72,9 @@ _HOMES = {
     "WeightedTileSampler": "samplers",
     "Identification": "identify",
     "identify_sensor": "identify",
+    "index_files": "indexing",
+    "index_folder": "indexing",
+    "index_stac": "stac",
     "RASTER_EXTENSIONS": "inputs",
     "resolve_inputs": "inputs",
     "scene_ids": "inputs",
