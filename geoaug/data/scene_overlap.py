@@ -14,41 +14,44 @@ _OVERLAP = 1e-3  # of the smaller one's area: less is where two outlines of neig
 _WGS84_A, _WGS84_E2 = 6378137.0, 0.00669437999014
 
 
-def near_outlines(catalog: Catalog, distance_m: float) -> tuple[Array, Array, Array]:
-    """Which outline each scene has (-1: none, without a CRS), and pairs of outlines that are near each other.
+class Outlines:
+    """The outlines of a catalog's scenes in degrees, each once, and which of them may be near each other.
 
-    Scenes with one outline lie over each other. Two outlines are near where they come nearer to each other than a
-    distance in metres; for 0, where they overlap.
+    Attributes:
+        of_scene: which outline each scene has; -1 without a CRS. Scenes with one outline lie over each other.
+        pairs: (2, n) pairs of different outlines whose boxes are nearer than the distance.
     """
-    placed = np.flatnonzero(catalog.table.column("geometry").is_valid().to_numpy())
-    outlines, which = np.unique(shapely.to_wkb(catalog.footprints[placed]), return_inverse=True)
-    numbers = np.full(len(catalog), -1)
-    numbers[placed] = which
-    one, other = near_shapes(shapely.from_wkb(outlines), distance_m)
-    return numbers, one, other
 
+    def __init__(self, catalog: Catalog, distance_m: float) -> None:
+        placed = np.flatnonzero(catalog.table.column("geometry").is_valid().to_numpy())
+        stored, which = np.unique(shapely.to_wkb(catalog.footprints[placed]), return_inverse=True)
+        self.distance_m = distance_m
+        self.of_scene = np.full(len(catalog), -1)
+        self.of_scene[placed] = which
+        self._shapes = shapely.from_wkb(stored)
+        bounds = shapely.bounds(self._shapes).reshape(-1, 4)
+        north, east = _metres_per_degree(np.abs(bounds[:, [1, 3]]).max(axis=1))
+        tall, wide = distance_m / north * 1.01, distance_m / east * 1.01
+        boxes = shapely.box(bounds[:, 0] - wide, bounds[:, 1] - tall, bounds[:, 2] + wide, bounds[:, 3] + tall)
+        one, other = shapely.STRtree(self._shapes).query(boxes, predicate="intersects")
+        self.pairs = np.stack([one, other])[:, one < other]
+        self._latitude = bounds[:, [1, 3]].mean(axis=1)
 
-def near_shapes(shapes: Array, distance_m: float) -> tuple[Array, Array]:
-    """Pairs of different shapes in degrees that lie nearer to each other than a distance in metres; for 0, overlap."""
-    tree = shapely.STRtree(shapes)
-    bounds = shapely.bounds(shapes)
-    north, east = _metres_per_degree(np.abs(bounds[:, [1, 3]]).max(axis=1))
-    tall, wide = distance_m / north * 1.01, distance_m / east * 1.01
-    boxes = shapely.box(bounds[:, 0] - wide, bounds[:, 1] - tall, bounds[:, 2] + wide, bounds[:, 3] + tall)
-    one, other = tree.query(boxes, predicate="intersects")
-    one, other = one[one < other], other[one < other]
-    if distance_m > 0:
-        latitude = (bounds[one, 1] + bounds[one, 3]) / 2
-        near = shapely.distance(_scaled(shapes[one], latitude), _scaled(shapes[other], latitude)) < distance_m
-    else:
-        least = np.minimum(shapely.area(shapes[one]), shapely.area(shapes[other]))
-        near = shapely.area(shapely.intersection(shapes[one], shapes[other])) > _OVERLAP * least
-    return one[near], other[near]
+    def near(self, pairs: Array) -> npt.NDArray[np.bool_]:
+        """Whether pairs come nearer to each other than the distance; for 0, whether they overlap."""
+        first, second = self._shapes[pairs[0]], self._shapes[pairs[1]]
+        if self.distance_m > 0:
+            latitude = self._latitude[pairs[0]]
+            return np.asarray(shapely.distance(_scaled(first, latitude), _scaled(second, latitude)) < self.distance_m)
+        least = np.minimum(shapely.area(first), shapely.area(second))
+        return np.asarray(shapely.area(shapely.intersection(first, second)) > _OVERLAP * least)
 
 
 def overlap_groups(catalog: Catalog, distance_m: float) -> npt.NDArray[np.int64]:
     """A number for each scene, the same for those that overlap or lie nearer than a distance, and all linked so."""
-    which, one, other = near_outlines(catalog, distance_m)
+    outlines = Outlines(catalog, distance_m)
+    which = outlines.of_scene
+    one, other = outlines.pairs[:, outlines.near(outlines.pairs)]
     group = np.arange(which.max(initial=-1) + 1)
     while True:
         lower = np.minimum(group[one], group[other])

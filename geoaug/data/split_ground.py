@@ -14,7 +14,7 @@ from geoaug.data.coverage import Coverage
 from geoaug.data.grids import reproject_points
 from geoaug.data.ground_blocks import GEOGRAPHIC, GroundBlocks, LocalMetres, cell_centres
 from geoaug.data.records import Grid
-from geoaug.data.scene_overlap import near_outlines
+from geoaug.data.scene_overlap import Outlines
 from geoaug.data.split_amounts import class_amounts, class_ids, ground_m2
 from geoaug.data.split_shares import dealt
 from geoaug.errors import ConfigurationError
@@ -119,21 +119,22 @@ class BlockSplit:
         for number, part in enumerate(parts.values()):
             owner[part.mine[which]] = number
         rank = np.argsort(np.argsort([part.priority for part in parts.values()], kind="stable"), kind="stable")
-        outline, one, other = self._near
         # Scenes of one outline have one centre, so they are in one split.
-        of_outline = np.full(outline.max() + 1, -1)
-        of_outline[outline] = owner
-        first, second = of_outline[one], of_outline[other]
-        apart = (first != second) & (first >= 0) & (second >= 0)
-        gone = np.where(rank[first] > rank[second], one, other)[apart]
-        owner[np.isin(outline, gone)] = -1
+        of_scene, pairs = self._outlines.of_scene, self._outlines.pairs
+        of_outline = np.full(of_scene.max() + 1, -1)
+        of_outline[of_scene] = owner
+        both = of_outline[pairs]
+        pairs = pairs[:, (both[0] != both[1]) & (both >= 0).all(axis=0)]
+        pairs = pairs[:, self._outlines.near(pairs)]
+        first, second = rank[of_outline[pairs]]
+        owner[np.isin(of_scene, np.where(first > second, *pairs))] = -1
         return {
             name: [True if value == number else None for value in owner.tolist()] for number, name in enumerate(parts)
         }
 
     @cached_property
-    def _near(self) -> tuple[Array, Array, Array]:
-        return near_outlines(self.catalog, self.buffer_m)
+    def _outlines(self) -> Outlines:
+        return Outlines(self.catalog, self.buffer_m)
 
     def _regions(self, grid: Grid, parts: Mapping[str, Part]) -> dict[str, Any]:
         outline, bounds = _outline(grid)

@@ -12,7 +12,8 @@ from geoaug.random import sample_keys
 
 Array = npt.NDArray[Any]
 
-_ORDERS = 32  # that are tried for the sake of classes
+_ORDERS = 32  # that are tried for the sake of classes, until the amounts are as near to the shares as this
+_NEAR_ENOUGH = 0.03
 
 
 def checked_shares(shares: Mapping[str, float]) -> dict[str, float]:
@@ -60,6 +61,8 @@ def dealt(
             off = float(np.abs(got / known.sum(axis=0) / shares[:, None] - 1).max())
         if best is None or off < best[0]:
             best = off, chosen
+        if off < _NEAR_ENOUGH:
+            break
     assert best is not None
     return best[1]
 
