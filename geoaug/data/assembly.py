@@ -6,6 +6,7 @@ what is decoded. Which tiles go into which batch is decided by the dataset and t
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class Reader:
         self.chunks = ChunkCache(budget)
         self.outputs = Outputs()
         self._pool: ThreadPoolExecutor | None = None
+        self._working = 0  # threads of it
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,7 +92,8 @@ class Reader:
         """Begin to fill batches; `others` are further tasks, such as reading labels."""
         assembly = Assembly(batches)
         tasks = _chunk_tasks(self, batches, scenes)
-        assembly.run(self._threads(), [*tasks, *others])
+        pool = self._threads()
+        assembly.run(pool, self._working, [*tasks, *others])
         return assembly
 
     def decode(self, key: ChunkKey, view: View, scene: str) -> Chunk:
@@ -121,7 +124,8 @@ class Reader:
             worker = get_worker_info()
             sharers = 1 if worker is None else worker.num_workers
             self.chunks.budget = self.budget // sharers
-            self._pool = ThreadPoolExecutor(max(1, self.threads // sharers), thread_name_prefix="geoaug-read")
+            self._working = max(1, self.threads // sharers)
+            self._pool = ThreadPoolExecutor(self._working, thread_name_prefix="geoaug-read")
         return self._pool
 
 
@@ -146,15 +150,17 @@ class Assembly:
         self.batches = batches
         self._changed = threading.Condition()
         self._left = [0] * len(batches)
+        self._waiting: deque[Task] = deque()
         self._futures: list[Future[None]] = []
         self._broken: BaseException | None = None
 
-    def run(self, pool: ThreadPoolExecutor, tasks: list[Task]) -> None:
-        """Hand the tasks to the threads, those first that the first tiles wait for."""
+    def run(self, pool: ThreadPoolExecutor, threads: int, tasks: list[Task]) -> None:
+        """Hand the tasks to the threads of a pool, those first that the first tiles wait for."""
         for task in tasks:
             for batch in {batch for batch, _ in task.tiles}:
                 self._left[batch] += 1
-        self._futures = [pool.submit(self._do, task) for task in sorted(tasks, key=lambda task: task.order)]
+        self._waiting.extend(sorted(tasks, key=lambda task: task.order))
+        self._futures = [pool.submit(self._work) for _ in range(min(threads, len(tasks)))]
 
     def wait(self, batch: int) -> BatchBuffers:
         """The batch at a place, once all its tiles are read or failed."""
@@ -166,11 +172,18 @@ class Assembly:
 
     def cancel(self) -> None:
         """Drop what has not begun, and wait for what has."""
+        self._waiting.clear()
         for future in self._futures:
-            future.cancel()
-        for future in self._futures:
-            if not future.cancelled():
+            if not future.cancel():
                 future.result()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                task = self._waiting.popleft()
+            except IndexError:
+                return
+            self._do(task)
 
     def _do(self, task: Task) -> None:
         broken: BaseException | None = None

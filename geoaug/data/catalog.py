@@ -60,6 +60,11 @@ class Catalog:
             raise IndexError(f"scene {place} of a catalog of {len(self)}")
         return record_of(self._rows.slice(place, 1).to_pylist()[0])
 
+    def records(self, places: Sequence[int]) -> list[SceneRecord]:
+        """The scenes at places, much sooner than one by one."""
+        rows = self.table.take(pa.array(places, pa.int64())).to_pylist()
+        return [record_of(row) for row in rows]
+
     @classmethod
     def from_records(
         cls,

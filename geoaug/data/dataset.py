@@ -7,7 +7,8 @@ orders of tiles made in the samplers.
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,7 +26,7 @@ from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
 from geoaug.data.labels import LabelSource, open_labels
 from geoaug.data.reading import Batch, Reading, TooLittleValidError
-from geoaug.data.records import Grid, TileRef
+from geoaug.data.records import Grid, SceneRecord, TileRef
 from geoaug.data.targets import ChipTargets
 from geoaug.data.tile_labels import TileLabels
 from geoaug.data.tile_source import SceneGrids, ground_area_m2
@@ -35,7 +36,7 @@ from geoaug.sensors import Sensor
 
 _log = logging.getLogger("geoaug")
 
-_MOST_VIEWS = 4096
+_MOST_VIEWS = 2**15  # of a few kilobytes each
 _CACHE_SHARE = 0.5  # of the memory; the rest is for batches on their way
 _NAMED_ONCE = 20
 
@@ -232,10 +233,19 @@ class TileDataset(Dataset[dict[str, Any]]):
     def view(self, scene: int) -> SceneView:
         """How the files of a scene appear on the grid of its tiles. From any thread."""
         # Single steps on a dict need no lock, which a fork could copy while it is held.
-        if (known := self._views.get(scene)) is not None:
-            return known
+        known = self._views.get(scene)
+        return self._make_view(scene, self.catalog[scene]) if known is None else known
+
+    def prepare(self, scenes: Iterable[int]) -> None:
+        """Make the views of scenes that are about to be read, sooner than `view` one by one."""
+        missing = [scene for scene in dict.fromkeys(scenes) if scene not in self._views]
+        for scene, record in zip(missing, self.catalog.records(missing), strict=True):
+            with suppress(GeoaugError):  # which `view` raises where it concerns a tile
+                self._make_view(scene, record)
+
+    def _make_view(self, scene: int, record: SceneRecord) -> SceneView:
         view = scene_view(
-            self._choice.select(self.catalog[scene], scene),
+            self._choice.select(record, scene),
             self.grid(scene),
             dtype=self._choice.dtype,
             shift=self._choice.shift(scene),

@@ -43,6 +43,7 @@ class Reading:
         self.refs = [list(refs) for refs in batches]
         height, width = dataset.size
         labels = dataset.labels
+        dataset.prepare(ref.scene for refs in self.refs for ref in refs)
         self._masks: list[Tensor | None] = []
         buffers, others = [], []
         order = 0
