@@ -31,6 +31,7 @@ _MOST_NAMED = 14
 _LEGEND_LETTERS = 130  # in a line
 _MOST_PLACES, _APART = 6, 0.15
 _SMALLEST = 0.006  # of the map's width; smaller scenes are marked by a point
+_SEVERAL = "in several splits"
 _NICE = (1.0, 2.0, 5.0)
 _WIDTH, _MOST_ABREAST = 8.0, 4  # inches, and maps of places beside each other
 
@@ -123,7 +124,7 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
     filled: list[tuple[shapely.Geometry, str]] = []
     category = []
     for place in chosen.tolist():
-        name = str(names[place]) if names[place] is not None else "in several splits" if regions[place] else "none"
+        name = str(names[place]) if names[place] is not None else _SEVERAL if regions[place] else "none"
         category.append(name)
         ground = None if valid[place] is None else shapely.from_wkb(valid[place])
         if regions[place]:
@@ -139,7 +140,7 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
 
 def _colours(names: Iterable[str]) -> dict[str, Colour]:
     found = sorted(set(names))
-    others = [name for name in found if name not in _SPLIT_COLOURS and name not in ("none", "in several splits")]
+    others = [name for name in found if name not in _SPLIT_COLOURS and name not in ("none", _SEVERAL)]
     spare = dict(zip(others, class_colours(len(others)), strict=True))
     grey = (0.6, 0.6, 0.6)
     return {name: _SPLIT_COLOURS.get(name) or spare.get(name) or grey for name in found}
@@ -210,9 +211,10 @@ def _dress(axes: Axes, *, small: bool) -> None:
     axes.grid(color="#e3e3e3", linewidth=0.5)
     axes.set_axisbelow(True)
     for axis, letters in ((axes.xaxis, "EW"), (axes.yaxis, "NS")):
-        axis.set_major_locator(MaxNLocator(3 if small else 5))
-        low, high = axis.get_view_interval()
-        digits = max(0, math.ceil(-math.log10(max(high - low, 1e-9))) + 1)
+        locator = MaxNLocator(3 if small else 5, steps=[1, 2, 5, 10])
+        axis.set_major_locator(locator)
+        step = float(np.diff(locator.tick_values(*axis.get_view_interval()))[0])
+        digits = max(0, math.ceil(-math.log10(step) - 1e-9))
         axis.set_major_formatter(FuncFormatter(_Degrees(letters, digits)))
     axes.tick_params(labelsize=6 if small else 7, colors=QUIET, length=2)
     for spine in axes.spines.values():
@@ -253,7 +255,7 @@ def _legend(
 
     grounds = Counter(name for _, name in shapes.filled)
     names: Sequence[str] = [*_SPLIT_COLOURS, *sorted(set(colours) - set(_SPLIT_COLOURS))]
-    named = [name for name in names if counts[name] or grounds[name]]
+    named = [name for name in names if (counts[name] or grounds[name]) and name != _SEVERAL]
     handles: list[Any] = [
         Patch(
             facecolor=(*colours[name], 0.45),

@@ -19,6 +19,7 @@ from geoaug.augment.normalization import NormalizeBy, normalization
 from geoaug.augment.recipe import Recipe, load_recipe
 from geoaug.data.catalog import Catalog
 from geoaug.data.catalog_source import as_catalog, is_saved_catalog
+from geoaug.data.counted_loader import CountedLoader, Done
 from geoaug.data.dataset import TileDataset
 from geoaug.data.loader import TileLoader
 from geoaug.data.reading import Batch
@@ -33,7 +34,6 @@ from geoaug.data.splits import (
     split_names,
 )
 from geoaug.data.survey import measure_statistics
-from geoaug.data.training_loader import TrainingLoader
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
 from geoaug.statistics import Statistics
@@ -134,7 +134,7 @@ class TileDataModule(LightningDataModule):
         self._composed: dict[str, Compose] = {}
         self._statistics: Statistics | None = None
         self._datasets: dict[str, TileDataset] = {}
-        self._train: TrainingLoader | None = None
+        self._train: CountedLoader | None = None
         self._state: Mapping[str, Any] | None = None
 
     @property
@@ -204,26 +204,26 @@ class TileDataModule(LightningDataModule):
             if split != "val" or stage == "validate" or self.has_split(split):
                 self.compose(split)  # what does not fit together is told before anything is trained
 
-    def train_dataloader(self) -> TrainingLoader:
+    def train_dataloader(self) -> CountedLoader:
         """Batches of the training split, the same loader each time."""
         if self._train is None:
             dataset = self.dataset("train")
-            loader = self._loader(dataset, self._training_sampler(dataset), drop_last=self.drop_last)
-            self._train = TrainingLoader(loader, self._done)
+            sampler = self._training_sampler(dataset)
+            self._train = self._loader(dataset, sampler, done=self._done, drop_last=self.drop_last)
             if self._state is not None:
                 self._train.load_state_dict(dict(self._state))
                 self._state = None
         return self._train
 
-    def val_dataloader(self) -> TileLoader | list[Any]:
+    def val_dataloader(self) -> CountedLoader | list[Any]:
         """Batches of the validation split; empty where there is none."""
         return self._over_grid("val") if self.has_split("val") else []
 
-    def test_dataloader(self) -> TileLoader:
+    def test_dataloader(self) -> CountedLoader:
         """Batches of the test split."""
         return self._over_grid("test")
 
-    def predict_dataloader(self) -> TileLoader:
+    def predict_dataloader(self) -> CountedLoader:
         """Batches that cover what is to be predicted."""
         return self._over_grid("predict")
 
@@ -340,12 +340,15 @@ class TileDataModule(LightningDataModule):
         kind = LocalityTileSampler if self.sampler == "locality" else RandomTileSampler
         return kind(dataset, length, seed=self.seed, min_valid=least)
 
-    def _over_grid(self, split: str) -> TileLoader:
+    def _over_grid(self, split: str) -> CountedLoader:
         dataset = self.dataset(split)
         return self._loader(dataset, GridTileSampler(dataset, min_valid=dataset.min_valid, seed=self.seed))
 
-    def _loader(self, dataset: TileDataset, sampler: TileSampler, *, drop_last: bool = False) -> TileLoader:
-        return TileLoader(dataset, sampler, self.batch_size, drop_last=drop_last, pin_memory=self.pin_memory)
+    def _loader(
+        self, dataset: TileDataset, sampler: TileSampler, *, done: Done = lambda: None, drop_last: bool = False
+    ) -> CountedLoader:
+        loader = TileLoader(dataset, sampler, self.batch_size, drop_last=drop_last, pin_memory=self.pin_memory)
+        return CountedLoader(loader, done)
 
     def _done(self) -> int | None:
         """Batches of the epoch whose step the trainer has made; 0 at its end."""

@@ -1,7 +1,4 @@
-"""`TrainingLoader`: a `TileLoader` whose state is that of the training, not of what was read ahead of it.
-
-Lightning takes it as it is: it has a length, a sampler with `set_epoch`, and a state.
-"""
+"""`CountedLoader`: a `TileLoader` as Lightning takes it, whose state is that of the training, not of what was read."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,10 +7,12 @@ from geoaug.data.dataset import TileDataset
 from geoaug.data.loader import TileLoader
 from geoaug.data.reading import Batch
 
+Done = Callable[[], int | None]
+
 _KEPT = 64  # batches back to which a state can be told
 
 
-class TrainingLoader:
+class CountedLoader:
     """Batches of a loader, counted.
 
     Args:
@@ -25,7 +24,9 @@ class TrainingLoader:
     taken again. The state at an epoch's end is the beginning of the next one.
     """
 
-    def __init__(self, loader: TileLoader, done: Callable[[], int | None] = lambda: None) -> None:
+    batch_sampler = None  # Lightning asks for it
+
+    def __init__(self, loader: TileLoader, done: Done = lambda: None) -> None:
         self.loader, self.done = loader, done
         self._given = self._resumed_at = 0
         self._positions = {0: 0}  # of the loader, by the number of batches given
