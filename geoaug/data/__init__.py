@@ -13,23 +13,40 @@ if TYPE_CHECKING:
     from geoaug.data.indexing import index_files, index_folder
     from geoaug.data.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
     from geoaug.data.labels import LabelSource, open_labels
+    from geoaug.data.leaks import LeakError, check_leaks
     from geoaug.data.loader import TileLoader
     from geoaug.data.raster_labels import RasterLabels
     from geoaug.data.records import BandFile, Grid, QualityLayer, SceneRecord, TileRef
-    from geoaug.data.samplers import GridTileSampler, LocalityTileSampler, RandomTileSampler, WeightedTileSampler
+    from geoaug.data.samplers import (
+        BalancedTileSampler,
+        GridTileSampler,
+        LocalityTileSampler,
+        RandomTileSampler,
+        WeightedTileSampler,
+    )
     from geoaug.data.scene import Scene, SceneReader, Tile, open_scene
+    from geoaug.data.splits import (
+        split_by_attribute,
+        split_by_blocks,
+        split_by_chance,
+        split_by_date,
+        split_by_folder,
+        split_into_folds,
+    )
     from geoaug.data.stac import index_stac
     from geoaug.data.vector_labels import VectorLabels
     from geoaug.data.windows import Window, tile_grid
 
 __all__ = [
     "RASTER_EXTENSIONS",
+    "BalancedTileSampler",
     "BandFile",
     "Catalog",
     "Grid",
     "GridTileSampler",
     "Identification",
     "LabelSource",
+    "LeakError",
     "LocalityTileSampler",
     "QualityLayer",
     "RandomTileSampler",
@@ -44,6 +61,7 @@ __all__ = [
     "VectorLabels",
     "WeightedTileSampler",
     "Window",
+    "check_leaks",
     "collate_tiles",
     "identify_sensor",
     "index_files",
@@ -53,6 +71,12 @@ __all__ = [
     "open_scene",
     "resolve_inputs",
     "scene_ids",
+    "split_by_attribute",
+    "split_by_blocks",
+    "split_by_chance",
+    "split_by_date",
+    "split_by_folder",
+    "split_into_folds",
     "tile_grid",
 ]
 
@@ -66,6 +90,7 @@ _HOMES = {
     "QualityLayer": "records",
     "SceneRecord": "records",
     "TileRef": "records",
+    "BalancedTileSampler": "samplers",
     "GridTileSampler": "samplers",
     "LocalityTileSampler": "samplers",
     "RandomTileSampler": "samplers",
@@ -86,6 +111,14 @@ _HOMES = {
     "SceneReader": "scene",
     "Tile": "scene",
     "open_scene": "scene",
+    "LeakError": "leaks",
+    "check_leaks": "leaks",
+    "split_by_attribute": "splits",
+    "split_by_blocks": "splits",
+    "split_by_chance": "splits",
+    "split_by_date": "splits",
+    "split_by_folder": "splits",
+    "split_into_folds": "splits",
     "Window": "windows",
     "tile_grid": "windows",
 }
