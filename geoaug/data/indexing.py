@@ -38,8 +38,10 @@ _EXAMPLES = 10
 
 def index_folder(folder: str | Path, **options: Any) -> Catalog:
     """Index all scenes in a folder; see `index_files` for the options."""
-    if not Path(folder).expanduser().is_dir():
-        raise ConfigurationError(f"{folder}: no such folder")
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        advice = "is no folder; index files with Catalog.from_files" if place.exists() else "no such folder"
+        raise ConfigurationError(f"{folder}: {advice}")
     return index_files([folder], **options)
 
 
@@ -156,6 +158,8 @@ def _read_all(
                     found[place] = error
         return len(places)
 
+    if threads is not None and threads < 1:
+        raise ConfigurationError(f"{threads} threads: there must be one at least")
     parts = [range(start, min(start + _AT_ONCE, len(sources))) for start in range(0, len(sources), _AT_ONCE)]
     workers = threads or min(_MOST_THREADS, 2 * len(os.sched_getaffinity(0)) + 2)
     done = 0

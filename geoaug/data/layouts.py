@@ -80,9 +80,7 @@ def find_sources(inputs: Sequence[str], kind: Kind = "auto", labels: str | None 
             if kind == "auto"
             else f"{', '.join(inputs)}: nothing laid out as kind={kind!r} was found; kind='auto' looks for everything"
         )
-    seen: set[str] = set()
-    # The same folder may be named twice, or a file with its folder.
-    layout.sources = [s for s in layout.sources if not (s.path in seen or seen.add(s.path))]  # type: ignore[func-returns-value]
+    _drop_repeated(layout)
     return layout
 
 
@@ -151,6 +149,16 @@ def _search(folder: str, kind: Kind, layout: Layout) -> None:
     if descriptions:
         sources = [_described(source, descriptions) for source in sources]
     layout.sources += sources
+
+
+def _drop_repeated(layout: Layout) -> None:
+    """Leave each scene once: a folder may be named twice, or a file with its folder, and a product be zipped, too."""
+    by_path = {source.path: source for source in layout.sources}
+    by_name: dict[str, SceneSource] = {}
+    for source in by_path.values():
+        if (other := by_name.setdefault(source.name, source)) is not source:
+            layout.faulty[source.path] = f"{source.path}: is the same scene as {other.path}; keep one of them"
+    layout.sources = list(by_name.values())
 
 
 def _described(source: SceneSource, descriptions: dict[str, str]) -> SceneSource:

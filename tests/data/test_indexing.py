@@ -199,6 +199,14 @@ def test_what_cannot_be_read_is_an_error_or_named_and_counted(tmp_path: Path) ->
     assert seen[-1] == (3, 3)
 
 
+def test_a_file_that_vanishes_meanwhile_is_named(tmp_path: Path) -> None:
+    raster(tmp_path / "a.tif")
+    (tmp_path / "b.tif").symlink_to(tmp_path / "gone" / "b.tif")  # listed, and not there when it is looked at
+    with pytest.raises(RasterError, match=r"b\.tif: has vanished, or cannot be reached"):
+        Catalog.from_folder(tmp_path)
+    assert list(Catalog.from_folder(tmp_path, on_error="skip").notes["skipped"]) == [str(tmp_path / "b.tif")]
+
+
 def test_where_nothing_can_be_read_there_is_no_catalog(tmp_path: Path) -> None:
     (tmp_path / "bad.tif").write_bytes(b"no raster")
     with pytest.raises(RasterError, match="none of 1 scenes can be read"):
@@ -210,6 +218,11 @@ def test_where_nothing_can_be_read_there_is_no_catalog(tmp_path: Path) -> None:
     [
         (lambda folder: Catalog.from_folder(folder / "gone"), "no such folder"),
         (lambda folder: Catalog.from_files([folder / "gone.tif"]), "no such file or folder"),
+        (
+            lambda folder: Catalog.from_folder(raster(folder / "a.tif")),
+            "is no folder; index files with Catalog.from_files",
+        ),
+        (lambda folder: Catalog.from_files([raster(folder / "a.tif")], threads=0), "there must be one at least"),
         (lambda folder: Catalog.from_files([]), "no input"),
         (lambda folder: Catalog.from_folder(folder), "no scene found"),
         (lambda folder: Catalog.from_folder(folder, kind="chips"), "kind 'chips' is not known"),

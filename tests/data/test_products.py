@@ -77,6 +77,16 @@ def test_a_zipped_product_is_read_where_it_is(tmp_path: Path) -> None:
     assert second.size == zipped.stat().st_size
 
 
+def test_a_product_that_is_there_twice_is_an_error_or_counts_once(tmp_path: Path) -> None:
+    zip_safe(make_safe(tmp_path))
+    plain = make_safe(tmp_path)
+    with pytest.raises(RasterError, match=r"is the same scene as .*; keep one of them"):
+        Catalog.from_folder(tmp_path)
+    catalog = Catalog.from_folder(tmp_path, on_error="skip")
+    assert only(catalog).path in (str(plain), str(plain.with_suffix(".zip")))
+    assert len(catalog.notes["skipped"]) == 1
+
+
 def test_scene_classes_decide_what_is_valid(tmp_path: Path) -> None:
     classes = np.arange(SIDE // 2 * (SIDE // 2)).reshape(SIDE // 2, -1).astype(np.uint8) % 12
     make_safe(tmp_path, scl=classes)
