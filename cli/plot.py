@@ -36,7 +36,7 @@ def plot_catalog(
 
     catalog = as_catalog(source)
     save_figure(draw_catalog(catalog, colour=colour, title=title or Path(source).name), output)
-    print_out(f"wrote    {output}: {len(catalog)} scenes")
+    print_out(f"wrote    {output}: {len(catalog):,} scene{'s' * (len(catalog) != 1)}")
 
 
 @app.command("batch")

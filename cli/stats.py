@@ -133,7 +133,8 @@ def _show(console: "Console", found: "Statistics") -> None:
 
     of = "" if found.split is None else f" of split '{found.split}'"
     part = "" if found.share >= 1 else f" ({100 * found.share:g} % of the blocks)"
-    console.print(f"{found.count:,} valid pixels in {found.scenes:,} scenes{of}{part}; {found.sensor}, {found.dtype}")
+    scenes = f"{found.scenes:,} scene{'s' * (found.scenes != 1)}"
+    console.print(f"{found.count:,} valid pixels in {scenes}{of}{part}; {found.sensor}, {found.dtype}")
     table = Table(box=None, padding=(0, 1))
     heads = ["mean", "std", "min", *(f"{q:g} %" for q in _SHOWN), "max", f"mean ({found.quantity})", "std"]
     table.add_column("band")

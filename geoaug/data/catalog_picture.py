@@ -97,9 +97,9 @@ def _sheet(bounds: npt.NDArray[np.float64], places: int) -> tuple[Figure, list[A
     FigureCanvasAgg(figure)
     if single:
         return figure, [figure.subplots()]
-    above, below = figure.subfigures(2, 1, height_ratios=(height, parts))
-    grid = below.subplots(-(-places // _MOST_ABREAST), min(places, _MOST_ABREAST))
-    axes = [above.subplots(), *np.ravel(grid)]
+    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=(height, parts)))
+    axes = [above.subplots()]
+    axes += np.ravel(below.subplots(-(-places // _MOST_ABREAST), min(places, _MOST_ABREAST))).tolist()
     for spare in axes[places + 1 :]:
         spare.set_axis_off()
     return figure, axes
@@ -128,7 +128,7 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
         category.append(name)
         ground = None if valid[place] is None else shapely.from_wkb(valid[place])
         if regions[place]:
-            for region in regions[place]:
+            for region in regions[place] or ():
                 stored = region["geometry"]
                 shape = catalog.footprints[place] if stored is None else shapely.from_wkb(stored)
                 shape = shape if ground is None else shapely.intersection(shape, shapely.make_valid(ground))
@@ -190,7 +190,8 @@ def _draw(
     tiny = np.maximum(size[:, 2] - size[:, 0], size[:, 3] - size[:, 1]) < _SMALLEST * extent
     if tiny.any():
         centres = shapely.get_coordinates(shapely.centroid(shapes.outline[tiny]))
-        axes.scatter(*centres.T, s=9, c=[edges[place] for place in np.flatnonzero(tiny)], linewidths=0, zorder=3)
+        shades = [edges[place] for place in np.flatnonzero(tiny)]
+        axes.scatter(centres[:, 0], centres[:, 1], s=9, c=shades, linewidths=0, zorder=3)
     _dress(axes, small=small)
 
 

@@ -354,7 +354,8 @@ class TileDataModule(LightningDataModule):
         """Batches of the epoch whose step the trainer has made; 0 at its end."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return None
-        done = int(self.trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        done = int(progress.processed)
         return 0 if done >= self.trainer.num_training_batches else done
 
     def _measured(self) -> Statistics:
