@@ -86,11 +86,13 @@ def _read(place: str) -> "Iterator[pystac.Item]":
         if not Path(place).is_file():
             raise ConfigurationError(f"{place}: no such file of STAC JSON")
     try:
-        content = json.loads(pystac.StacIO.default().read_text(place))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{place}: cannot be read as STAC JSON ({error})") from error
-    except Exception as error:  # of the network, in pystac's own kinds
+        text = pystac.StacIO.default().read_text(place)
+    except Exception as error:  # of the network, in kinds that differ with pystac's version
         raise ConfigurationError(f"{place}: cannot be fetched ({error})") from error
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{place}: is no JSON ({error})") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{place}: is not a STAC object")
     yield from _parsed(content, place)
