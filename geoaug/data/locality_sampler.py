@@ -82,7 +82,8 @@ class LocalityTileSampler(RandomTileSampler):
         # The order goes on from epoch to epoch: tiles of this process so far.
         count = self.epoch * len(self) + local
         turn, slot = count // self.mixed, count % self.mixed
-        lane = TileDraws(self.seed, _FOR_LANES).shuffled(slot, self.mixed, turn)
+        # Regions of one tile come shuffled already, and in one go, so that an epoch can be each of them once.
+        lane = slot if self.windows == 1 else TileDraws(self.seed, _FOR_LANES).shuffled(slot, self.mixed, turn)
         # Lanes begin somewhere in their first region, evenly spread.
         at = turn + lane * self.windows // self.mixed
         visit = ((at // self.windows) * self.mixed + lane) * world_size + rank

@@ -125,7 +125,7 @@ def test_regions_share_all_places_evenly(
 
 def test_chips_come_once_each_before_any_comes_again() -> None:
     source = CatalogTiles(made_catalog([(64, 64)] * 300), 64)
-    sampler = locality(source, 300, windows=None)
+    sampler = locality(source, 300, windows=None, mixed=16)
     epochs = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
