@@ -83,7 +83,7 @@ def stats(
     Whole numbers of 8 and 16 bits are counted exactly. Scenes of any size are read block by block.
     """
     from geoaug.data.catalog_source import as_catalog, is_saved_catalog
-    from geoaug.data.survey import StatisticsPlan, survey
+    from geoaug.data.survey import StatisticsPlan, survey_catalog
     from geoaug.errors import ConfigurationError
 
     if update_catalog and not is_saved_catalog(source):
@@ -95,7 +95,7 @@ def stats(
     catalog = as_catalog(source)
     part = catalog if split is None else catalog.split(split)
     with work_bar("reading pixels") as tell:
-        found = survey(
+        found = survey_catalog(
             catalog if update_catalog else part,
             bands=bands,
             labels=labels,

@@ -7,7 +7,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from geoaug.data.batch_picture import draw_batch
     from geoaug.data.catalog import Catalog
+    from geoaug.data.catalog_picture import draw_catalog
+    from geoaug.data.coverage import Coverage
+    from geoaug.data.datamodule import TileDataModule
     from geoaug.data.dataset import TileDataset, collate_tiles
     from geoaug.data.identify import Identification, identify_sensor
     from geoaug.data.indexing import index_files, index_folder
@@ -34,14 +38,17 @@ if TYPE_CHECKING:
         split_into_folds,
     )
     from geoaug.data.stac import index_stac
+    from geoaug.data.survey import StatisticsPlan, Survey, measure_statistics, survey_catalog
     from geoaug.data.vector_labels import VectorLabels
     from geoaug.data.windows import Window, tile_grid
+    from geoaug.statistics import Statistics
 
 __all__ = [
     "RASTER_EXTENSIONS",
     "BalancedTileSampler",
     "BandFile",
     "Catalog",
+    "Coverage",
     "Grid",
     "GridTileSampler",
     "Identification",
@@ -54,7 +61,11 @@ __all__ = [
     "Scene",
     "SceneReader",
     "SceneRecord",
+    "Statistics",
+    "StatisticsPlan",
+    "Survey",
     "Tile",
+    "TileDataModule",
     "TileDataset",
     "TileLoader",
     "TileRef",
@@ -63,10 +74,13 @@ __all__ = [
     "Window",
     "check_leaks",
     "collate_tiles",
+    "draw_batch",
+    "draw_catalog",
     "identify_sensor",
     "index_files",
     "index_folder",
     "index_stac",
+    "measure_statistics",
     "open_labels",
     "open_scene",
     "resolve_inputs",
@@ -77,10 +91,20 @@ __all__ = [
     "split_by_date",
     "split_by_folder",
     "split_into_folds",
+    "survey_catalog",
     "tile_grid",
 ]
 
 _HOMES = {
+    "Coverage": "coverage",
+    "TileDataModule": "datamodule",
+    "StatisticsPlan": "survey",
+    "Survey": "survey",
+    "measure_statistics": "survey",
+    "survey_catalog": "survey",
+    "draw_batch": "batch_picture",
+    "draw_catalog": "catalog_picture",
+    "Statistics": "stats",
     "Catalog": "catalog",
     "TileDataset": "dataset",
     "collate_tiles": "dataset",

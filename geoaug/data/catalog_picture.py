@@ -97,7 +97,8 @@ def _sheet(bounds: npt.NDArray[np.float64], places: int) -> tuple[Figure, list[A
     FigureCanvasAgg(figure)
     if single:
         return figure, [figure.subplots()]
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=(height, parts)))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(height, parts))
+    above, below = halves
     axes = [above.subplots()]
     axes += np.ravel(below.subplots(-(-places // _MOST_ABREAST), min(places, _MOST_ABREAST))).tolist()
     for spare in axes[places + 1 :]:

@@ -23,7 +23,13 @@ from geoaug.data.counted_loader import CountedLoader, Done
 from geoaug.data.dataset import TileDataset
 from geoaug.data.loader import TileLoader
 from geoaug.data.reading import Batch
-from geoaug.data.samplers import GridTileSampler, LocalityTileSampler, RandomTileSampler, TileSampler
+from geoaug.data.samplers import (
+    BalancedTileSampler,
+    GridTileSampler,
+    LocalityTileSampler,
+    RandomTileSampler,
+    TileSampler,
+)
 from geoaug.data.splits import (
     split_by_attribute,
     split_by_blocks,
@@ -334,8 +340,6 @@ class TileDataModule(LightningDataModule):
         if callable(self.sampler):
             return self.sampler(dataset, length, self.seed)
         if self.sampler == "balanced":
-            from geoaug.data.samplers import BalancedTileSampler
-
             return BalancedTileSampler(dataset, length, seed=self.seed, min_valid=least)
         kind = LocalityTileSampler if self.sampler == "locality" else RandomTileSampler
         return kind(dataset, length, seed=self.seed, min_valid=least)

@@ -21,10 +21,10 @@ from geoaug.data.tile_labels import TileLabels
 from geoaug.errors import ConfigurationError
 from geoaug.statistics import PERCENTILES, Statistics
 
-__all__ = ["StatisticsPlan", "Survey", "measure_statistics", "survey"]
+__all__ = ["StatisticsPlan", "Survey", "measure_statistics", "survey_catalog"]
 
 
-def survey(
+def survey_catalog(
     catalog: Catalog,
     *,
     bands: Sequence[str] | str | None = None,
@@ -104,13 +104,13 @@ def measure_statistics(
     split: str | None = None,
     **options: Any,
 ) -> Statistics:
-    """Statistics of the bands of a catalog, or of one of its splits; see `survey` for the other options.
+    """Statistics of the bands of a catalog, or of one of its splits; see `survey_catalog` for the other options.
 
     `catalog.split("train")` is measured where its windows may lie, as `split="train"` is.
     """
     chosen = catalog if split is None else catalog.split(split)
     plan = StatisticsPlan(chosen, tuple(percentiles), covariance, share, seed)
-    found = survey(chosen, coverage=False, statistics=plan, **options).statistics
+    found = survey_catalog(chosen, coverage=False, statistics=plan, **options).statistics
     assert found is not None
     return found if split is None else replace(found, split=split)
 

@@ -17,7 +17,7 @@ from geoaug.data.catalog import Catalog
 from geoaug.data.catalog_picture import draw_catalog
 from geoaug.data.figure_files import save_figure
 from geoaug.data.splits import split_by_blocks
-from geoaug.data.survey import survey
+from geoaug.data.survey import survey_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import generic_sensor, get_sensor
 
@@ -52,7 +52,7 @@ def test_splits_have_colours_of_their_own_at_their_place() -> None:
 def test_only_valid_ground_is_filled(tmp_path: Path) -> None:
     image = numbers((1, 256, 256))
     image[:, :, 128:] = 0
-    catalog = survey(catalog_of(write_raster(tmp_path / "a.tif", image, nodata=0))).catalog
+    catalog = survey_catalog(catalog_of(write_raster(tmp_path / "a.tif", image, nodata=0))).catalog
     figure = draw_catalog(catalog)
     west, south, east, north = catalog.footprints[0].bounds
     filled = colour_at(figure, west + 0.23 * (east - west), (south + north) / 2)

@@ -11,7 +11,7 @@ from scenes import PLACE, UTM32, catalog_of, scene_of, write_raster
 
 from geoaug.data.catalog import Catalog
 from geoaug.data.stats import StatisticsTally
-from geoaug.data.survey import measure_statistics, survey
+from geoaug.data.survey import measure_statistics, survey_catalog
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import generic_sensor
 from geoaug.statistics import Statistics
@@ -192,7 +192,7 @@ def test_a_damaged_block_is_an_error_or_counted(tmp_path: Path) -> None:
     path.write_bytes(bytes(content))
     with pytest.raises(RasterError, match="scene 'a'"):
         measure_statistics(catalog_of(path), memory_mb=1, threads=16)
-    found = survey(catalog_of(path), on_error="skip", memory_mb=1, threads=16)
+    found = survey_catalog(catalog_of(path), on_error="skip", memory_mb=1, threads=16)
     assert found.skipped
     assert all("scene 'a'" in line for line in found.skipped)
     assert 0 < found.catalog.column("valid_share")[0] < 1

@@ -13,7 +13,7 @@ from scenes import PLACE, UTM32, catalog_of, numbers, scene_of, write_raster
 
 from geoaug.data.catalog import Catalog
 from geoaug.data.coverage import Coverage
-from geoaug.data.survey import StatisticsPlan, survey
+from geoaug.data.survey import StatisticsPlan, survey_catalog
 from geoaug.errors import ConfigurationError
 
 
@@ -30,7 +30,7 @@ def test_validity_and_classes_are_those_of_the_pixels(tmp_path: Path, layout: di
     labels = numbers((1, 300, 410), "uint8", seed=3) % 5
     labels[labels == 4] = 255
     write_raster(tmp_path / "labels.tif", labels)
-    found = survey(catalog_of(path), labels=tmp_path / "labels.tif", memory_mb=1, threads=4)
+    found = survey_catalog(catalog_of(path), labels=tmp_path / "labels.tif", memory_mb=1, threads=4)
     valid = (image != 0).all(axis=0)
     expected = Coverage.count(valid, labels[0])
     kept = Coverage.of(found.catalog, 0)
@@ -47,7 +47,7 @@ def test_validity_and_classes_are_those_of_the_pixels(tmp_path: Path, layout: di
 
 def test_what_was_found_is_saved_and_reopened(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", holed((1, 64, 64)), nodata=0)
-    survey(catalog_of(path)).catalog.save(tmp_path / "catalog.parquet")
+    survey_catalog(catalog_of(path)).catalog.save(tmp_path / "catalog.parquet")
     again = Catalog.open(tmp_path / "catalog.parquet")
     kept = Coverage.of(again, 0)
     assert kept is not None
@@ -61,7 +61,7 @@ def test_statistics_come_from_the_same_pass(tmp_path: Path) -> None:
     catalog = catalog_of(*paths)
     told: list[tuple[int, int]] = []
     plan = StatisticsPlan(catalog.select([0, 2]))
-    found = survey(catalog, statistics=plan, progress=lambda done, total: told.append((done, total)))
+    found = survey_catalog(catalog, statistics=plan, progress=lambda done, total: told.append((done, total)))
     assert [Coverage.of(found.catalog, place) is None for place in range(3)] == [False] * 3
     assert found.statistics is not None
     pixels = np.concatenate([image[:, (image != 0).all(axis=0)] for image in (images[0], images[2])], axis=1)
@@ -79,7 +79,7 @@ def test_vector_labels_are_counted_on_the_grid_of_each_scene(tmp_path: Path) -> 
         crs=UTM32,
     )
     fields.to_crs("EPSG:4326").to_file(tmp_path / "fields.gpkg")
-    found = survey(catalog_of(path), labels=tmp_path / "fields.gpkg", label_field="crop").catalog
+    found = survey_catalog(catalog_of(path), labels=tmp_path / "fields.gpkg", label_field="crop").catalog
     assert found.classes == ("maize", "wheat")
     kept = Coverage.of(found, 0)
     assert kept is not None
@@ -90,7 +90,7 @@ def test_scenes_without_a_way_to_be_invalid_are_not_read(tmp_path: Path) -> None
     path = write_raster(tmp_path / "a.tif", numbers((1, 100, 100)))
     catalog = catalog_of(path)
     path.unlink()
-    kept = Coverage.of(survey(catalog).catalog, 0)
+    kept = Coverage.of(survey_catalog(catalog).catalog, 0)
     assert kept is not None
     assert (kept.valid == 1).all()
 
@@ -100,7 +100,7 @@ def test_coarser_bands_are_kept_on_the_grid_of_the_scene(tmp_path: Path) -> None
     coarse_image = holed((1, 51, 51))
     coarse = write_raster(tmp_path / "coarse.tif", coarse_image, transform=PLACE * Affine.scale(2), nodata=0)
     catalog = Catalog.from_records([scene_of(fine, coarse)])
-    kept = Coverage.of(survey(catalog, bands=["B2"]).catalog, 0)
+    kept = Coverage.of(survey_catalog(catalog, bands=["B2"]).catalog, 0)
     assert kept is not None
     valid = (coarse_image[0] != 0).repeat(2, axis=0).repeat(2, axis=1)[:101, :101]
     np.testing.assert_allclose(kept.valid, Coverage.count(valid).valid, atol=1 / 255)
@@ -109,7 +109,7 @@ def test_coarser_bands_are_kept_on_the_grid_of_the_scene(tmp_path: Path) -> None
 def test_a_sample_is_no_survey(tmp_path: Path) -> None:
     catalog = catalog_of(write_raster(tmp_path / "a.tif", numbers((1, 100, 100))))
     with pytest.raises(ConfigurationError, match="share must be 1"):
-        survey(catalog, statistics=StatisticsPlan(share=0.5))
+        survey_catalog(catalog, statistics=StatisticsPlan(share=0.5))
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_a_huge_scene_is_surveyed_in_little_memory(tmp_path: Path) -> None:
     ) as file:  # fmt: skip
         file.write(numbers((1, 700, 700), "uint8"), window=rasterio.windows.Window(30000, 40000, 700, 700))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = survey(catalog_of(path), statistics=StatisticsPlan(), memory_mb=256)
+    found = survey_catalog(catalog_of(path), statistics=StatisticsPlan(), memory_mb=256)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert found.statistics is not None
     assert found.statistics.count == 700 * 700
