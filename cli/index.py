@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from geoaug.data.catalog import Catalog
 
 _INPUT, _OUTPUT, _RUNNING = "What goes in", "What comes out", "Running"
-_SHOWN = 10
+_SHOWN, _GUESSES_SHOWN = 10, 4
 
 
 class Kind(StrEnum):
@@ -164,8 +164,8 @@ def _tell(catalog: "Catalog") -> None:
     if (passed := notes.get("passed_over")) is not None:
         print_note(f"{passed['count']} files are no scenes by their names, such as {passed['examples'][0]}")
     stdout_console().print(summary(catalog))
-    if "generic" in set(catalog.column("sensor")):
-        print_note("the sensor of some scenes is not known: say it with --sensor, or their bands have no wavelengths")
+    for reason, count in list(notes["guesses"].items())[:_GUESSES_SHOWN]:
+        print_note(f"the sensor is a guess ({count} of {len(catalog)} scenes): {reason}")
     if (changed := notes.get("refreshed")) is not None:
         print_out(
             f"{changed['unchanged']} unchanged, {len(changed['read_again'])} read again, {len(changed['added'])} new, "

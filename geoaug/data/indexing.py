@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +21,7 @@ from geoaug.data.headers import Told, size_and_age
 from geoaug.data.inputs import scene_ids
 from geoaug.data.layouts import Kind, Layout, find_sources
 from geoaug.data.opening import georeference_optional
-from geoaug.data.records import SceneRecord
-from geoaug.data.sources import SceneSource
+from geoaug.data.sources import Found, SceneSource
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.sensors import Sensor, get_sensor
 
@@ -111,7 +109,8 @@ def index_files(
     if not found and not known:
         raise RasterError(f"none of {len(skipped)} scenes can be read: {next(iter(skipped.values()))}")
     catalog = _joined(layout.sources, found, old, known)
-    return _noted(catalog, layout, options, skipped, old, known)
+    catalog = catalog.with_notes(skipped=skipped, guesses=_guesses(catalog))
+    return _noted(catalog, layout, options, old, known)
 
 
 def index_sources(
@@ -122,15 +121,8 @@ def index_sources(
     _tell_left_out(skipped)
     if not found:
         raise RasterError(f"none of {len(skipped)} scenes can be read: {next(iter(skipped.values()))}")
-    return _joined(sources, found, None, {}).with_notes(skipped=skipped)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A scene that was read, and its further columns."""
-
-    record: SceneRecord
-    attributes: Mapping[str, object]
+    catalog = _joined(sources, found, None, {})
+    return catalog.with_notes(skipped=skipped, guesses=_guesses(catalog))
 
 
 def _read_all(
@@ -140,9 +132,9 @@ def _read_all(
     on_error: OnError,
     threads: int | None,
     progress: Progress | None,
-) -> tuple[list[_Found], dict[str, str]]:
+) -> tuple[list[Found], dict[str, str]]:
     """What was read, in order, and why the rest is left out, by path."""
-    found: list[_Found | GeoaugError | None] = [None] * len(sources)
+    found: list[Found | GeoaugError | None] = [None] * len(sources)
     # GDAL lists the folder of each file that it opens, which in a folder of 100,000 takes longer than the rest.
     settings = {} if "GDAL_DISABLE_READDIR_ON_OPEN" in os.environ else {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 
@@ -151,7 +143,7 @@ def _read_all(
             for place in places:
                 source = sources[place]
                 try:
-                    found[place] = _Found(source.read(ids[source.path], told), source.attributes())
+                    found[place] = source.read(ids[source.path], told)
                 except GeoaugError as error:
                     if on_error == "raise":
                         raise
@@ -175,7 +167,7 @@ def _read_all(
     faulty = {
         source.path: str(item) for source, item in zip(sources, found, strict=True) if isinstance(item, GeoaugError)
     }
-    return [item for item in found if isinstance(item, _Found)], faulty
+    return [item for item in found if isinstance(item, Found)], faulty
 
 
 def _tell_left_out(skipped: Mapping[str, str]) -> None:
@@ -239,11 +231,13 @@ def _ids(
 
 
 def _joined(
-    sources: Sequence[SceneSource], found: Sequence[_Found], old: Catalog | None, known: Mapping[str, int]
+    sources: Sequence[SceneSource], found: Sequence[Found], old: Catalog | None, known: Mapping[str, int]
 ) -> Catalog:
     """The scenes in the order of the sources: those that were read, and those of the old catalog."""
     names = dict.fromkeys(name for item in found for name in item.attributes)
     attributes = {name: [item.attributes.get(name) for item in found] for name in names}
+    if any(item.doubt is not None for item in found):
+        attributes["sensor_guess"] = [item.doubt for item in found]
     fresh = Catalog.from_records([item.record for item in found], attributes=attributes)
     if old is None or not known:
         return fresh
@@ -258,13 +252,12 @@ def _noted(
     catalog: Catalog,
     layout: Layout,
     options: Mapping[str, Any],
-    skipped: Mapping[str, str],
     old: Catalog | None,
     known: Mapping[str, int],
 ) -> Catalog:
     """The catalog with what is known of it as a whole."""
     kinds = dict(Counter(catalog.table.column("kind").to_pylist()))
-    notes: dict[str, Any] = {**catalog.notes, "index": dict(options), "skipped": dict(skipped)}
+    notes: dict[str, Any] = {**catalog.notes, "index": dict(options)}
     notes["layout"] = {"scenes": kinds, "folders": layout.taken_for}
     if layout.passed_over:
         notes["passed_over"] = {"count": len(layout.passed_over), "examples": layout.passed_over[:_EXAMPLES]}
@@ -286,6 +279,16 @@ def _noted(
         for path in notes["refreshed"]["vanished"]:
             _log.warning("%s: is gone, and dropped from the catalog", path)
     return Catalog(catalog.table, notes)
+
+
+def _guesses(catalog: Catalog) -> dict[str, int]:
+    """Why sensors are guesses, and of how many scenes, the commonest first."""
+    if "sensor_guess" not in catalog.table.column_names:
+        return {}
+    reasons = Counter(reason for reason in catalog.table.column("sensor_guess").to_pylist() if reason is not None)
+    for reason, count in reasons.most_common(_EXAMPLES):
+        _log.info("%d scenes: the sensor is a guess: %s", count, reason)
+    return dict(reasons.most_common(_EXAMPLES))
 
 
 def _classes(catalog: Catalog) -> list[str]:

@@ -18,6 +18,7 @@ from geoaug.data.headers import Told, quality_layer, sensor_name, single_band, s
 from geoaug.data.identify import tidy
 from geoaug.data.quality import BQA, QA_PIXEL
 from geoaug.data.records import SceneKind, SceneRecord
+from geoaug.data.sources import Found
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
@@ -38,10 +39,7 @@ class LandsatSource:
     mask_path: str | None = None
     kind: SceneKind = field(default="landsat", init=False)
 
-    def attributes(self) -> dict[str, object]:
-        return {}
-
-    def read(self, scene_id: str, told: Told) -> SceneRecord:
+    def read(self, scene_id: str, told: Told) -> Found:
         size, age = size_and_age(self.files)
         product = read_metadata(self.metadata)
         present = {Path(path).name.casefold(): path for path in self.files}
@@ -65,7 +63,7 @@ class LandsatSource:
             scheme = BQA if "BQA" in product.quality.upper() else QA_PIXEL
             if invalid := scheme.chosen(told.invalid):
                 quality = quality_layer(present[product.quality.casefold()], scheme.kind, invalid)
-        return SceneRecord(
+        record = SceneRecord(
             id=scene_id,
             kind="landsat",
             path=self.path,
@@ -77,6 +75,7 @@ class LandsatSource:
             size=size,
             mtime_ns=age,
         )
+        return Found(record)
 
 
 @dataclass(frozen=True, slots=True)

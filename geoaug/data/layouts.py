@@ -24,6 +24,15 @@ from geoaug.errors import ConfigurationError, RasterError
 
 Kind = Literal["auto", "raster", "bands", "sentinel-2", "landsat", "classes", "pairs"]
 
+# What people give that is no raster.
+_OTHERWISE = {
+    ".json": "is JSON; STAC is indexed by Catalog.from_stac",
+    ".geojson": "is JSON; STAC is indexed by Catalog.from_stac",
+    ".parquet": "is a table; a catalog is opened by Catalog.open, and brought up to date by geoaug index --refresh",
+    ".zip": "is no zipped Sentinel-2 product by its name; unpack it, and index the folder",
+    ".tar": "is an archive; unpack it, and index the folder",
+    ".gz": "is an archive; unpack it, and index the folder",
+}
 _DESCRIPTION = re.compile(r"_labels_metadata\.json$")
 
 
@@ -66,6 +75,8 @@ def find_sources(inputs: Sequence[str], kind: Kind = "auto", labels: str | None 
         elif is_zipped_safe(path) and kind in ("auto", "sentinel-2"):
             _add_safe(os.path.abspath(path), layout)  # noqa: PTH100
         else:
+            if (advice := _OTHERWISE.get(Path(path).suffix.lower())) is not None:
+                raise ConfigurationError(f"{text}: {advice}")
             files += [_absolute(found) for found in resolve_inputs([text])]
     if files:
         if kind not in ("auto", "raster", "bands"):

@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 from geoaug.data.headers import Told, quality_layer, sensor_name, single_band, size_and_age
 from geoaug.data.quality import CLASSI, SCL
 from geoaug.data.records import BandFile, SceneKind, SceneRecord
+from geoaug.data.sources import Found
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, get_sensor
 
@@ -53,10 +54,7 @@ class SafeSource:
     def files(self) -> tuple[str, ...]:
         return (self.metadata, *self.images)
 
-    def attributes(self) -> dict[str, object]:
-        return {}
-
-    def read(self, scene_id: str, told: Told) -> SceneRecord:
+    def read(self, scene_id: str, told: Told) -> Found:
         size, age = size_and_age(self.files)
         product = read_metadata(self.metadata)
         by_word: dict[str, dict[int, str]] = defaultdict(dict)
@@ -87,7 +85,7 @@ class SafeSource:
             quality = quality_layer(scl[min(scl)], SCL.kind, invalid)
         elif masks and not scl and (invalid := CLASSI.chosen(told.invalid)):
             quality = quality_layer(masks[0], CLASSI.kind, invalid)
-        return SceneRecord(
+        record = SceneRecord(
             id=scene_id,
             kind="sentinel-2",
             path=self.path,
@@ -99,6 +97,7 @@ class SafeSource:
             size=size,
             mtime_ns=age,
         )
+        return Found(record)
 
 
 @dataclass(frozen=True, slots=True)

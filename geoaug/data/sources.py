@@ -7,7 +7,7 @@ metadata have modules of their own; which files belong together is found in `geo
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -35,6 +35,21 @@ _log = logging.getLogger("geoaug")
 _EXTENT_TOLERANCE = 2.0  # pixels of the coarser band
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read of a scene.
+
+    Attributes:
+        record: what a catalog keeps.
+        attributes: further columns of the catalog, by name.
+        doubt: why the sensor is a guess, None where it is none.
+    """
+
+    record: SceneRecord
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    doubt: str | None = None
+
+
 class SceneSource(Protocol):
     """What a scene is made from.
 
@@ -54,11 +69,7 @@ class SceneSource(Protocol):
     @property
     def files(self) -> tuple[str, ...]: ...
 
-    def attributes(self) -> dict[str, object]:
-        """Further columns of the catalog, by name."""
-        ...
-
-    def read(self, scene_id: str, told: Told) -> SceneRecord:
+    def read(self, scene_id: str, told: Told) -> Found:
         """Open the headers; raises `RasterError` for bad files and `ConfigurationError` for what was told."""
         ...
 
@@ -81,13 +92,10 @@ class RasterSource:
     def files(self) -> tuple[str, ...]:
         return (self.path,) if self.mask_path is None else (self.path, self.mask_path)
 
-    def attributes(self) -> dict[str, object]:
-        return {} if self.split is None else {"split": self.split}
-
-    def read(self, scene_id: str, told: Told) -> SceneRecord:
+    def read(self, scene_id: str, told: Told) -> Found:
         size, age = size_and_age(self.files)
         header = header_of(self.path, told)
-        return SceneRecord(
+        record = SceneRecord(
             id=scene_id,
             kind=self.kind,
             path=self.path,
@@ -99,6 +107,9 @@ class RasterSource:
             size=size,
             mtime_ns=age,
         )
+        judged = header.identification
+        attributes = {} if self.split is None else {"split": self.split}
+        return Found(record, attributes, None if judged.certain else judged.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +136,11 @@ class BandsSource:
         others = (self.mask_path, self.described, None if self.quality is None else self.quality[1])
         return (*self.bands.values(), *(path for path in others if path is not None))
 
-    def attributes(self) -> dict[str, object]:
-        found: dict[str, object] = {} if self.split is None else {"split": self.split}
-        if self.described is not None:
-            found["labels"] = labels_in(self.described)
-        return found
-
-    def read(self, scene_id: str, told: Told) -> SceneRecord:
+    def read(self, scene_id: str, told: Told) -> Found:
         size, age = size_and_age(self.files)
         headers = {word: single_header(word, path) for word, path in self.bands.items()}
         stored = {word: Stored(one.dtype.name, one.scales[0], one.offsets[0]) for word, one in headers.items()}
-        sensor = sensor_of_bands(self.path, stored, told)
+        sensor, doubt = sensor_of_bands(self.path, stored, told)
         bands = tuple(_as_in(sensor, place, headers[word]) for place, word in enumerate(words_of(sensor, headers)))
         check_extents(self.path, bands)
         layer = None
@@ -143,7 +148,7 @@ class BandsSource:
             scheme = SCHEMES[self.quality[0]]
             if invalid := scheme.chosen(told.invalid):
                 layer = quality_layer(self.quality[1], scheme.kind, invalid)
-        return SceneRecord(
+        record = SceneRecord(
             id=scene_id,
             kind=self.kind,
             path=self.path,
@@ -155,6 +160,10 @@ class BandsSource:
             size=size,
             mtime_ns=age,
         )
+        attributes: dict[str, object] = {} if self.split is None else {"split": self.split}
+        if self.described is not None:
+            attributes["labels"] = labels_in(self.described)
+        return Found(record, attributes, doubt)
 
 
 def labels_in(path: str) -> list[str]:
@@ -180,8 +189,9 @@ class Stored(NamedTuple):
     offset: float
 
 
-def sensor_of_bands(path: str, headers: Mapping[str, Stored], told: Told) -> Sensor:
-    """The sensor with the bands that are wanted of those in `headers`, in its order, scaled as the files are.
+def sensor_of_bands(path: str, headers: Mapping[str, Stored], told: Told) -> tuple[Sensor, str | None]:
+    """The sensor with the bands that are wanted of those in `headers`, in its order, scaled as the files are; and why
+    it is a guess, None where it is none.
 
     Raises:
         ConfigurationError: a band that is wanted is not there.
@@ -190,24 +200,26 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], told: Told) -> Sen
     names = [word for word in words if told.sensor is None or bands_named(get_sensor(told.sensor), [word])]
     if not names:
         raise ConfigurationError(f"{path}: none of {' '.join(words)} is a band of the sensor '{told.sensor}'")
-    sensor = _judged(path, [headers[name] for name in names], names, told)
+    sensor, doubt = _judged(path, [headers[name] for name in names], names, told)
     if sensor.name == "generic" and told.sensor is None and (known := _known_bands(path, names)):
-        sensor, names = _judged(path, [headers[name] for name in known], known, told), known
+        names = known
+        sensor, doubt = _judged(path, [headers[name] for name in known], known, told)
     left = [word for word in words if word not in names]
     if told.bands is not None:
         try:
-            return sensor.select(list(told.bands))
+            return sensor.select(list(told.bands)), doubt
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from error
     if left:
         _log.info("%s: %s left out, not among the bands of %s", path, " ".join(left), sensor.name)
     if sensor.name == "generic":
-        return sensor
+        return sensor, doubt
     present = set(sensor.band_names)
-    return sensor.select([name for name in get_sensor(told.sensor or sensor.name).band_names if name in present])
+    order = get_sensor(told.sensor or sensor.name).band_names
+    return sensor.select([name for name in order if name in present]), doubt
 
 
-def _judged(path: str, headers: Sequence[Stored], names: Sequence[str], told: Told) -> Sensor:
+def _judged(path: str, headers: Sequence[Stored], names: Sequence[str], told: Told) -> tuple[Sensor, str | None]:
     kind = headers[0].dtype
     scales, offsets = [header.scale for header in headers], [header.offset for header in headers]
     found = identify_sensor(path, len(names), names, kind, {}, scales, offsets)
@@ -215,13 +227,14 @@ def _judged(path: str, headers: Sequence[Stored], names: Sequence[str], told: To
         if found.sensor.name == "generic":
             # By the names of the files, where the judgement has none.
             named = generic_sensor(len(names), 1.0, names=names)
-            return named.with_scaling(found.sensor.quantification, found.sensor.offset)
-        return found.sensor
+            return named.with_scaling(found.sensor.quantification, found.sensor.offset), found.reason
+        return found.sensor, None if found.certain else found.reason
     given = get_sensor(told.sensor)
     chosen = bands_named(given, names)
     if chosen is None:
         raise ConfigurationError(f"{path}: {' '.join(names)} name no distinct bands of the sensor '{given.name}'")
-    return with_scaling_of_file(given, chosen, "bands by the file names", path, kind, {}, scales, offsets).sensor
+    scaled = with_scaling_of_file(given, chosen, "bands by the file names", path, kind, {}, scales, offsets)
+    return scaled.sensor, None
 
 
 def _known_bands(path: str, names: Sequence[str]) -> list[str]:

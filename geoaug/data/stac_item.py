@@ -18,7 +18,7 @@ from geoaug.data.inputs import address_to_path
 from geoaug.data.quality import SCHEMES
 from geoaug.data.records import BandFile, Grid, QualityLayer, SceneKind, SceneRecord
 from geoaug.data.scene import open_scene, usable_nodata
-from geoaug.data.sources import Stored, check_extents, sensor_of_bands, words_of
+from geoaug.data.sources import Found, Stored, check_extents, sensor_of_bands, words_of
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor
 
@@ -71,18 +71,14 @@ class StacSource:
     def files(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(asset.path for asset in self._bands()))
 
-    def attributes(self) -> dict[str, object]:
-        cover = self.item.properties.get("eo:cloud_cover")
-        return {} if cover is None else {"cloud_cover": float(cover)}
-
-    def read(self, scene_id: str, told: Told) -> SceneRecord:
+    def read(self, scene_id: str, told: Told) -> Found:
         bands = self._bands()
         if not bands:
             raise RasterError(
                 f"{self.path}: no asset of item '{self.item.id}' has bands to read; choose among "
                 f"{', '.join(self.item.assets)} with assets=[...]"
             )
-        sensor, chosen = self._sensor(bands, told)
+        sensor, chosen, doubt = self._sensor(bands, told)
         files = tuple(
             self._band_file(asset, name, of_sensor.quantification, of_sensor.offset, of_sensor.nodata)
             for (name, asset), of_sensor in zip(chosen, sensor.bands, strict=True)
@@ -91,7 +87,7 @@ class StacSource:
         quality = self._quality(told)
         size, age = size_and_age(file.path for file in files)
         moment = self.item.datetime or self.item.common_metadata.start_datetime
-        return SceneRecord(
+        record = SceneRecord(
             id=scene_id,
             kind="stac",
             path=self.path,
@@ -102,6 +98,8 @@ class StacSource:
             size=size,
             mtime_ns=age,
         )
+        cover = self.item.properties.get("eo:cloud_cover")
+        return Found(record, {} if cover is None else {"cloud_cover": float(cover)}, doubt)
 
     def _bands(self) -> list[_Asset]:
         found: list[_Asset] = []
@@ -124,11 +122,11 @@ class StacSource:
         kept = set(map(id, best.values()))
         return [band for band in found if id(band) in kept]
 
-    def _sensor(self, bands: Sequence[_Asset], told: Told) -> tuple[Sensor, list[tuple[str, _Asset]]]:
+    def _sensor(self, bands: Sequence[_Asset], told: Told) -> tuple[Sensor, list[tuple[str, _Asset]], str | None]:
         """The sensor, and its bands with their assets; by the names of bands that tell most."""
         path = f"{self.item.collection_id or ''}/{self.item.properties.get('platform', '')}/{self.item.id}.tif"
         known = {id(asset): self._stored(asset) for asset in bands}
-        best: tuple[Sensor, list[tuple[str, _Asset]]] | None = None
+        best: tuple[Sensor, list[tuple[str, _Asset]], str | None] | None = None
         problem: ConfigurationError | None = None
         for which in range(max(len(asset.names) for asset in bands)):
             words = {asset.names[min(which, len(asset.names) - 1)]: asset for asset in bands}
@@ -136,7 +134,7 @@ class StacSource:
                 continue
             stored = {word: known[id(asset)] for word, asset in words.items()}
             try:
-                sensor = sensor_of_bands(path, stored, told)
+                sensor, doubt = sensor_of_bands(path, stored, told)
             except ConfigurationError as error:
                 problem = problem or error
                 continue
@@ -145,7 +143,7 @@ class StacSource:
                 (band.name, words[word]) for band, word in zip(sensor.bands, words_of(sensor, stored), strict=True)
             ]
             if best is None or (best[0].name == "generic" and sensor.name != "generic"):
-                best = sensor, pairs
+                best = sensor, pairs, doubt
         if best is None:
             raise ConfigurationError(f"{self.path}: {problem or 'bands of one name; choose with assets=[...]'}")
         return best

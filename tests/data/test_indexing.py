@@ -224,6 +224,8 @@ def test_where_nothing_can_be_read_there_is_no_catalog(tmp_path: Path) -> None:
         ),
         (lambda folder: Catalog.from_files([raster(folder / "a.tif")], threads=0), "there must be one at least"),
         (lambda folder: Catalog.from_files([]), "no input"),
+        (lambda folder: Catalog.from_files([folder / "item.json"]), "STAC is indexed by Catalog.from_stac"),
+        (lambda folder: Catalog.from_files([folder / "LC08_L2SP_1.tar"]), "unpack it"),
         (lambda folder: Catalog.from_folder(folder), "no scene found"),
         (lambda folder: Catalog.from_folder(folder, kind="chips"), "kind 'chips' is not known"),
         (lambda folder: Catalog.from_folder(folder, on_error="ignore"), "on_error is 'raise' or 'skip'"),
@@ -232,6 +234,25 @@ def test_where_nothing_can_be_read_there_is_no_catalog(tmp_path: Path) -> None:
 def test_wrong_use_is_told(tmp_path: Path, make: object, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(tmp_path)  # type: ignore[operator]
+
+
+def test_guesses_are_told_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b"):
+        raster(tmp_path / f"{name}.tif", bands=5)
+    raster(tmp_path / "S2A_MSIL2A_20230617T103629_N0509_R008_T32UQV_B02.tif", bands=1)
+    band_group(tmp_path / "more")
+    with caplog.at_level(logging.INFO):
+        catalog = Catalog.from_folder(tmp_path)
+    guesses = catalog.notes["guesses"]
+    assert sorted(guesses.values()) == [1, 2]
+    assert next(reason for reason, count in guesses.items() if count == 2).startswith("not recognised")
+    assert "2 scenes: the sensor is a guess: not recognised" in caplog.text
+    raster(tmp_path / "b.tif", bands=6)
+    raster(tmp_path / "c.tif", bands=6)
+    again = Catalog.from_folder(tmp_path, refresh=catalog)
+    assert sum(again.notes["guesses"].values()) == 4
+    assert sum(reason is not None for reason in again.column("sensor_guess")) == 4
+    assert Catalog.from_folder(tmp_path / "more", sensor="sentinel-2-l2a").notes["guesses"] == {}
 
 
 def test_ids_are_unique_and_the_same_file_counts_once(tmp_path: Path) -> None:
