@@ -221,7 +221,7 @@ def summary(catalog: "Catalog") -> "Table":
         row("classes", Counter(label for label in columns["label"] if label is not None))
     masked = sum(path is not None for path in columns["mask_path"])
     if masked:
-        table.add_row("labels", f"{masked} scenes have a raster of labels")
+        table.add_row("labels", f"{masked} of {len(catalog)} scenes have a file of labels")
     table.add_row("size", _size(sum(columns["size"])))
     return table
 

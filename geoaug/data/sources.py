@@ -228,7 +228,8 @@ def _judged(path: str, headers: Sequence[Stored], names: Sequence[str], told: To
             # By the names of the files, where the judgement has none.
             named = generic_sensor(len(names), 1.0, names=names)
             return named.with_scaling(found.sensor.quantification, found.sensor.offset), found.reason
-        return found.sensor, None if found.certain else found.reason
+        reason = found.reason.replace("by their descriptions", "by the names of the files")
+        return found.sensor, None if found.certain else reason
     given = get_sensor(told.sensor)
     chosen = bands_named(given, names)
     if chosen is None:

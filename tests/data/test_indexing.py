@@ -50,6 +50,20 @@ def test_a_file_with_a_mask_and_one_without_a_crs_are_told(tmp_path: Path) -> No
     assert Catalog.from_folder(tmp_path).footprints[1] is None
 
 
+def test_masks_and_metadata_in_files_beside_a_raster_are_seen(tmp_path: Path) -> None:
+    path = raster(tmp_path / "a.tif", bands=1)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        file.write_mask(np.eye(32, dtype=bool))
+    raster(tmp_path / "b.tif", bands=1)
+    (tmp_path / "b.tif.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><NoDataValue>42</NoDataValue></PAMRasterBand></PAMDataset>'
+    )
+    assert (tmp_path / "a.tif.msk").exists()
+    masked, described = Catalog.from_folder(tmp_path)
+    assert masked.bands[0].has_mask
+    assert described.bands[0].nodata == 42
+
+
 def test_files_named_alike_but_for_the_band_are_one_scene(tmp_path: Path) -> None:
     names = [f"B{number:02d}" for number in range(1, 14)]
     band_group(tmp_path, "scene0{}", names)
