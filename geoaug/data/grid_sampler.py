@@ -62,7 +62,7 @@ class GridTileSampler(TileSampler):
         self._across = _counts(grids.width, width, steps[1], edge)
         self._last = np.maximum(grids.height - height, 0), np.maximum(grids.width - width, 0)
         self._band = np.maximum(grids.block_height // steps[0], 1)
-        self._ground = TileGround(source, min_valid=min_valid)
+        self._ground = TileGround(source, min_valid=min_valid, measured=False)
         counts = self._down * self._across
         self._kept = None if self._ground.plain else self._worth_it(np.cumsum(counts))
         length = int(counts.sum()) if self._kept is None else len(self._kept)

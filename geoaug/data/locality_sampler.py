@@ -17,7 +17,7 @@ _FOR_REGIONS, _FOR_WINDOWS, _FOR_STRATA, _FOR_LANES, _FOR_PROBES = 1, 2, 3, 4, 5
 _MOST_TRIES = 256
 _MOST_WINDOWS = 64
 _FEWEST_MIXED, _MOST_MIXED, _MIXED = 8, 128, 16
-_CACHE_SHARE = 0.85  # of the memory for decoded blocks that regions in use may fill
+_CACHE_SHARE = 0.8  # of the memory for decoded blocks that regions in use may fill
 
 
 class LocalityTileSampler(RandomTileSampler):

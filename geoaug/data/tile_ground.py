@@ -34,9 +34,11 @@ class TileGround:
     Args:
         source: of the scenes and the size of a tile.
         min_valid: where the catalog was surveyed, only tiles that may hold this share of valid pixels.
+        measured: whether scenes are to be drawn by their ground, which takes a while where many of them have regions.
 
     Attributes:
-        area_m2: of the ground of each scene that tiles are drawn from; in pixels for scenes without a CRS.
+        area_m2: of the ground of each scene that tiles are drawn from (of all of it, unless measured); in pixels for
+            scenes without a CRS.
         rows: number of rows that a tile may begin at, by scene.
         cols: number of columns.
         plain: whether every place of every scene is as good as another.
@@ -45,7 +47,7 @@ class TileGround:
         ConfigurationError: there is no ground to draw from.
     """
 
-    def __init__(self, source: TileSource, *, min_valid: float = 0.0) -> None:
+    def __init__(self, source: TileSource, *, min_valid: float = 0.0, measured: bool = True) -> None:
         if not len(source.catalog):
             raise ConfigurationError("the catalog holds no scene: there is nothing to draw tiles from")
         if not 0 <= min_valid <= 1:
@@ -61,15 +63,11 @@ class TileGround:
         whole = np.ones(len(grids), dtype=bool) if self._survey is None else self._survey.whole
         limited = np.zeros(len(grids), dtype=bool) if self._regions is None else self._regions.limited
         self.plain = bool(whole.all() and not limited.any())
-        share = np.ones(len(grids)) if self._survey is None else self._survey.share.copy()
-        measured = limited if min_valid == 0 else limited | ~whole
-        single = measured & ~limited & (self.rows * self.cols == 1)
-        share[single] = self.chance(*_at_zero(np.flatnonzero(single)))
-        for scene in np.flatnonzero(measured & ~single).tolist():
-            share[scene] = self._share_of(scene)
-        self.area_m2: Numbers = grids.pixel_area_m2 * grids.height * grids.width * share
-        self._cumulative = cumulative(self.area_m2)
         self._sure: dict[int, tuple[Array, Array]] = {}
+        self.area_m2: Numbers = grids.pixel_area_m2 * grids.height * grids.width
+        if measured:
+            self.area_m2 *= self._shares(whole, limited)
+            self._cumulative = cumulative(self.area_m2)
 
     def scenes(self, share: Numbers) -> Array:
         """The scenes at shares (0 to 1) of all ground."""
@@ -135,6 +133,16 @@ class TileGround:
             return int(self.rows[scene]) - 1, int(self.cols[scene]) - 1
         place = int(number * len(down))
         return int(down[place]), int(across[place])
+
+    def _shares(self, whole: npt.NDArray[np.bool_], limited: npt.NDArray[np.bool_]) -> Numbers:
+        """The share of each scene's ground that tiles are drawn from."""
+        share = np.ones(len(whole)) if self._survey is None else self._survey.share.copy()
+        narrowed = limited if self.min_valid == 0 else limited | ~whole
+        single = narrowed & ~limited & (self.rows * self.cols == 1)
+        share[single] = self.chance(*_at_zero(np.flatnonzero(single)))
+        for scene in np.flatnonzero(narrowed & ~single).tolist():
+            share[scene] = self._share_of(scene)
+        return share
 
     def _share_of(self, scene: int) -> float:
         """The share of a scene's ground that tiles are drawn from, measured at places spread over it."""

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -265,3 +266,23 @@ def test_a_tile_that_was_left_out_has_others_in_its_place() -> None:
         found = [sampler.replacement(7, attempt) for attempt in (1, 2, 1)]
         assert found[0] == found[2] != found[1]
         assert found[0].key == list(sampler)[7].key
+
+
+def test_as_many_regions_are_mixed_as_the_memory_for_blocks_holds() -> None:
+    source: Any = CatalogTiles(made_catalog([(4096, 4096)] * 3, block=(512, 512)), 256)
+    sampler = LocalityTileSampler(source, 10)
+    assert (sampler.windows, sampler.mixed, sampler.regions) == (32, 16, 3 * 7 * 7)
+    source.tile_bytes = 256 * 256 * 27
+    for megabytes, mixed in ((16, 8), (512, 15), (2048, 60), (10**5, 128)):
+        source.reader = SimpleNamespace(budget=megabytes * 2**20)
+        assert LocalityTileSampler(source, 10).mixed == mixed
+
+
+def test_regions_follow_the_blocks() -> None:
+    for block, tile, windows in ((256, 256, 8), (512, 256, 32), (128, 64, 32), (512, 512, 8)):
+        catalog = made_catalog([(4096, 4096)], block=(block, block))
+        assert LocalityTileSampler(CatalogTiles(catalog, tile), 10).windows == windows
+    # Strips are as wide as the scene, so a region is, too; chips are regions of one tile.
+    strips = LocalityTileSampler(CatalogTiles(made_catalog([(1000, 900)], block=(8, 900)), 128), 10)
+    assert strips.windows == round(2 * 256 * 900 / 128**2)
+    assert LocalityTileSampler(CatalogTiles(made_catalog([(100, 100)] * 5), 64), 10).windows in (1, 5)
