@@ -152,12 +152,16 @@ def read_metadata(path: str) -> LandsatMetadata:
         raise RasterError(f"{path}: names no band of reflectance (FILE_NAME_BAND_n with REFLECTANCE_MULT_BAND_n)")
     craft = re.fullmatch(r"LANDSAT_(\d)", str(image.get("SPACECRAFT_ID", "")))
     named = None if craft is None else f"landsat-{craft[1]}-l{level}"
+    # Before the collections the bits of the quality band meant other things.
+    older = (
+        contents.get("FILE_NAME_BAND_QUALITY") if "COLLECTION_NUMBER" in flat.get("METADATA_FILE_INFO", {}) else None
+    )
     day, clock = image.get("DATE_ACQUIRED"), str(image.get("SCENE_CENTER_TIME", "00:00:00"))
     return LandsatMetadata(
         sensor=named if named in available_sensors() else None,
         bands=bands,
         scaling=scaling,
-        quality=contents.get("FILE_NAME_QUALITY_L1_PIXEL") or contents.get("FILE_NAME_BAND_QUALITY"),
+        quality=contents.get("FILE_NAME_QUALITY_L1_PIXEL") or older,
         # Seven digits of a second are more than Python reads.
         datetime=None if day is None else f"{day}T{re.split('[.Z]', clock)[0]}+00:00",
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from products import NATIVE, ORDER, SIDE, make_landsat, make_safe, pixels_of, zip_safe
+from scenes import write_raster
 
 from geoaug.data import Catalog, SceneRecord, TileDataset, TileRef
 from geoaug.errors import ConfigurationError, RasterError
@@ -220,6 +221,43 @@ def test_a_mission_without_a_sensor_keeps_its_bands_and_scaling(tmp_path: Path) 
     assert record.sensor == "generic"
     assert record.band_names[:2] == ("B1", "B2")
     assert record.full_sensor().quantification[0] == pytest.approx(1 / 2.75e-5)
+
+
+@pytest.mark.parametrize("collection", [True, False])
+def test_collection_1_has_flags_of_its_own_and_before_it_there_are_none(tmp_path: Path, collection: bool) -> None:
+    flags = np.array([0, 1, 1 << 4, 1 << 7, 1 << 8, 1 << 12], dtype=np.uint16).repeat(6).reshape(6, 6)
+    for name in ("B4", "B5", "BQA"):
+        write_raster(tmp_path / f"LC08_L1TP_1_{name}.TIF", (flags if name == "BQA" else flags + 1)[None])
+    (tmp_path / "LC08_L1TP_1_MTL.txt").write_text(
+        "GROUP = L1_METADATA_FILE\n  GROUP = METADATA_FILE_INFO\n"
+        + ("    COLLECTION_NUMBER = 01\n" if collection else "")
+        + """  END_GROUP = METADATA_FILE_INFO
+  GROUP = PRODUCT_METADATA
+    SPACECRAFT_ID = "LANDSAT_8"
+    DATE_ACQUIRED = 2015-05-02
+    FILE_NAME_BAND_4 = "LC08_L1TP_1_B4.TIF"
+    FILE_NAME_BAND_5 = "LC08_L1TP_1_B5.TIF"
+    FILE_NAME_BAND_QUALITY = "LC08_L1TP_1_BQA.TIF"
+  END_GROUP = PRODUCT_METADATA
+  GROUP = RADIOMETRIC_RESCALING
+    REFLECTANCE_MULT_BAND_4 = 2.0000E-05
+    REFLECTANCE_MULT_BAND_5 = 2.0000E-05
+    REFLECTANCE_ADD_BAND_4 = -0.100000
+    REFLECTANCE_ADD_BAND_5 = -0.100000
+  END_GROUP = RADIOMETRIC_RESCALING
+END_GROUP = L1_METADATA_FILE
+END
+"""
+    )
+    catalog = Catalog.from_folder(tmp_path)
+    record = only(catalog)
+    assert (record.sensor, record.band_names, record.datetime) == (
+        "landsat-8-l1", ("B4", "B5"), "2015-05-02T00:00:00+00:00"
+    )  # fmt: skip
+    assert (record.bands[0].quantification, record.bands[0].offset) == (50000, -5000)
+    valid = TileDataset(catalog, 6)[TileRef(0, 0, 0)]["valid"].numpy()[0]
+    # Bit 7 alone is a low confidence of shadow.
+    assert (valid == (np.isin(flags, (0, 1 << 7)) if collection else True)).all()
 
 
 def test_a_file_that_the_metadata_names_may_be_absent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
