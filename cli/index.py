@@ -3,7 +3,7 @@
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _INPUT, _OUTPUT, _RUNNING = "What goes in", "What comes out", "Running"
 _SHOWN, _GUESSES_SHOWN = 10, 4
+_STAC = (".json", ".geojson")
 
 
 class Kind(StrEnum):
@@ -43,7 +44,7 @@ def index(
         list[str] | None,
         typer.Argument(
             metavar="FOLDER...",
-            help="Folders, rasters, zipped products, globs, text lists. With --refresh: those of the catalog.",
+            help="Folders, rasters, zipped products, globs, text lists; or STAC (.json). With --refresh: as before.",
             show_default=False,
         ),
     ] = None,
@@ -138,19 +139,22 @@ def index(
     if refresh and old is not None:
         wanted = bands if bands is not None else old.notes["index"]["bands"]
         unwanted = unwanted if unwanted is not None else old.notes["index"]["invalid"]
+    policy: Literal["raise", "skip"] = "raise" if on_error is OnError.raise_ else "skip"
     with work_bar("reading headers") as tell:
-        catalog = index_files(
-            list(inputs),
-            sensor=sensor,
-            bands=wanted,
-            labels=labels,
-            kind=kind.value,
-            invalid=unwanted,
-            on_error="raise" if on_error is OnError.raise_ else "skip",
-            threads=workers,
-            progress=tell,
-            refresh=old,
-        )
+        if any(text.lower().endswith(_STAC) for text in inputs):
+            if not all(text.lower().endswith(_STAC) for text in inputs) or labels is not None or old is not None:
+                raise ConfigurationError("STAC is indexed by itself, anew each time, and without --labels")
+            from geoaug.data.stac import index_stac
+
+            catalog = index_stac(
+                list(inputs), sensor=sensor, bands=wanted, invalid=unwanted, on_error=policy, threads=workers,
+                progress=tell,
+            )  # fmt: skip
+        else:
+            catalog = index_files(
+                list(inputs), sensor=sensor, bands=wanted, labels=labels, kind=kind.value, invalid=unwanted,
+                on_error=policy, threads=workers, progress=tell, refresh=old,
+            )  # fmt: skip
     catalog.save(output)
     _tell(catalog)
     print_out(f"wrote    {output}")

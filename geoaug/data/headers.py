@@ -36,6 +36,14 @@ class Told:
     invalid: Sequence[str | int] | None = None
 
 
+def invalid_list(invalid: Sequence[str | int] | str | None) -> list[str | int] | None:
+    """What makes pixels invalid, from a list or from text with commas, which may be empty."""
+    if invalid is None:
+        return None
+    entries = invalid.split(",") if isinstance(invalid, str) else invalid
+    return [entry for entry in entries if entry != ""]
+
+
 def header_of(path: str, told: Told) -> Scene:
     """The header of one raster, with the bands that are wanted; raises as `open_scene`."""
     return open_scene(path, sensor=told.sensor, bands=told.bands, scene_id="")

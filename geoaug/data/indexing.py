@@ -17,7 +17,7 @@ import rasterio
 
 from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
-from geoaug.data.headers import Told, size_and_age
+from geoaug.data.headers import Told, invalid_list, size_and_age
 from geoaug.data.inputs import scene_ids
 from geoaug.data.layouts import Kind, Layout, find_sources
 from geoaug.data.opening import georeference_optional
@@ -84,12 +84,7 @@ def index_files(
     inputs = [str(files)] if isinstance(files, str | Path) else [str(path) for path in files]
     if not inputs:
         raise ConfigurationError("no input: name at least one folder, raster, glob or text list")
-    unwanted = invalid.split(",") if isinstance(invalid, str) else invalid
-    told = Told(
-        sensor=sensor,
-        bands=band_list(bands),
-        invalid=None if unwanted is None else [entry for entry in unwanted if entry != ""],
-    )
+    told = Told(sensor, band_list(bands), invalid_list(invalid))
     if sensor is not None:
         get_sensor(sensor)
     old = Catalog.open(refresh) if isinstance(refresh, str | Path) else refresh
@@ -122,7 +117,9 @@ def index_sources(
     if not found:
         raise RasterError(f"none of {len(skipped)} scenes can be read: {next(iter(skipped.values()))}")
     catalog = _joined(sources, found, None, {})
-    return catalog.with_notes(skipped=skipped, guesses=_guesses(catalog))
+    kinds = dict(Counter(catalog.table.column("kind").to_pylist()))
+    layout = {"scenes": kinds, "folders": {}}
+    return catalog.with_notes(layout=layout, skipped=skipped, guesses=_guesses(catalog))
 
 
 def _read_all(

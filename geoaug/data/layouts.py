@@ -26,8 +26,8 @@ Kind = Literal["auto", "raster", "bands", "sentinel-2", "landsat", "classes", "p
 
 # What people give that is no raster.
 _OTHERWISE = {
-    ".json": "is JSON; STAC is indexed by Catalog.from_stac",
-    ".geojson": "is JSON; STAC is indexed by Catalog.from_stac",
+    ".json": "is JSON; STAC is indexed by itself, by Catalog.from_stac",
+    ".geojson": "is JSON; STAC is indexed by itself, by Catalog.from_stac",
     ".parquet": "is a table; a catalog is opened by Catalog.open, and brought up to date by geoaug index --refresh",
     ".zip": "is no zipped Sentinel-2 product by its name; unpack it, and index the folder",
     ".tar": "is an archive; unpack it, and index the folder",

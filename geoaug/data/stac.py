@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
-from geoaug.data.headers import Told
+from geoaug.data.headers import Told, invalid_list
 from geoaug.data.indexing import OnError, Progress, index_sources
 from geoaug.data.stac_item import StacSource
 from geoaug.errors import ConfigurationError
@@ -29,7 +29,7 @@ def index_stac(
     assets: Sequence[str] | str | None = None,
     sensor: Sensor | str | Path | None = None,
     bands: Sequence[str | int] | str | None = None,
-    invalid: Sequence[str | int] | None = None,
+    invalid: Sequence[str | int] | str | None = None,
     open_headers: bool = False,
     on_error: OnError = "raise",
     threads: int | None = None,
@@ -52,7 +52,7 @@ def index_stac(
         RasterError: an item cannot be read.
     """
     keys = None if assets is None else tuple([assets] if isinstance(assets, str) else assets)
-    told = Told(sensor, band_list(bands), invalid)
+    told = Told(sensor, band_list(bands), invalid_list(invalid))
     if sensor is not None:
         get_sensor(sensor)
     items = _searched(source, search) if search is not None else _items(source)

@@ -1,9 +1,11 @@
 """`geoaug index`: a catalog is written, told at a glance, brought up to date, and what fails is named."""
 
+import json
 from pathlib import Path
 
 import pytest
 from scenes import numbers, write_raster
+from stac_api import make_item
 
 from geoaug.cli.main import main
 from geoaug.data import Catalog
@@ -78,6 +80,18 @@ def test_wrong_use_ends_with_2_and_a_line(
     assert main(["index", *arguments, "-o", str(tmp_path / "catalog.parquet")]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "catalog.parquet").exists()
+
+
+def test_stac_is_indexed_by_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    item, output = folder.parent / "item.json", folder.parent / "catalog.parquet"
+    item.write_text(json.dumps(make_item(folder.parent / "files")))
+    assert main(["index", str(item), "-o", str(output), "--bands", "nir,red", "--invalid", "none"]) == 0
+    (record,) = Catalog.open(output)
+    assert record.band_names == ("B08", "B04")
+    assert record.quality is None
+    assert "1 of kind stac" in capsys.readouterr().out
+    for more in (["--refresh"], ["--overwrite", str(folder)], ["--overwrite", "--labels", str(folder)]):
+        assert main(["index", str(item), "-o", str(output), *more]) == 2
 
 
 def test_a_catalog_is_not_overwritten_unasked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
