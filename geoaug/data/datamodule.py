@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import nn
@@ -18,7 +19,7 @@ from geoaug.augment.compose import Compose
 from geoaug.augment.normalization import NormalizeBy, normalization
 from geoaug.augment.recipe import Recipe, load_recipe
 from geoaug.data.catalog import Catalog
-from geoaug.data.catalog_source import as_catalog, is_saved_catalog
+from geoaug.data.catalog_source import as_catalog, is_saved_catalog, split_as
 from geoaug.data.counted_loader import CountedLoader, Done
 from geoaug.data.dataset import TileDataset
 from geoaug.data.loader import TileLoader
@@ -30,16 +31,9 @@ from geoaug.data.samplers import (
     RandomTileSampler,
     TileSampler,
 )
-from geoaug.data.splits import (
-    split_by_attribute,
-    split_by_blocks,
-    split_by_chance,
-    split_by_date,
-    split_by_folder,
-    split_into_folds,
-    split_names,
-)
+from geoaug.data.splits import split_names
 from geoaug.data.survey import measure_statistics
+from geoaug.data.tile_ground import TileGround
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
 from geoaug.statistics import Statistics
@@ -53,14 +47,6 @@ Augment = Compose | Recipe | Mapping[str, Any] | Sequence[nn.Module] | str | Pat
 _log = logging.getLogger("geoaug")
 
 _EVALUATION_SHARE = 4  # of the memory, one part in so many is for validation, test or prediction
-_METHODS: dict[str, Callable[..., Catalog]] = {
-    "blocks": split_by_blocks,
-    "folds": split_into_folds,
-    "attribute": split_by_attribute,
-    "date": split_by_date,
-    "folder": split_by_folder,
-    "chance": split_by_chance,
-}
 _SPLITS = ("train", "val", "test", "predict")
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
@@ -79,16 +65,16 @@ class TileDataModule(LightningDataModule):
         source: a catalog, its file, or a folder, files or globs, which are indexed then.
         size: of a tile as it is read, in pixels; None for chips, which are taken whole.
         batch_size: tiles in a batch, of each process.
-        length: tiles of a training epoch, of all processes together; as many as cover the training ground, unless told.
+        length: tiles of a training epoch, of all processes together; as many as the training ground would hold
+            beside each other, unless told.
         sampler: order of training tiles: "locality" (random, few blocks decoded), "random", "balanced" (rare classes as
             often as others), "grid", or a function of (dataset, length, seed). All else is read over a grid.
         augment: a recipe (name, file, mapping), operations, or a `Compose`, which is taken as it is. None: none.
         normalize: (mean, std), statistics or their file, as for `Compose`; or "measure": those of the training split,
             measured when they are first needed. None: pixels are reflectance.
         statistics_file: where measured statistics are kept; beside the catalog's file, unless told.
-        splits: how to split the catalog: {"method": "blocks", "buffer_m": 1000, ...} with the arguments of the function
-            in `geoaug.data.splits` ("blocks", "folds", "attribute", "date", "folder", "chance"), or a function of the
-            catalog. None: as it is split. A catalog without splits is all for training, and for prediction.
+        splits: how to split the catalog, as for `geoaug.data.catalog_source.split_as`: {"method": "blocks", "buffer_m":
+            1000}. None: as it is split. A catalog without splits is all for training, and for prediction.
         names: of the splits for "train", "val", "test" and "predict", where they have others: {"train": "fold0-train",
             "val": "fold0"}. The whole catalog is predicted, unless told.
         output_size: of the tile that `Compose` makes; that of the recipe, unless told.
@@ -149,7 +135,7 @@ class TileDataModule(LightningDataModule):
         if self._catalog is None:
             catalog = as_catalog(self.source)
             if self.splits is not None:
-                catalog = _split(catalog, self.splits)
+                catalog = split_as(catalog, self.splits)
             self._catalog = catalog
         return self._catalog
 
@@ -333,10 +319,9 @@ class TileDataModule(LightningDataModule):
 
     def _training_sampler(self, dataset: TileDataset) -> TileSampler:
         least = dataset.min_valid
-        grid = GridTileSampler(dataset, min_valid=least, seed=self.seed)
         if self.sampler == "grid":
-            return grid
-        length = self.length or grid.length
+            return GridTileSampler(dataset, min_valid=least, seed=self.seed)
+        length = self.length or _tiles_of_ground(dataset)
         if callable(self.sampler):
             return self.sampler(dataset, length, self.seed)
         if self.sampler == "balanced":
@@ -390,17 +375,13 @@ class TileDataModule(LightningDataModule):
         return catalog.with_name(f"{catalog.stem}.train-{digest.hexdigest()}.stats.yaml")
 
 
-def _split(catalog: Catalog, how: Mapping[str, Any] | Callable[[Catalog], Catalog]) -> Catalog:
-    if callable(how):
-        return how(catalog)
-    arguments = dict(how)
-    method = arguments.pop("method", "blocks")
-    if method not in _METHODS:
-        raise ConfigurationError(f"splits by {method!r}: methods are {', '.join(_METHODS)}")
-    try:
-        return _METHODS[method](catalog, **arguments)
-    except TypeError as error:
-        raise ConfigurationError(f"splits by '{method}': {error}") from error
+def _tiles_of_ground(dataset: TileDataset) -> int:
+    """As many tiles as the ground that they are drawn from would hold beside each other."""
+    grids, (height, width) = dataset.grids, dataset.size
+    ground = TileGround(dataset, min_valid=dataset.min_valid).area_m2
+    # A chip smaller than a tile is one, too.
+    tile = grids.pixel_area_m2 * np.minimum(height, grids.height) * np.minimum(width, grids.width)
+    return max(1, round(float((ground / tile).sum())))
 
 
 def _scaling(sensor: Sensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
