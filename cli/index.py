@@ -1,6 +1,8 @@
 """`geoaug index`: folders and files in, one catalog out; and what is in it at a glance."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -140,7 +142,7 @@ def index(
         wanted = bands if bands is not None else old.notes["index"]["bands"]
         unwanted = unwanted if unwanted is not None else old.notes["index"]["invalid"]
     policy: Literal["raise", "skip"] = "raise" if on_error is OnError.raise_ else "skip"
-    with work_bar("reading headers") as tell:
+    with _told_when_stopped(), work_bar("reading headers") as tell:
         if any(text.lower().endswith(_STAC) for text in inputs):
             if not all(text.lower().endswith(_STAC) for text in inputs) or labels is not None or old is not None:
                 raise ConfigurationError("STAC is indexed by itself, anew each time, and without --labels")
@@ -159,6 +161,16 @@ def index(
     _tell(catalog)
     print_out(f"wrote    {output}")
     raise typer.Exit(1 if catalog.notes["skipped"] else 0)
+
+
+@contextmanager
+def _told_when_stopped() -> Iterator[None]:
+    """Ctrl-C ends with a line that says what is there now; some versions of typer would say nothing."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        print_error("stopped; no catalog was written")
+        raise typer.Exit(130) from interrupt
 
 
 def _tell(catalog: "Catalog") -> None:

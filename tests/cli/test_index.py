@@ -100,3 +100,16 @@ def test_a_catalog_is_not_overwritten_unasked(folder: Path, capsys: pytest.Captu
     assert main(["index", str(folder), "-o", str(output)]) == 2
     assert "give --refresh to bring it up to date, or --overwrite" in capsys.readouterr().err
     assert output.read_text() == "mine"
+
+
+def test_ctrl_c_is_told_and_leaves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geoaug.data.headers.open_scene", interrupt)
+    output = folder.parent / "catalog.parquet"
+    assert main(["index", str(folder), "-o", str(output)]) == 130
+    assert "stopped; no catalog was written" in capsys.readouterr().err
+    assert not output.exists()
