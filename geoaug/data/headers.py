@@ -11,11 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from geoaug.data.bands import band_list
 from geoaug.data.inputs import is_remote
 from geoaug.data.records import BandFile, Grid, QualityLayer
 from geoaug.data.scene import Scene, open_scene
 from geoaug.errors import ConfigurationError, RasterError
-from geoaug.sensors import Sensor, available_sensors, generic_sensor
+from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
 _ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip)/(.+?\.(?:zip|tar\.gz|tgz|tar|gz))(?:/|$)", re.IGNORECASE)
 
@@ -26,22 +27,33 @@ class Told:
 
     Attributes:
         sensor: whose bands the files have; judged from each file where None.
+        definition: the YAML file that the sensor was told by, None where it is built in.
         bands: the bands wanted, in order, by name or number; all where None.
         invalid: classes or flags of quality layers that make a pixel invalid, by name or number; the usual ones where
             None, no quality layer where empty.
     """
 
-    sensor: Sensor | str | Path | None = None
+    sensor: Sensor | None = None
     bands: Sequence[str | int] | None = None
     invalid: Sequence[str | int] | None = None
+    definition: str | None = None
 
-
-def invalid_list(invalid: Sequence[str | int] | str | None) -> list[str | int] | None:
-    """What makes pixels invalid, from a list or from text with commas, which may be empty."""
-    if invalid is None:
-        return None
-    entries = invalid.split(",") if isinstance(invalid, str) else invalid
-    return [entry for entry in entries if entry != ""]
+    @staticmethod
+    def of(
+        sensor: Sensor | str | Path | None,
+        bands: Sequence[str | int] | str | None,
+        invalid: Sequence[str | int] | str | None,
+    ) -> "Told":
+        """From what a person gave: names of sensors, files of their definitions, lists as text with commas."""
+        entries = invalid.split(",") if isinstance(invalid, str) else invalid
+        return Told(
+            sensor=None if sensor is None else get_sensor(sensor),
+            bands=band_list(bands),
+            invalid=None if entries is None else [entry for entry in entries if entry != ""],
+            definition=str(Path(sensor).absolute())
+            if isinstance(sensor, str | Path) and Path(sensor).is_file()
+            else None,
+        )
 
 
 def header_of(path: str, told: Told) -> Scene:
@@ -122,8 +134,8 @@ def sensor_name(sensor: Sensor, told: Told) -> str:
     """
     if sensor.name == "generic" or sensor.name in available_sensors():
         return sensor.name
-    if isinstance(told.sensor, str | Path) and Path(told.sensor).is_file():
-        return str(Path(told.sensor).absolute())
+    if told.definition is not None:
+        return told.definition
     raise ConfigurationError(
         f"the sensor '{sensor.name}' is not built in: a catalog needs the path of its YAML file, to find it again"
     )

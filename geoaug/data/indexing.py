@@ -15,15 +15,14 @@ from typing import Any, Literal
 import pyarrow as pa
 import rasterio
 
-from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
-from geoaug.data.headers import Told, invalid_list, size_and_age
+from geoaug.data.headers import Told, size_and_age
 from geoaug.data.inputs import scene_ids
 from geoaug.data.layouts import Kind, Layout, find_sources
 from geoaug.data.opening import georeference_optional
 from geoaug.data.sources import Found, SceneSource
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
-from geoaug.sensors import Sensor, get_sensor
+from geoaug.sensors import Sensor
 
 OnError = Literal["raise", "skip"]
 Progress = Callable[[int, int], None]
@@ -84,9 +83,7 @@ def index_files(
     inputs = [str(files)] if isinstance(files, str | Path) else [str(path) for path in files]
     if not inputs:
         raise ConfigurationError("no input: name at least one folder, raster, glob or text list")
-    told = Told(sensor, band_list(bands), invalid_list(invalid))
-    if sensor is not None:
-        get_sensor(sensor)
+    told = Told.of(sensor, bands, invalid)
     old = Catalog.open(refresh) if isinstance(refresh, str | Path) else refresh
     options = _options(inputs, told, labels, kind)
     if old is not None:
@@ -174,11 +171,11 @@ def _tell_left_out(skipped: Mapping[str, str]) -> None:
 
 def _options(inputs: Sequence[str], told: Told, labels: str | Path | None, kind: str) -> dict[str, Any]:
     """What was told, as it is kept in the catalog for the next time."""
-    sensor = told.sensor.name if isinstance(told.sensor, Sensor) else told.sensor
+    sensor = told.definition or (None if told.sensor is None else told.sensor.name)
     return {
         "inputs": [os.path.abspath(path) if os.path.lexists(path) else path for path in inputs],  # noqa: PTH100
         "kind": kind,
-        "sensor": None if sensor is None else str(sensor),
+        "sensor": sensor,
         "bands": None if told.bands is None else list(told.bands),
         "labels": None if labels is None else os.path.abspath(labels),  # noqa: PTH100
         "invalid": None if told.invalid is None else list(told.invalid),

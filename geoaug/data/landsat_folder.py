@@ -170,7 +170,7 @@ def read_metadata(path: str) -> LandsatMetadata:
 def _sensor(product: LandsatMetadata, present: tuple[str, ...], told: Told, path: str) -> tuple[Sensor, dict[str, str]]:
     """The sensor with the wanted bands of those present, scaled as the metadata says; and its names of them."""
     if told.sensor is not None:
-        full = get_sensor(told.sensor)
+        full = told.sensor
     elif product.sensor is not None:
         full = get_sensor(product.sensor)
     else:

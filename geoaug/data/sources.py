@@ -197,9 +197,9 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], told: Told) -> tup
         ConfigurationError: a band that is wanted is not there.
     """
     words = list(headers)
-    names = [word for word in words if told.sensor is None or bands_named(get_sensor(told.sensor), [word])]
-    if not names:
-        raise ConfigurationError(f"{path}: none of {' '.join(words)} is a band of the sensor '{told.sensor}'")
+    names = [word for word in words if told.sensor is None or bands_named(told.sensor, [word])]
+    if told.sensor is not None and not names:
+        raise ConfigurationError(f"{path}: none of {' '.join(words)} is a band of the sensor '{told.sensor.name}'")
     sensor, doubt = _judged(path, [headers[name] for name in names], names, told)
     if sensor.name == "generic" and told.sensor is None and (known := _known_bands(path, names)):
         names = known
@@ -230,11 +230,10 @@ def _judged(path: str, headers: Sequence[Stored], names: Sequence[str], told: To
             return named.with_scaling(found.sensor.quantification, found.sensor.offset), found.reason
         reason = found.reason.replace("by their descriptions", "by the names of the files")
         return found.sensor, None if found.certain else reason
-    given = get_sensor(told.sensor)
-    chosen = bands_named(given, names)
+    chosen = bands_named(told.sensor, names)
     if chosen is None:
-        raise ConfigurationError(f"{path}: {' '.join(names)} name no distinct bands of the sensor '{given.name}'")
-    scaled = with_scaling_of_file(given, chosen, "bands by the file names", path, kind, {}, scales, offsets)
+        raise ConfigurationError(f"{path}: {' '.join(names)} name no distinct bands of the sensor '{told.sensor.name}'")
+    scaled = with_scaling_of_file(told.sensor, chosen, "bands by the file names", path, kind, {}, scales, offsets)
     return scaled.sensor, None
 
 
@@ -249,12 +248,10 @@ def _known_bands(path: str, names: Sequence[str]) -> list[str]:
 
 
 def words_of(sensor: Sensor, words: Iterable[str]) -> list[str]:
-    """The word that names each band of the sensor among those of the files."""
+    """The word, of those in the names of files, that names each band of the sensor."""
     by_band: dict[str, str] = {}
-    full = sensor
     for word in words:
-        named = bands_named(full, [word])
-        if named is not None:
+        if (named := bands_named(sensor, [word])) is not None:
             by_band.setdefault(named.bands[0].name, word)
     return [by_band[band.name] for band in sensor.bands]
 

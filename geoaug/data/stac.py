@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
-from geoaug.data.headers import Told, invalid_list
+from geoaug.data.headers import Told
 from geoaug.data.indexing import OnError, Progress, index_sources
 from geoaug.data.stac_item import StacSource
 from geoaug.errors import ConfigurationError
-from geoaug.sensors import Sensor, get_sensor
+from geoaug.sensors import Sensor
 
 if TYPE_CHECKING:
     import pystac
@@ -52,9 +51,7 @@ def index_stac(
         RasterError: an item cannot be read.
     """
     keys = None if assets is None else tuple([assets] if isinstance(assets, str) else assets)
-    told = Told(sensor, band_list(bands), invalid_list(invalid))
-    if sensor is not None:
-        get_sensor(sensor)
+    told = Told.of(sensor, bands, invalid)
     items = _searched(source, search) if search is not None else _items(source)
     sources = list({(item.collection_id, item.id): StacSource(item, keys, open_headers) for item in items}.values())
     if not sources:
