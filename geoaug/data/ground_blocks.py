@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 
 _RADIUS_M = 6371008.8  # of the sphere with the Earth's mean radius
 _LEAST_SIDE_M, _GREATEST_SIDE_M = 1.0, 2_000_000.0
+_DATE_LINE_EAST = -160.0
 _EDGE_M = 500.0  # an edge of a block is cut into parts about as long, so that a straight line there is one elsewhere
 
 
@@ -97,6 +98,22 @@ class LocalMetres:
         return shapely.transform(
             geometry, lambda xy: np.stack(self._to.transform(xy[:, 0], xy[:, 1], direction="INVERSE"), axis=1)
         )
+
+
+def unwrapped(shapes: Any) -> Any:
+    """Shapes in degrees, one or an array, of which none is torn at 180 degrees.
+
+    Those that lie across it, and in their company those just east of it, get longitudes of up to 360.
+    """
+    several = np.atleast_1d(shapes)
+    bounds = shapely.bounds(several)
+    across = (bounds[:, 2] - bounds[:, 0] > 180) | (bounds[:, 2] > 180)
+    if not across.any():
+        return shapes
+    across |= bounds[:, 2] < _DATE_LINE_EAST
+    turned = several.copy()
+    turned[across] = shapely.transform(several[across], lambda xy: np.stack([xy[:, 0] % 360, xy[:, 1]], axis=1))
+    return turned if isinstance(shapes, np.ndarray) else turned[0]
 
 
 def cell_centres(crs: str, transform: Affine, height: int, width: int) -> tuple[Array, Array, Array]:

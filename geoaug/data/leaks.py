@@ -14,7 +14,7 @@ import shapely
 
 from geoaug.data.catalog import Catalog
 from geoaug.data.grids import footprint_in
-from geoaug.data.ground_blocks import GEOGRAPHIC, LocalMetres
+from geoaug.data.ground_blocks import GEOGRAPHIC, LocalMetres, unwrapped
 from geoaug.data.splits import scenes_of_split, split_names
 from geoaug.errors import ConfigurationError
 
@@ -87,9 +87,12 @@ def _ground(part: Catalog, size: int | tuple[int, int] | None) -> tuple[list[str
         return _tiles(part, size)
     shapes = part.footprints.copy()
     if "region" in part.table.column_names:
-        limited = part.table.column("region").is_valid().to_numpy()
-        stored = np.array(part.table.column("region").to_pylist(), dtype=object)
-        shapes[limited] = shapely.intersection(shapely.from_wkb(stored[limited]), shapes[limited])
+        regions = part.table.column("region").to_pylist()
+        for scene, stored in enumerate(regions):
+            if stored is not None:
+                # With its scene it is plain on which side of 180 degrees a region lies.
+                outline, region = unwrapped(np.array([shapes[scene], shapely.from_wkb(stored)]))
+                shapes[scene] = shapely.intersection(outline, region)
     return ids, shapes
 
 
@@ -115,6 +118,7 @@ def _tiles(part: Catalog, size: int | tuple[int, int]) -> tuple[list[str], Array
 def _worst(one: tuple[list[str], Array], other: tuple[list[str], Array], distance_m: float) -> Any:
     """The two scenes that are nearest to each other, and how near, where that is too near."""
     (names, shapes), (others, other_shapes) = one, other
+    shapes, other_shapes = np.split(unwrapped(np.concatenate([shapes, other_shapes])), [len(shapes)])
     bounds = shapely.bounds(shapes)
     tall = 1.01 * distance_m / _DEGREE_M
     wide = tall / np.maximum(np.cos(np.deg2rad(np.abs(bounds[:, [1, 3]]).max(axis=1) + tall)), 1e-3)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import shapely
 
 from geoaug.data.catalog import Catalog
+from geoaug.data.ground_blocks import unwrapped
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +29,7 @@ class Outlines:
         self.distance_m = distance_m
         self.of_scene = np.full(len(catalog), -1)
         self.of_scene[placed] = which
-        self._shapes = shapely.from_wkb(stored)
+        self._shapes = unwrapped(shapely.from_wkb(stored))
         bounds = shapely.bounds(self._shapes).reshape(-1, 4)
         north, east = _metres_per_degree(np.abs(bounds[:, [1, 3]]).max(axis=1))
         tall, wide = distance_m / north * 1.01, distance_m / east * 1.01

@@ -9,7 +9,7 @@ import shapely
 
 from geoaug.data.catalog import Catalog
 from geoaug.data.coverage import Coverage
-from geoaug.data.ground_blocks import cell_centres
+from geoaug.data.ground_blocks import cell_centres, unwrapped
 
 
 def ground_m2(catalog: Catalog) -> npt.NDArray[np.float64]:
@@ -87,7 +87,9 @@ def cells_inside(part: Catalog, scene: int) -> npt.NDArray[np.bool_]:
     grid = part[scene].grid
     assert grid.crs is not None
     longitude, latitude, _ = cell_centres(grid.crs, grid.transform, grid.height, grid.width)
-    region = shapely.from_wkb(part.table.column("region")[scene].as_py())
+    region = unwrapped(shapely.from_wkb(part.table.column("region")[scene].as_py()))
+    if shapely.bounds(region)[2] > 180:
+        longitude = longitude % 360
     shapely.prepare(region)
     coverage = Coverage.of(part, scene)
     assert coverage is not None

@@ -12,7 +12,7 @@ from affine import Affine
 from geoaug.data.catalog import Catalog
 from geoaug.data.coverage import Coverage
 from geoaug.data.grids import reproject_points
-from geoaug.data.ground_blocks import GEOGRAPHIC, GroundBlocks, LocalMetres, cell_centres
+from geoaug.data.ground_blocks import GEOGRAPHIC, GroundBlocks, LocalMetres, cell_centres, unwrapped
 from geoaug.data.records import Grid
 from geoaug.data.scene_overlap import Outlines
 from geoaug.data.split_amounts import class_amounts, class_ids, ground_m2
@@ -200,8 +200,6 @@ def _outline(grid: Grid) -> tuple[shapely.Polygon, tuple[float, float, float, fl
     outline = grid.footprint(GEOGRAPHIC, steps=21)
     if outline is None:
         raise ConfigurationError(f"a scene in {str(grid.crs)[:60]} has no place in longitude and latitude")
+    outline = unwrapped(outline)
     west, south, east, north = shapely.bounds(outline).tolist()
-    if east - west > 180:
-        outline = shapely.transform(outline, lambda xy: np.stack([xy[:, 0] % 360, xy[:, 1]], axis=1))
-        west, south, east, north = shapely.bounds(outline).tolist()
     return outline, (west, south, east, north)

@@ -6,7 +6,7 @@ import shapely
 
 from geoaug.data.catalog import Catalog
 from geoaug.data.grid_sampler import GridTileSampler
-from geoaug.data.ground_blocks import LocalMetres
+from geoaug.data.ground_blocks import LocalMetres, unwrapped
 from geoaug.data.split_amounts import class_amounts_in, class_ids, class_name, ground_m2
 from geoaug.data.splits import scenes_of_split, split_names
 from geoaug.data.tile_source import CatalogTiles
@@ -55,7 +55,7 @@ def _ground_km2(part: Catalog) -> float:
         for scene, stored in enumerate(regions):
             if stored is None:
                 continue
-            outline = part.footprints[scene]
+            outline = unwrapped(part.footprints[scene])
             local = LocalMetres(outline.centroid.x, outline.centroid.y)
             whole, region = local.metres(outline), local.metres(shapely.from_wkb(stored))
             area[scene] *= region.intersection(whole).area / whole.area

@@ -280,6 +280,22 @@ def test_what_cannot_be_split_is_refused() -> None:
         split_by_date(catalog, {"train": "soon"})
 
 
+def test_ground_across_the_date_line_is_split_like_any_other() -> None:
+    records = [
+        made_scene("west", 1000, 1000, gsd=20, x=695000, y=6000000, crs="EPSG:32660"),
+        made_scene("east", 1000, 1000, gsd=20, x=290000, y=6000000, crs="EPSG:32601"),
+    ]
+    catalog = split_by_blocks(Catalog.from_records(records), block_m=3000, buffer_m=300)
+    check_leaks(catalog, 300)
+    check_leaks(catalog, 300, size=32)
+    tiles = [len(GridTileSampler(CatalogTiles(catalog.split(name), 32))) for name in ("train", "val", "test")]
+    assert np.array(tiles) / sum(tiles) == pytest.approx([0.7, 0.15, 0.15], abs=0.1)  # buffers take more off small ones
+    whole = Catalog.from_records(records).with_column("split", ["train", "test"])
+    with pytest.raises(LeakError, match="lie over each other"):
+        check_leaks(whole)
+    assert len(set(split_by_chance(Catalog.from_records([*records, *two_zones()])).column("split")[:2])) == 1
+
+
 @given(
     st.floats(100, 500_000),
     st.lists(st.tuples(st.floats(-180, 179.999), st.floats(-90, 90)), min_size=1, max_size=30),
