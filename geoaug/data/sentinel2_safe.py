@@ -26,7 +26,7 @@ from geoaug.sensors import Sensor, get_sensor
 
 _log = logging.getLogger("geoaug")
 _METADATA = re.compile(r"^(MTD_MSIL(1C|2A)|S2._\w{4}_MTD_(SAF)?L(1C|2A)_\w+)\.xml$", re.IGNORECASE)
-_IMAGE = re.compile(r"(?:^|_)(B\d\d|B8A|SCL)(?:_(10|20|60)m)?\.jp2$", re.IGNORECASE)
+_IMAGE = re.compile(r"(?:^|_)(B\d\d|B8A|SCL)(?:_L2A_TL_\w+?)?(?:_(10|20|60)m)?\.jp2$", re.IGNORECASE)
 _CLASSI = re.compile(r"MSK_CLASSI_B00\.jp2$", re.IGNORECASE)
 _ZIPPED = re.compile(r"^S2._(MSIL(1C|2A)|OPER_PRD_MSIL).*\.zip$", re.IGNORECASE)
 # By the numbers that metadata gives the bands (bandId), where it does not name them itself.

@@ -68,6 +68,25 @@ def test_the_old_naming_gives_a_scene_for_each_granule(tmp_path: Path) -> None:
     assert catalog[0].grid.transform.c != catalog[1].grid.transform.c
 
 
+def test_level_2a_of_the_old_naming_is_read(tmp_path: Path) -> None:
+    product = make_safe(tmp_path, baseline="02.04", offset=None)
+    for image in list(product.rglob("*.jp2")):
+        stem = "S2A_USER_{}_L2A_TL__20160617T103629_A000001_T32UQV"
+        band, gsd = image.stem.split("_")[-2:]
+        if band == "SCL":
+            image.rename(image.parents[1] / f"{stem.format('SCL')}_{gsd}.jp2")
+        else:
+            image.rename(image.with_name(f"{stem.format('MSI')}_{band}_{gsd}.jp2"))
+    metadata = product / "MTD_MSIL2A.xml"
+    metadata.write_text(metadata.read_text().replace("BOA_QUANTIFICATION", "L2A_BOA_QUANTIFICATION"))
+    metadata.rename(product / "S2A_USER_MTD_SAFL2A_PDMC_20160617T103629_R008.xml")
+    record = only(Catalog.from_folder(product.rename(tmp_path / "S2A_USER_PRD_MSIL2A_PDMC_20160617T103629.SAFE")))
+    assert (record.sensor, len(record.bands)) == ("sentinel-2-l2a", 12)
+    assert (stored(record, "B05") == pixels_of("B05", 20)[0]).all()
+    assert record.quality is not None
+    assert record.quality.band.path.endswith("T32UQV_20m.jp2")
+
+
 def test_a_zipped_product_is_read_where_it_is(tmp_path: Path) -> None:
     plain = make_safe(tmp_path / "plain")
     zipped = zip_safe(make_safe(tmp_path / "zipped"))
