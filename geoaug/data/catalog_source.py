@@ -1,4 +1,4 @@
-"""A catalog from whatever a person names: a catalog itself, its file, or folders and files, split as it is asked for."""
+"""A catalog from whatever a person names: a catalog, its file, or folders and files; split as it is asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

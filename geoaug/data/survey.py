@@ -5,12 +5,15 @@ how regions are read in `geoaug.data.scan`. Pixels are always read at full resol
 valid pixel of a cell, or make one up.
 """
 
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import rasterio
 
 from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
@@ -20,6 +23,8 @@ from geoaug.data.survey_pass import Measured, Progress, StatisticsPlan, Survey, 
 from geoaug.data.tile_labels import TileLabels
 from geoaug.errors import ConfigurationError
 from geoaug.statistics import PERCENTILES, Statistics
+
+_GDAL_SHARE, _LEAST_GDAL_MB = 4, 16
 
 __all__ = ["StatisticsPlan", "Survey", "measure_statistics", "survey_catalog"]
 
@@ -88,10 +93,18 @@ def survey_catalog(
         Scan(threads=threads, memory_mb=memory_mb, on_error=on_error),
     )
     try:
-        return work.run(progress)
+        with _bounded_gdal(memory_mb):
+            return work.run(progress)
     finally:
         if work.labels is not None:
             work.labels.close()
+
+
+def _bounded_gdal(memory_mb: int) -> AbstractContextManager[Any]:
+    """GDAL keeps blocks that were read, in a twentieth of the machine's memory unless told; here none is read twice."""
+    if "GDAL_CACHEMAX" in os.environ:
+        return nullcontext()
+    return rasterio.Env(GDAL_CACHEMAX=max(memory_mb // _GDAL_SHARE, _LEAST_GDAL_MB) * 2**20)
 
 
 def measure_statistics(

@@ -126,4 +126,4 @@ def test_a_huge_scene_is_surveyed_in_little_memory(tmp_path: Path) -> None:
     assert found.statistics is not None
     assert found.statistics.count == 700 * 700
     assert found.catalog.column("valid_share")[0] == pytest.approx(700 * 700 / 3.6e9, rel=1e-3)
-    assert grown < 1536, f"grew by {grown:.0f} MB"
+    assert grown < 384, f"grew by {grown:.0f} MB"
