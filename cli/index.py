@@ -1,5 +1,6 @@
 """`geoaug index`: folders and files in, one catalog out; and what is in it at a glance."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,7 +143,7 @@ def index(
         wanted = bands if bands is not None else old.notes["index"]["bands"]
         unwanted = unwanted if unwanted is not None else old.notes["index"]["invalid"]
     policy: Literal["raise", "skip"] = "raise" if on_error is OnError.raise_ else "skip"
-    with _told_when_stopped(), work_bar("reading headers") as tell:
+    with _talking(), work_bar("reading headers") as tell:
         if any(text.lower().endswith(_STAC) for text in inputs):
             if not all(text.lower().endswith(_STAC) for text in inputs) or labels is not None or old is not None:
                 raise ConfigurationError("STAC is indexed by itself, anew each time, and without --labels")
@@ -163,14 +164,32 @@ def index(
     raise typer.Exit(1 if catalog.notes["skipped"] else 0)
 
 
+class _Warnings(logging.Handler):
+    """The log's warnings as notes, but for those that the summary tells."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if (
+            record.levelno >= logging.WARNING
+            and not text.startswith("left out: ")
+            and "is gone, and dropped" not in text
+        ):
+            print_note(text)
+
+
 @contextmanager
-def _told_when_stopped() -> Iterator[None]:
-    """Ctrl-C ends with a line that says what is there now; some versions of typer would say nothing."""
+def _talking() -> Iterator[None]:
+    """Warnings reach the person, and Ctrl-C ends with a line that says what is there now (some versions of typer would
+    say nothing)."""
+    log, warnings = logging.getLogger("geoaug"), _Warnings()
+    log.addHandler(warnings)
     try:
         yield
     except KeyboardInterrupt as interrupt:
         print_error("stopped; no catalog was written")
         raise typer.Exit(130) from interrupt
+    finally:
+        log.removeHandler(warnings)
 
 
 def _tell(catalog: "Catalog") -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from geoaug.data.bands import band_list
 from geoaug.data.inputs import is_remote
+from geoaug.data.quality import SCHEMES
 from geoaug.data.records import BandFile, Grid, QualityLayer
 from geoaug.data.scene import Scene, open_scene
 from geoaug.errors import ConfigurationError, RasterError
@@ -44,12 +45,19 @@ class Told:
         bands: Sequence[str | int] | str | None,
         invalid: Sequence[str | int] | str | None,
     ) -> "Told":
-        """From what a person gave: names of sensors, files of their definitions, lists as text with commas."""
+        """From what a person gave: names of sensors, files of their definitions, lists as text with commas.
+
+        Raises:
+            ConfigurationError: no such sensor, or a quality class that nobody knows.
+        """
         entries = invalid.split(",") if isinstance(invalid, str) else invalid
+        unwanted = None if entries is None else [entry for entry in entries if entry != ""]
+        for scheme in SCHEMES.values():
+            scheme.chosen(unwanted)
         return Told(
             sensor=None if sensor is None else get_sensor(sensor),
             bands=band_list(bands),
-            invalid=None if entries is None else [entry for entry in entries if entry != ""],
+            invalid=unwanted,
             definition=str(Path(sensor).absolute())
             if isinstance(sensor, str | Path) and Path(sensor).is_file()
             else None,

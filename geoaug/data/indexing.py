@@ -95,11 +95,9 @@ def index_files(
         raise RasterError(f"{next(iter(layout.faulty.values()))}{more}; on_error='skip' leaves such scenes out")
     known = _unchanged(layout.sources, old, options)
     fresh = [source for source in layout.sources if source.path not in known]
-    found, skipped = _read_all(fresh, _ids(layout.sources, fresh, old, known), told, on_error, threads, progress)
-    skipped = {**layout.faulty, **skipped}
-    _tell_left_out(skipped)
-    if not found and not known:
-        raise RasterError(f"none of {len(skipped)} scenes can be read: {next(iter(skipped.values()))}")
+    found, faulty = _read_all(fresh, _ids(layout.sources, fresh, old, known), told, on_error, threads, progress)
+    faulty = {path: RasterError(reason) for path, reason in layout.faulty.items()} | faulty
+    skipped = _left_out(faulty, none_left=not found and not known)
     catalog = _joined(layout.sources, found, old, known)
     catalog = catalog.with_notes(skipped=skipped, guesses=_guesses(catalog))
     return _noted(catalog, layout, options, old, known)
@@ -109,10 +107,8 @@ def index_sources(
     sources: Sequence[SceneSource], told: Told, *, on_error: OnError, threads: int | None, progress: Progress | None
 ) -> Catalog:
     """Index scenes that were found already, each under an id made of its name."""
-    found, skipped = _read_all(sources, _ids(sources, sources, None, {}), told, on_error, threads, progress)
-    _tell_left_out(skipped)
-    if not found:
-        raise RasterError(f"none of {len(skipped)} scenes can be read: {next(iter(skipped.values()))}")
+    found, faulty = _read_all(sources, _ids(sources, sources, None, {}), told, on_error, threads, progress)
+    skipped = _left_out(faulty, none_left=not found)
     catalog = _joined(sources, found, None, {})
     kinds = dict(Counter(catalog.table.column("kind").to_pylist()))
     layout = {"scenes": kinds, "folders": {}}
@@ -126,7 +122,7 @@ def _read_all(
     on_error: OnError,
     threads: int | None,
     progress: Progress | None,
-) -> tuple[list[Found], dict[str, str]]:
+) -> tuple[list[Found], dict[str, GeoaugError]]:
     """What was read, in order, and why the rest is left out, by path."""
     found: list[Found | GeoaugError | None] = [None] * len(sources)
     # GDAL lists the folder of each file that it opens, which in a folder of 100,000 takes longer than the rest.
@@ -158,15 +154,24 @@ def _read_all(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    faulty = {
-        source.path: str(item) for source, item in zip(sources, found, strict=True) if isinstance(item, GeoaugError)
-    }
+    faulty = {source.path: item for source, item in zip(sources, found, strict=True) if isinstance(item, GeoaugError)}
     return [item for item in found if isinstance(item, Found)], faulty
 
 
-def _tell_left_out(skipped: Mapping[str, str]) -> None:
-    for path, reason in skipped.items():
+def _left_out(faulty: Mapping[str, GeoaugError], *, none_left: bool) -> dict[str, str]:
+    """Tell what is left out, and why, by path.
+
+    Raises:
+        ConfigurationError, RasterError: nothing is left; of the kind that all faults have.
+    """
+    reasons = {path: str(error) for path, error in faulty.items()}
+    if none_left:
+        wrong_use = all(isinstance(error, ConfigurationError) for error in faulty.values())
+        message = f"none of {len(reasons)} scenes can be read: {next(iter(reasons.values()))}"
+        raise ConfigurationError(message) if wrong_use else RasterError(message)
+    for path, reason in reasons.items():
         _log.warning("left out: %s", reason if path in reason else f"{path}: {reason}")
+    return reasons
 
 
 def _options(inputs: Sequence[str], told: Told, labels: str | Path | None, kind: str) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_saved(folder: Path, capsys: p
     error = capsys.readouterr().err
     assert "bad.tif: not a raster that GDAL can read" in error
     assert "1 left out of 4" in error
+    assert error.count("bad.tif: not a raster") == 1
     assert len(Catalog.open(output)) == 3
     assert main(["index", str(folder), "-o", str(output), "--overwrite", "--on-error", "raise"]) == 1
     assert len(Catalog.open(output)) == 3
@@ -72,11 +73,19 @@ def test_what_cannot_be_read_is_named_and_the_rest_saved(folder: Path, capsys: p
         (["gone"], "gone: no such file or folder"),
         (["--refresh"], "no such catalog"),
         ([".", "--kind", "chips"], "invalid value for '--kind'"),
+        ([".", "--invalid", "fog"], "'fog' is no quality class; there are bare, cirrus"),
+        (["scenes", "--bands", "B99"], "band 'B99' is not one of"),
     ],
 )
 def test_wrong_use_ends_with_2_and_a_line(
-    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_raster(tmp_path / "scenes" / "a.tif", numbers((3, 20, 30), "uint8"))
     assert main(["index", *arguments, "-o", str(tmp_path / "catalog.parquet")]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "catalog.parquet").exists()
