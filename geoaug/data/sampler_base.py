@@ -84,9 +84,10 @@ class TileSampler(Sampler[TileRef], ABC):
             start, count = stop, _CHUNK
 
     def set_epoch(self, epoch: int) -> None:
-        """Which pass over the data comes next; it begins at its start."""
-        self.epoch = epoch
-        self.position = self._resumed_at = 0
+        """Which pass over the data comes next; it begins at its start, unless it is the one that is to be resumed."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.position = self._resumed_at = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands."""
