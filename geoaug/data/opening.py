@@ -6,7 +6,7 @@ What is read from an open raster is decided by those who open it, such as `geoau
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,8 @@ from rasterio.io import DatasetReader
 from geoaug.data.inputs import is_remote
 from geoaug.errors import RasterError
 
-# A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in
-# it. On a local disk they cost nothing and are found.
+# A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in it. On a
+# disk each is asked for by its name: listing the thousands of files of some folders takes most of the time of opening.
 _REMOTE_OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
@@ -29,6 +29,8 @@ _REMOTE_OPTIONS: dict[str, Any] = {
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "VSI_CACHE": "TRUE",
 }
+
+_LOCAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 
 _warnings_lock = threading.Lock()
 _silent: list[Any] = [0, None]  # how many are silent, and what ends the silence
@@ -43,7 +45,7 @@ def open_dataset(path: str) -> DatasetReader:
         if is_remote(path):
             with gdal_environment(path)():
                 return rasterio.open(path)
-        with georeference_optional():
+        with georeference_optional(), rasterio.Env(**_unless_set(_LOCAL_OPTIONS)):
             return rasterio.open(path)
     except (RasterioError, OSError) as error:
         forget_cached(path)
@@ -84,5 +86,8 @@ def gdal_environment(path: str) -> Callable[[], AbstractContextManager[Any]]:
     """A factory of the GDAL settings for `path`; what a person set in the environment is left as it is."""
     if not is_remote(path):
         return nullcontext
-    options = {key: value for key, value in _REMOTE_OPTIONS.items() if key not in os.environ}
-    return partial(rasterio.Env, **options)
+    return partial(rasterio.Env, **_unless_set(_REMOTE_OPTIONS))
+
+
+def _unless_set(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key not in os.environ}
