@@ -10,9 +10,9 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_four_ways_of_use_are_shown() -> None:
-    assert len(EXAMPLES) == 4
-    for word in ("Compose([", "DataLoader(", "on_after_batch_transfer", "TorchGeo", "AugmentationSequential"):
+def test_the_ways_of_use_are_shown() -> None:
+    assert len(EXAMPLES) == 5
+    for word in ("Compose([", "DataLoader(", "TileLoader(", "on_after_batch_transfer", "TorchGeo", "AugmentationSequential"):
         assert word.replace("([", "(") in README.replace("(\n    [", "(")
 
 
