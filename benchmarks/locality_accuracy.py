@@ -63,8 +63,8 @@ def network() -> nn.Module:
     layers: list[nn.Module] = []
     channels = 4
     for _ in range(3):
-        layers += [nn.Conv2d(channels, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU()]
-        channels = 24
+        layers += [nn.Conv2d(channels, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
+        channels = 16
     return nn.Sequential(*layers, nn.Conv2d(channels, CLASSES, 3, padding=1))
 
 
@@ -125,17 +125,19 @@ def score(net: nn.Module, module: TileDataModule) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scene", type=Path, default=SCENE, help="folder of the scene")
-    parser.add_argument("--steps", type=int, default=200, help=f"of {BATCH} tiles")
+    parser.add_argument("--steps", type=int, default=300, help=f"of {BATCH} tiles")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=SAMPLERS)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
-    found: dict[str, list[dict[str, float]]] = {sampler: [] for sampler in SAMPLERS}
+    found: dict[str, list[dict[str, float]]] = {sampler: [] for sampler in arguments.samplers}
     with tempfile.TemporaryDirectory() as folder:
         catalog = make_task(Path(folder), arguments.scene)
         for seed in range(arguments.seeds):
-            for sampler in SAMPLERS:
+            for sampler in arguments.samplers:
                 found[sampler].append(train(catalog, sampler, seed, arguments.steps))
+                print(f"seed {seed}, {sampler}: {found[sampler][-1]}", flush=True)
     table = Table(title=f"{arguments.steps} steps of {BATCH} tiles of {TILE} px, {arguments.seeds} seeds")
     for head in ("sampler", "accuracy, mean", "spread", "IoU, mean", "spread"):
         table.add_column(head, justify="left" if head == "sampler" else "right")

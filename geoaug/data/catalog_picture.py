@@ -29,7 +29,7 @@ _KM_PER_DEGREE = 111.32
 _SPLIT_COLOURS = {"train": (0.27, 0.47, 0.67), "val": (0.93, 0.60, 0.20), "test": (0.80, 0.20, 0.30)}
 _MOST_NAMED = 14
 _LEGEND_LETTERS = 130  # in a line
-_MOST_PLACES, _APART = 6, 0.15
+_MOST_PLACES, _APART, _CELLS = 6, 0.15, 200
 _SMALLEST = 0.006  # of the map's width; smaller scenes are marked by a point
 _SEVERAL = "in several splits"
 _NICE = (1.0, 2.0, 5.0)
@@ -49,6 +49,17 @@ class _Shapes:
     outline: npt.NDArray[np.object_]
     filled: list[tuple[shapely.Geometry, str]]
     category: list[str]
+
+    def within(self, bounds: npt.NDArray[np.float64]) -> "_Shapes":
+        """What reaches into a box."""
+        box = shapely.box(*bounds)
+        mine = shapely.intersects(self.outline, box)
+        reaching = shapely.intersects(np.array([shape for shape, _ in self.filled], dtype=object), box)
+        return _Shapes(
+            self.outline[mine],
+            [part for part, reaches in zip(self.filled, reaching.tolist(), strict=True) if reaches],
+            [name for name, chosen in zip(self.category, mine.tolist(), strict=True) if chosen],
+        )
 
 
 def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> Figure:
@@ -75,7 +86,7 @@ def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> 
     _draw(axes[0], shapes, colours, bounds)
     for letter, place, part in zip("ABCDEF", places, axes[1:], strict=False):
         inner = shapely.total_bounds(shapes.outline[place])
-        _draw(part, shapes, colours, inner, small=True)
+        _draw(part, shapes.within(inner), colours, inner, small=True)
         part.set_title(letter, loc="left", fontsize=8, fontweight="bold", color=INK)
         axes[0].annotate(
             letter, ((inner[0] + inner[2]) / 2, inner[3]), (0, 5), textcoords="offset points", fontsize=8,
@@ -154,16 +165,19 @@ def _places(outline: npt.NDArray[np.object_]) -> list[npt.NDArray[np.intp]]:
     west, south, east, north = shapely.total_bounds(outline)
     reach = float(np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]).max())
     extent = max(east - west, north - south)
-    boxes = shapely.box(bounds[:, 0] - reach, bounds[:, 1] - reach, bounds[:, 2] + reach, bounds[:, 3] + reach)
     if reach > _APART * extent:
         return everything
+    centres = shapely.centroid(outline)
+    # Cells as large as the largest scene, with a cell around each: few, however many scenes there are.
+    cell = max(reach, extent / _CELLS)
+    corner = np.unique(np.floor(shapely.get_coordinates(centres) / cell), axis=0) * cell
+    boxes = shapely.box(*(corner - cell).T, *(corner + 2 * cell).T)
     parts = shapely.get_parts(shapely.union_all(boxes))
     if not 1 < len(parts) <= _MOST_PLACES:
         return everything
     sizes = shapely.bounds(parts)
     if max((sizes[:, 2] - sizes[:, 0]).max(), (sizes[:, 3] - sizes[:, 1]).max()) > 2 * _APART * extent:
         return everything
-    centres = shapely.centroid(outline)
     groups = [np.flatnonzero(shapely.intersects(part, centres)) for part in parts]
     return sorted(groups, key=lambda group: -len(group))
 
@@ -185,7 +199,8 @@ def _draw(
     for name, paths in patches.items():
         axes.add_collection(PathCollection(paths, facecolors=[(*colours[name], 0.45)], edgecolors="none"))
     edges = [colours[name] for name in shapes.category]
-    rings = [shapely.get_coordinates(shapely.get_exterior_ring(shape)) for shape in shapes.outline]
+    corners, ring = shapely.get_coordinates(shapely.get_exterior_ring(shapes.outline), return_index=True)
+    rings = np.split(corners, np.flatnonzero(np.diff(ring)) + 1)
     axes.add_collection(PolyCollection(rings, facecolors="none", edgecolors=edges, linewidths=0.8))
     size = shapely.bounds(shapes.outline)
     tiny = np.maximum(size[:, 2] - size[:, 0], size[:, 3] - size[:, 1]) < _SMALLEST * extent
