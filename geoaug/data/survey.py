@@ -104,7 +104,10 @@ def _bounded_gdal(memory_mb: int) -> AbstractContextManager[Any]:
     """GDAL keeps blocks that were read, in a twentieth of the machine's memory unless told; here none is read twice."""
     if "GDAL_CACHEMAX" in os.environ:
         return nullcontext()
-    return rasterio.Env(GDAL_CACHEMAX=max(memory_mb // _GDAL_SHARE, _LEAST_GDAL_MB) * 2**20)
+    bounded: AbstractContextManager[Any] = rasterio.Env(
+        GDAL_CACHEMAX=max(memory_mb // _GDAL_SHARE, _LEAST_GDAL_MB) * 2**20
+    )
+    return bounded
 
 
 def measure_statistics(
