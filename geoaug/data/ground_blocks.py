@@ -44,6 +44,15 @@ class GroundBlocks:
         self.side_m = math.pi * _RADIUS_M / self.rows
         self.height = 180.0 / self.rows
 
+    @property
+    def _edge_parts(self) -> int:
+        return int(np.clip(self.side_m / _EDGE_M, 4, 64))
+
+    @property
+    def seam_m(self) -> float:
+        """How far the outlines of neighbours may gape on a plane: their edges bend between points at other places."""
+        return 0.05 + (self.side_m / self._edge_parts) ** 2 / _RADIUS_M
+
     def columns(self, row: Array) -> Array:
         """How many blocks a row has."""
         middle = np.deg2rad((row + 0.5) * self.height - 90.0)
@@ -74,7 +83,7 @@ class GroundBlocks:
         """Outlines of blocks in degrees, with points close enough on their edges to be taken to another CRS."""
         row, col = block >> 32, block & 0xFFFFFFFF
         width = 360.0 / self.columns(row)
-        parts = int(np.clip(self.side_m / _EDGE_M, 4, 64))
+        parts = self._edge_parts
         along = np.arange(parts) / parts
         zero, one = np.zeros(parts), np.ones(parts)
         x, y = np.concatenate([along, one, 1 - along, zero]), np.concatenate([zero, along, one, 1 - along])

@@ -155,7 +155,10 @@ class BlockSplit:
             if own.all():
                 found[name] = True
                 continue
-            region = shapely.union_all(boxes[own])
+            # Blocks of two rows meet along edges that are not quite the same: without seams, tiles may lie across them.
+            seam = self._ground.seam_m
+            grown = shapely.buffer(boxes[own], seam, join_style="mitre")
+            region = shapely.union_all(grown).buffer(-seam, join_style="mitre")
             if half:
                 region = region.difference(shapely.union_all(boxes[~own]).buffer(half, join_style="mitre"))
             region = region.intersection(frame)

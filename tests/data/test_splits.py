@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyproj
 import pytest
+import rasterio.features
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from made_catalogs import made_scene
 from geoaug.data import Catalog, GridTileSampler, RandomTileSampler
 from geoaug.data.coverage import Coverage, coverage_column
 from geoaug.data.ground_blocks import GroundBlocks
+from geoaug.data.ground_regions import RegionGround
 from geoaug.data.leaks import LeakError, check_leaks
 from geoaug.data.splits import (
     split_by_attribute,
@@ -327,3 +329,27 @@ def test_a_hundred_thousand_chips_are_split_in_seconds() -> None:
     catalog = split_by_blocks(chips(316), block_m=10_000, buffer_m=100)
     assert len(catalog) == 316**2
     check_leaks(catalog, 100)
+
+
+def test_tiles_lie_across_the_seams_of_blocks_of_one_split() -> None:
+    """Blocks meet along edges that bend a little differently on a plane: no tile may be lost to that."""
+    scene = made_scene("s", 1000, 1000, gsd=100.0, x=300000, y=5400000)
+    catalog = split_by_blocks(Catalog.from_records([scene]), {"a": 0.8, "b": 0.2}, block_m=20_000, seed=0)
+    part = catalog.split("a")
+    region = RegionGround(CatalogTiles(part, 100)).region(0)
+    holes = [hole for piece in shapely.get_parts(region) for hole in piece.interiors]
+    assert all(shapely.Polygon(hole).area > 1 for hole in holes), "no slivers, in pixels"
+    # Where tiles may begin, by pixels alone: those whose pixels all lie in the region.
+    inside = rasterio.features.rasterize([(region, 1)], (1000, 1000)).astype(bool)
+    sums = np.pad(inside.astype(int).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    allowed = sums[100:, 100:] - sums[:-100, 100:] - sums[100:, :-100] + sums[:-100, :-100] == 100 * 100
+    places = np.array([(tile.row, tile.col) for tile in RandomTileSampler(CatalogTiles(part, 100), 20_000, seed=1)])
+    assert allowed[tuple(places.T)].mean() > 0.98  # centres of pixels tell of corners up to a half
+    edges = np.linspace(0, 901, 10)
+    rows, cols = np.nonzero(allowed)
+    expected, _, _ = np.histogram2d(rows, cols, bins=[edges, edges])
+    found, _, _ = np.histogram2d(*places.T, bins=[edges, edges])
+    many = expected > 3000  # of 10,000: nearly all of a bin may hold tiles, or a good part
+    ratio = (found / found.sum())[many] / (expected / expected.sum())[many]
+    assert ratio.min() > 0.7
+    assert ratio.max() < 1.3
