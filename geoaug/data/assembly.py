@@ -21,6 +21,7 @@ from torch.utils.data import get_worker_info
 
 from geoaug.data.chunks import Chunk, ChunkCache, ChunkKey, read_chunk
 from geoaug.data.handles import HandlePool
+from geoaug.data.opening import limit_gdal_cache
 from geoaug.data.views import SceneView, View
 from geoaug.data.windows import Window
 from geoaug.errors import GeoaugError
@@ -64,15 +65,15 @@ class Reader:
 
     Args:
         budget: bytes of decoded chunks that are kept.
-        threads: that decode at once; as many as this process may use cores, unless told.
+        threads: that decode at once.
+        gdal_bytes: what GDAL may keep besides, see `geoaug.data.opening.limit_gdal_cache`.
 
     May be forked and pickled: threads, open files and chunks stay behind. The worker processes of a torch `DataLoader`
     share budget and threads among them.
     """
 
-    def __init__(self, budget: int, threads: int | None = None) -> None:
-        self.budget = budget
-        self.threads = _usable_cores() if threads is None else threads
+    def __init__(self, budget: int, threads: int, gdal_bytes: int) -> None:
+        self.budget, self.threads, self.gdal_bytes = budget, threads, gdal_bytes
         self.handles = HandlePool()
         self.chunks = ChunkCache(budget)
         self.outputs = Outputs()
@@ -81,7 +82,7 @@ class Reader:
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"budget": self.budget, "threads": self.threads}
+        return {"budget": self.budget, "threads": self.threads, "gdal_bytes": self.gdal_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -124,6 +125,7 @@ class Reader:
             worker = get_worker_info()
             sharers = 1 if worker is None else worker.num_workers
             self.chunks.budget = self.budget // sharers
+            limit_gdal_cache(self.gdal_bytes // sharers)
             self._working = max(1, self.threads // sharers)
             self._pool = ThreadPoolExecutor(self._working, thread_name_prefix="geoaug-read")
         return self._pool
@@ -316,5 +318,6 @@ def empty_batch(
     return BatchBuffers(windows, image, valid)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

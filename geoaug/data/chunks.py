@@ -64,7 +64,8 @@ def read_chunk(pool: HandlePool, view: View, window: Window, scene: str, attempt
     valid = _validity(view, image, masks)
     if view.quality is not None:
         image = image[:0]
-    else:
+    elif any(view.shift):
+        image = image.astype(view.tile_dtype, copy=False)
         for band, shift in zip(image, view.shift, strict=True):
             if shift:
                 _shift(band, shift, valid, scene, view.source.path)

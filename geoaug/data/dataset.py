@@ -20,7 +20,7 @@ from rasterio.errors import CRSError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from geoaug.data.assembly import Reader
+from geoaug.data.assembly import Reader, usable_cores
 from geoaug.data.band_choice import choose_bands_of
 from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
@@ -38,6 +38,7 @@ _log = logging.getLogger("geoaug")
 
 _MOST_VIEWS = 2**15  # of a few kilobytes each
 _CACHE_SHARE = 0.5  # of the memory; the rest is for batches on their way
+_LEAST_IN_GDAL = 64 * 2**20
 _NAMED_ONCE = 20
 
 
@@ -85,7 +86,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         dtype: numpy's name of the type of the tiles; the stored one, unless told.
         min_valid: tiles with a smaller share of valid pixels are left out, and counted in `skipped`.
         on_error: "raise", or "skip": what cannot be read is left out, named once in the log and counted in `skipped`.
-        memory_mb: for decoded pixels and batches on their way.
+        memory_mb: for decoded pixels, GDAL's own cache (unless GDAL_CACHEMAX is set) and batches on their way.
         threads: that decode at once; as many as this process may use cores, unless told.
 
     Raises:
@@ -126,7 +127,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         self._crs_of_scenes = self.catalog.column("crs")
         self._grids = self._all_grids()
         self.size = self._tile_size(size)
-        self.reader = Reader(int(memory_mb * 2**20 * _CACHE_SHARE), threads)
+        self.reader = self._make_reader(usable_cores() if threads is None else threads)
         self._views: dict[int, SceneView] = {}
         self.labels = self._open_labels(labels, label_field, classes)
         self.targets = ChipTargets.of(self.catalog, target)
@@ -242,6 +243,13 @@ class TileDataset(Dataset[dict[str, Any]]):
         for scene, record in zip(missing, self.catalog.records(missing), strict=True):
             with suppress(GeoaugError):  # which `view` raises where it concerns a tile
                 self._make_view(scene, record)
+
+    def _make_reader(self, threads: int) -> Reader:
+        """Threads that decode, and their memory: GDAL keeps the blocks in work, of all bands, or decodes them anew."""
+        memory, choice = self.memory_mb * 2**20, self._choice
+        block = int((choice.block_height * choice.block_width).max()) * len(choice.names) * self.dtype.itemsize
+        in_gdal = min(max(2 * threads * block, _LEAST_IN_GDAL), memory // 4)
+        return Reader(int(memory * _CACHE_SHARE) - in_gdal, threads, in_gdal)
 
     def _make_view(self, scene: int, record: SceneRecord) -> SceneView:
         view = scene_view(

@@ -63,7 +63,7 @@ class TileLoader:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.drop_last, self.pin_memory = drop_last, pin_memory
         if look_ahead is None:
-            share = dataset.memory_mb * 2**20 - dataset.reader.budget
+            share = dataset.memory_mb * 2**20 - dataset.reader.budget - dataset.reader.gdal_bytes
             look_ahead = min(max(share // (2 * batch_size * dataset.tile_bytes), 1), _MOST_BATCHES)
         self.look_ahead = look_ahead
         # Two groups are on their way, and the batch in use comes back, too.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
@@ -59,6 +60,15 @@ def forget_cached(path: str) -> None:
     # GDAL drops what it keeps when a handle of such a file is closed.
     with gdal_environment(path)(), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=path), suppress(RasterioError, OSError):
         rasterio.open(path).close()
+
+
+def limit_gdal_cache(size: int) -> None:
+    """Let GDAL keep at most `size` bytes of decoded blocks in this process, unless GDAL_CACHEMAX is set.
+
+    Left alone it takes a twentieth of the machine's memory, which nobody counted.
+    """
+    if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") > size:
+        set_gdal_config("GDAL_CACHEMAX", size)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class View:
         nodata: of each, as stored; None where none is.
         shift: what is added to each band's numbers, so that all scenes are scaled alike.
         dtype: as read.
+        tile_dtype: of the tiles.
         row: of the grid's first pixel, counted in the source's pixels.
         col: of the same.
         height: of the source.
@@ -52,6 +53,7 @@ class View:
     nodata: tuple[float | None, ...]
     shift: tuple[int, ...]
     dtype: str
+    tile_dtype: str
     row: int
     col: int
     height: int
@@ -155,11 +157,19 @@ def scene_view(
         key = (band.path, band.dtype, band.has_mask) if offsets[id(band.grid)] else (band, place)
         by_file.setdefault(key, []).append(place)
     views = [
-        _view([record.bands[place] for place in places], places, grid, [shift[place] for place in places], resampling)
+        _view(
+            [record.bands[place] for place in places],
+            places,
+            grid,
+            shift=[shift[place] for place in places],
+            tile_dtype=dtype,
+            resampling=resampling,
+        )
         for places in by_file.values()
     ]
     if record.quality is not None:
-        quality = _view([record.quality.band], [], grid, [0], "nearest")
+        band = record.quality.band
+        quality = _view([band], [], grid, shift=[0], tile_dtype=band.dtype, resampling="nearest")
         views.append(replace(quality, quality=record.quality))
     nodata = next((band.nodata for band in record.bands if band.nodata is not None), None)
     fill = nodata if nodata is not None else (math.nan if np.dtype(dtype).kind == "f" else 0.0)
@@ -179,7 +189,9 @@ def _offset(own: Grid, grid: Grid) -> tuple[int, int] | None:
     return round(f), round(c)
 
 
-def _view(bands: list[BandFile], places: list[int], grid: Grid, shift: list[int], resampling: str) -> View:
+def _view(
+    bands: list[BandFile], places: list[int], grid: Grid, *, shift: list[int], tile_dtype: str, resampling: str
+) -> View:
     first = bands[0]
     offset = _offset(first.grid, grid)
     if offset is not None:
@@ -190,6 +202,7 @@ def _view(bands: list[BandFile], places: list[int], grid: Grid, shift: list[int]
             nodata=tuple(band.nodata for band in bands),
             shift=tuple(shift),
             dtype=first.dtype,
+            tile_dtype=tile_dtype,
             row=offset[0],
             col=offset[1],
             height=first.grid.height,
@@ -207,6 +220,7 @@ def _view(bands: list[BandFile], places: list[int], grid: Grid, shift: list[int]
         nodata=(nodata,) * len(bands),
         shift=tuple(shift),
         dtype=first.dtype,
+        tile_dtype=tile_dtype,
         row=0,
         col=0,
         height=grid.height,

@@ -151,6 +151,9 @@ def test_numbers_that_an_offset_drives_out_of_their_type_are_an_error(tmp_path: 
     expected = pytest.raises(RasterError, match=r"scene 'old'.*leave uint16.*\+1000.*dtype='int32'")
     with TileDataset(Catalog.from_records(scenes), 32) as dataset, expected:
         dataset.read([TileRef(0, 0, 0)])
+    with TileDataset(Catalog.from_records(scenes), 32, dtype="int32") as dataset:
+        image = dataset.read([TileRef(0, 0, 0), TileRef(1, 0, 0)])["image"]
+    assert image.amin(dim=(1, 2, 3)).tolist() == image.amax(dim=(1, 2, 3)).tolist() == [66000, 5]
 
 
 @pytest.mark.parametrize(
