@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,7 +29,8 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 # The last counter word keeps the uses of one key apart.
 _FOR_KEYS, _FOR_PARAMETERS, _FOR_NOISE = 1, 2, 3
 
-_POOLED_COUNTERS = 16
+# Counters of four words each that are generated for an operation before it draws: as many as most of them use.
+_POOLED_COUNTERS = 8
 
 # Noise takes most of the numbers and least of their quality: seven rounds are the fewest that pass all of BigCrush
 # (Salmon et al., table 2); keys and parameters keep the ten of the default.
@@ -149,10 +151,17 @@ class Draws:
     Numbers are taken from 32-bit words; uniform and normal draws, integers and choices are bit-equal on every device.
     """
 
-    def __init__(self, key: Int[Tensor, " b"], stream: int, pool: Int[Tensor, "b n"] | None = None) -> None:
+    def __init__(
+        self,
+        key: Int[Tensor, " b"],
+        stream: int,
+        pool: Int[Tensor, "b n"] | None = None,
+        units: Float[Tensor, "b n"] | None = None,
+    ) -> None:
         self._key = key
         self._stream = stream
         self._pool = _parameter_words(key, (stream,), 0, _POOLED_COUNTERS)[:, 0] if pool is None else pool
+        self._units = _units(self._pool) if units is None else units
         self._taken = 0
 
     @staticmethod
@@ -161,19 +170,24 @@ class Draws:
         if streams == 0:
             return []
         words = _parameter_words(key, tuple(range(streams)), 0, _POOLED_COUNTERS)
-        return [Draws(key, stream, words[:, stream]) for stream in range(streams)]
+        pools = zip(words.unbind(1), _units(words).unbind(1), strict=True)
+        return [Draws(key, stream, pool, units) for stream, (pool, units) in enumerate(pools)]
 
     def __len__(self) -> int:
         return self._key.shape[0]
 
     def first(self) -> "Draws":
         """The draws of the first sample alone, for operations that treat a batch alike."""
-        return Draws(self._key[:1], self._stream, self._pool[:1])
+        return Draws(self._key[:1], self._stream, self._pool[:1], self._units[:1])
+
+    def _next(self, count: int) -> tuple[int, int]:
+        start = self._taken
+        self._taken += count
+        return start, self._taken
 
     def words(self, count: int) -> Int[Tensor, "b n"]:
         """The next `count` 32-bit words of every sample, as int64 in [0, 2^32)."""
-        start, stop = self._taken, self._taken + count
-        self._taken = stop
+        start, stop = self._next(count)
         if stop <= self._pool.shape[1]:
             return self._pool[:, start:stop]
         first = start // 4
@@ -182,12 +196,16 @@ class Draws:
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " b"]:
         """Uniform float64 numbers in (low, high)."""
-        return self.uniforms(1, low, high)[:, 0]
+        if self._taken == self._pool.shape[1]:
+            return self.uniforms(1, low, high)[:, 0]
+        return _between(self._units[:, self._next(1)[0]], low, high)
 
     def uniforms(self, count: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "b n"]:
         """`count` uniform float64 numbers per sample in (low, high)."""
-        unit = (self.words(count).double() + 0.5) * 2.0**-32
-        return unit * (high - low) + low
+        if self._taken + count > self._pool.shape[1]:
+            return _between(_units(self.words(count)), low, high)
+        start, stop = self._next(count)
+        return _between(self._units[:, start:stop], low, high)
 
     def log_uniform(self, low: float, high: float) -> Float[Tensor, " b"]:
         """Numbers in (low, high) whose logarithm is uniform: as often half as double; float64."""
@@ -212,14 +230,56 @@ class Draws:
         return words[:, 0] | ((words[:, 1] >> 1) << 32)
 
 
+def _units(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Words as float64 numbers in (0, 1)."""
+    return (words.double() + 0.5) * 2.0**-32
+
+
+def _between(unit: Float[Tensor, "*shape"], low: float, high: float) -> Float[Tensor, "*shape"]:
+    if (low, high) == (0.0, 1.0):
+        return unit
+    return unit * (high - low) + low
+
+
 def _parameter_words(key: Int[Tensor, " b"], streams: tuple[int, ...], first: int, count: int) -> Int[Tensor, "b s n"]:
     device = key.device
+    if type(key) is Tensor and device.type == "cpu":
+        return _parameter_words_by_numpy(key, streams, first, count)
     shape = (key.shape[0], len(streams), count)
     position = torch.arange(first, first + count, device=device).expand(shape)
     stream = constant(streams, torch.int64, device)[:, None].expand(shape)
     counter = torch.stack((position, stream, torch.zeros_like(position), torch.full_like(position, _FOR_PARAMETERS)))
     words = philox4x32(counter, _key_words(key)[:, :, None, None].expand(2, *shape))
     return words.permute(1, 2, 3, 0).flatten(2)
+
+
+def _parameter_words_by_numpy(
+    key: Int[Tensor, " b"], streams: tuple[int, ...], first: int, count: int
+) -> Int[Tensor, "b s n"]:
+    """The same on the CPU, where most of what so few numbers take is calling: numpy's calls take half of torch's."""
+    samples = key.numpy().view(np.uint64)
+    keys = np.stack((samples & np.uint64(_MASK32), samples >> np.uint64(32)))[:, :, None, None]
+    shape = (2, len(samples), len(streams), count)
+    even, odd = np.zeros(shape, np.uint64), np.empty(shape, np.uint64)
+    even[0] = np.arange(first, first + count, dtype=np.uint64)
+    odd[0] = np.array(streams, np.uint64)[:, None]
+    odd[1] = _FOR_PARAMETERS
+    product = np.empty(shape, np.uint64)
+    mask, half = np.uint64(_MASK32), np.uint64(32)
+    steps = np.array(_WEYL, np.uint64)[:, None, None, None]
+    factors = np.array(_MULTIPLIERS, np.uint64)[:, None, None, None]
+    for _ in range(_ROUNDS):
+        # As in `_philox_rounds`; unsigned products do not wrap.
+        np.multiply(even, factors, out=product)
+        np.right_shift(product[::-1], half, out=even)
+        even ^= odd
+        even ^= keys
+        odd, product = product[::-1], odd
+        odd &= mask
+        keys = (keys + steps) & mask
+    words = np.empty((*shape[1:], 4), np.int64)
+    words[..., 0], words[..., 1], words[..., 2], words[..., 3] = even[0], odd[0], even[1], odd[1]
+    return torch.from_numpy(words.reshape(*shape[1:3], 4 * count))
 
 
 def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:

@@ -11,6 +11,7 @@ Journal of the Atmospheric Sciences 33). What it absorbs is taken off along the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.spectral import REFERENCE_NM, wavelengths_nm
+from geoaug.augment.spectral import REFERENCE_NM, centres_nm
+from geoaug.constants import kept
 from geoaug.sensors import Sensor
 
 # The sun is kept this far above the horizon: plane layers mean nothing below.
@@ -238,8 +240,32 @@ def path_of_clear_air(sensor: Sensor | None, like: Float[Tensor, "b c"]) -> Floa
     """
     if sensor is None or sensor.level != "toa":
         return torch.zeros_like(like)
-    elevation = torch.full_like(like[:1, 0], _TYPICAL_ELEVATION)
-    return layer(wavelengths_nm(sensor, like.device), elevation).path.expand_as(like)
+    return _clear_air(centres_nm(sensor), like.device).expand_as(like)
+
+
+@kept
+def _clear_air(centres: tuple[float, ...], device: torch.device) -> Float[Tensor, "1 c"]:
+    wavelength = torch.tensor(centres, dtype=torch.float64, device=device)
+    elevation = torch.full((1,), _TYPICAL_ELEVATION, dtype=torch.float64, device=device)
+    return layer(wavelength, elevation).path
+
+def layers(
+    wavelength_nm: Float[Tensor, " c"],
+    sun_elevation: Float[Tensor, " b"],
+    aerosols: Sequence[Aerosol],
+    view_zenith: Float[Tensor, " b"] | None = None,
+    relative_azimuth: Float[Tensor, " b"] | None = None,
+) -> list[Layer]:
+    """`layer` for several aerosols under one sun, worked out together."""
+    many = len(aerosols)
+
+    def every(rows: Tensor | None) -> Tensor | None:
+        return None if rows is None else rows.repeat(many)
+
+    together = Aerosol(*(torch.cat(parts) for parts in zip(*aerosols, strict=True)))
+    elevation = sun_elevation.repeat(many)
+    both = layer(wavelength_nm, elevation, together, True, every(view_zenith), every(relative_azimuth))
+    return [Layer(*parts) for parts in zip(*(part.chunk(many) for part in both), strict=True)]
 
 
 def _stream(mu: Tensor, depth: Tensor) -> Tensor:

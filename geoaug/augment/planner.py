@@ -101,6 +101,8 @@ class _Planner:
         self._dated = self._shared if alone else Draws.for_streams(split_keys(key, spec.dates), len(members))
         self._matrix = matrices.shift(len(key), -spec.context, -spec.context, key.device)
         self._so_far = matrices.identity(len(key), key.device)
+        self._after: Matrices | None = None
+        self._turned: tuple[Tensor | None, Tensor | None] = (None, None)
         self._frame, self._keeps_place, self._shrinkage = spec.tile, True, 1.0
         self._drawn: dict[int, Drawn] = {}
         self._params: dict[int, Params] = {}
@@ -186,12 +188,7 @@ class _Planner:
         def rows(value: Tensor | None) -> Tensor | None:
             return None if value is None else value.double().repeat_interleave(dates, 0)
 
-        azimuth, gsd = known.sun_azimuth, known.gsd_m
-        if azimuth is not None:
-            azimuth = matrices.transform_azimuths(azimuth.double(), self._so_far)
-        if gsd is not None:
-            a, b, c, d = self._so_far[:, :2, :2].flatten(1).unbind(1)
-            gsd = gsd.double() / (a * d - b * c).abs().sqrt()
+        azimuth, gsd = self._seen()
         return TileShape(
             len(self._key) * dates,
             self._spec.bands,
@@ -204,6 +201,18 @@ class _Planner:
             rows(known.relative_azimuth),
             step.sensor or self._sensor,
         )
+
+    def _seen(self) -> tuple[Tensor | None, Tensor | None]:
+        """Azimuth of the sun and metres to a pixel after the geometry so far, worked out once for each stage."""
+        if self._after is not self._so_far:
+            azimuth, gsd = self._scenery.sun_azimuth, self._scenery.gsd_m
+            if azimuth is not None:
+                azimuth = matrices.transform_azimuths(azimuth.double(), self._so_far)
+            if gsd is not None:
+                a, b, c, d = self._so_far[:, :2, :2].flatten(1).unbind(1)
+                gsd = gsd.double() / (a * d - b * c).abs().sqrt()
+            self._after, self._turned = self._so_far, (azimuth, gsd)
+        return self._turned
 
     def _chosen(
         self, position: int, step: GeometricOperation | StockAffine | RadiometricOperation, params: Params, dates: int

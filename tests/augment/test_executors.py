@@ -38,7 +38,7 @@ from geoaug.augment import (
 )
 from geoaug.augment.kernels import executors, warp
 from geoaug.augment.registry import own_operations
-from geoaug.constants import constant
+from geoaug.constants import forget
 from geoaug.errors import ConfigurationError
 from geoaug.presets import preset_names
 from geoaug.random import _philox_rounds, _round_keys, normal_quantiles, sample_keys
@@ -527,7 +527,7 @@ def test_nothing_waits_for_a_device_that_is_only_imagined(
         radar = name == "sentinel-1"
         compose = load_recipe(name).compose(sensor=RADAR if radar else OPTICAL)
     compose.executor = executor  # type: ignore[assignment]
-    constant.cache_clear()
+    forget()
     normal_quantiles.cache_clear()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
@@ -540,7 +540,7 @@ def test_nothing_waits_for_a_device_that_is_only_imagined(
         assert out["image"].device.type == "cuda"
         assert not waits.seen
     finally:
-        constant.cache_clear()
+        forget()
         normal_quantiles.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""Blocks of samples on the threads of the CPU.
+"""Samples on the threads of the CPU, in blocks or one by one.
 
 Torch splits every operation over its threads and waits for all of them at its end; for a few hundred small operations
 a batch that is mostly waiting. Here each thread takes whole blocks of samples instead, runs them alone, and meets the
@@ -7,7 +7,7 @@ others once, at the end.
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier
 from typing import TypeVar
@@ -35,6 +35,24 @@ def for_each_block(run: Callable[[Block], None], blocks: Iterable[Block]) -> Non
 
     for _ in _pool(threads, os.getpid()).map(run_alone, work):
         pass
+
+
+def on_every_thread(run: Callable[[], None]) -> None:
+    """Call `run` on as many threads as torch has, this one included; an error in one of them surfaces here.
+
+    For compiled loops, which share their work out among themselves and do nothing in torch.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        run()
+        return
+    others = [_pool(threads, os.getpid()).submit(run) for _ in range(threads - 1)]
+    try:
+        run()
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
 
 
 @cache
