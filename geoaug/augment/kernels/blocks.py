@@ -5,10 +5,13 @@ a batch that is mostly waiting. Here each thread takes whole blocks of samples i
 others once, at the end.
 """
 
+import ctypes
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from threading import Barrier
 from typing import TypeVar
 
@@ -70,4 +73,16 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     met.wait()
     # The number is kept per thread, but threads that start later take the one set last: put the caller's back.
     torch.set_num_threads(threads)
+    _let_mkl_choose()
     return pool
+
+
+def _let_mkl_choose() -> None:
+    """Give back to MKL, where torch is built with it, the choice of using fewer threads.
+
+    Torch takes it away whenever a number of threads is set, for the whole process: from then on a hundred exponentials
+    are split, and wait for a thread that may not be running. A plan is made of such.
+    """
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(str(library)).MKL_Set_Dynamic(1)
