@@ -160,18 +160,27 @@ class Draws:
     ) -> None:
         self._key = key
         self._stream = stream
-        self._pool = _parameter_words(key, (stream,), 0, _POOLED_COUNTERS)[:, 0] if pool is None else pool
+        self._pool = _parameter_words(key, _counters(stream, 0, _POOLED_COUNTERS)) if pool is None else pool
         self._units = _units(self._pool) if units is None else units
-        self._taken = 0
+        self.taken = 0
 
     @staticmethod
-    def for_streams(key: Int[Tensor, " b"], streams: int) -> "list[Draws]":
-        """Draws of the operations 0..streams-1, their words generated in one go."""
+    def for_streams(key: Int[Tensor, " b"], streams: int, words: Sequence[int] | None = None) -> "list[Draws]":
+        """Draws of the operations 0..streams-1, their words generated in one go.
+
+        Args:
+            key: of the samples.
+            streams: how many operations.
+            words: how many each is likely to take; more are generated when they are asked for.
+        """
         if streams == 0:
             return []
-        words = _parameter_words(key, tuple(range(streams)), 0, _POOLED_COUNTERS)
-        pools = zip(words.unbind(1), _units(words).unbind(1), strict=True)
-        return [Draws(key, stream, pool, units) for stream, (pool, units) in enumerate(pools)]
+        pools = [_POOLED_COUNTERS] * streams if words is None else [-(-count // 4) for count in words]
+        counters = tuple(pair for stream, count in enumerate(pools) for pair in _counters(stream, 0, count))
+        every = _parameter_words(key, counters)
+        sizes = [4 * count for count in pools]
+        parts = zip(every.split(sizes, 1), _units(every).split(sizes, 1), strict=True)
+        return [Draws(key, stream, pool, units) for stream, (pool, units) in enumerate(parts)]
 
     def __len__(self) -> int:
         return self._key.shape[0]
@@ -181,9 +190,9 @@ class Draws:
         return Draws(self._key[:1], self._stream, self._pool[:1], self._units[:1])
 
     def _next(self, count: int) -> tuple[int, int]:
-        start = self._taken
-        self._taken += count
-        return start, self._taken
+        start = self.taken
+        self.taken += count
+        return start, self.taken
 
     def words(self, count: int) -> Int[Tensor, "b n"]:
         """The next `count` 32-bit words of every sample, as int64 in [0, 2^32)."""
@@ -191,18 +200,18 @@ class Draws:
         if stop <= self._pool.shape[1]:
             return self._pool[:, start:stop]
         first = start // 4
-        fresh = _parameter_words(self._key, (self._stream,), first, -(-stop // 4) - first)[:, 0]
+        fresh = _parameter_words(self._key, _counters(self._stream, first, -(-stop // 4)))
         return fresh[:, start - 4 * first : stop - 4 * first]
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " b"]:
         """Uniform float64 numbers in (low, high)."""
-        if self._taken == self._pool.shape[1]:
+        if self.taken == self._pool.shape[1]:
             return self.uniforms(1, low, high)[:, 0]
         return _between(self._units[:, self._next(1)[0]], low, high)
 
     def uniforms(self, count: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "b n"]:
         """`count` uniform float64 numbers per sample in (low, high)."""
-        if self._taken + count > self._pool.shape[1]:
+        if self.taken + count > self._pool.shape[1]:
             return _between(_units(self.words(count)), low, high)
         start, stop = self._next(count)
         return _between(self._units[:, start:stop], low, high)
@@ -241,33 +250,35 @@ def _between(unit: Float[Tensor, "*shape"], low: float, high: float) -> Float[Te
     return unit * (high - low) + low
 
 
-def _parameter_words(key: Int[Tensor, " b"], streams: tuple[int, ...], first: int, count: int) -> Int[Tensor, "b s n"]:
+def _counters(stream: int, first: int, stop: int) -> tuple[tuple[int, int], ...]:
+    """Counters of an operation's numbers, each as (position, stream)."""
+    return tuple((position, stream) for position in range(first, stop))
+
+
+def _parameter_words(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Int[Tensor, "b n"]:
+    """Four words for each counter (position, stream, 0, parameters)."""
     device = key.device
+    if not counters:
+        return torch.zeros(len(key), 0, dtype=torch.int64, device=device)
     if type(key) is Tensor and device.type == "cpu":
-        return _parameter_words_by_numpy(key, streams, first, count)
-    shape = (key.shape[0], len(streams), count)
-    position = torch.arange(first, first + count, device=device).expand(shape)
-    stream = constant(streams, torch.int64, device)[:, None].expand(shape)
+        return _parameter_words_by_numpy(key, counters)
+    shape = (len(key), len(counters))
+    position, stream = constant(counters, torch.int64, device).T[:, None].expand(2, *shape)
     counter = torch.stack((position, stream, torch.zeros_like(position), torch.full_like(position, _FOR_PARAMETERS)))
-    words = philox4x32(counter, _key_words(key)[:, :, None, None].expand(2, *shape))
-    return words.permute(1, 2, 3, 0).flatten(2)
+    words = philox4x32(counter, _key_words(key)[:, :, None].expand(2, *shape))
+    return words.permute(1, 2, 0).flatten(1)
 
 
-def _parameter_words_by_numpy(
-    key: Int[Tensor, " b"], streams: tuple[int, ...], first: int, count: int
-) -> Int[Tensor, "b s n"]:
+def _parameter_words_by_numpy(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Int[Tensor, "b n"]:
     """The same on the CPU, where most of what so few numbers take is calling: numpy's calls take half of torch's."""
     samples = key.numpy().view(np.uint64)
-    keys = np.stack((samples & np.uint64(_MASK32), samples >> np.uint64(32)))[:, :, None, None]
-    shape = (2, len(samples), len(streams), count)
-    even, odd = np.zeros(shape, np.uint64), np.empty(shape, np.uint64)
-    even[0] = np.arange(first, first + count, dtype=np.uint64)
-    odd[0] = np.array(streams, np.uint64)[:, None]
+    keys = np.stack((samples & np.uint64(_MASK32), samples >> np.uint64(32)))[:, :, None]
+    shape = (2, len(samples), len(counters))
+    even, odd, product = np.zeros(shape, np.uint64), np.empty(shape, np.uint64), np.empty(shape, np.uint64)
+    even[0], odd[0] = np.array(counters, np.uint64).T[:, None]
     odd[1] = _FOR_PARAMETERS
-    product = np.empty(shape, np.uint64)
     mask, half = np.uint64(_MASK32), np.uint64(32)
-    steps = np.array(_WEYL, np.uint64)[:, None, None, None]
-    factors = np.array(_MULTIPLIERS, np.uint64)[:, None, None, None]
+    steps, factors = (np.array(pair, np.uint64)[:, None, None] for pair in (_WEYL, _MULTIPLIERS))
     for _ in range(_ROUNDS):
         # As in `_philox_rounds`; unsigned products do not wrap.
         np.multiply(even, factors, out=product)
@@ -279,7 +290,7 @@ def _parameter_words_by_numpy(
         keys = (keys + steps) & mask
     words = np.empty((*shape[1:], 4), np.int64)
     words[..., 0], words[..., 1], words[..., 2], words[..., 3] = even[0], odd[0], even[1], odd[1]
-    return torch.from_numpy(words.reshape(*shape[1:3], 4 * count))
+    return torch.from_numpy(words.reshape(len(samples), 4 * len(counters)))
 
 
 def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:

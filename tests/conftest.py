@@ -17,7 +17,16 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # What Numba and Triton compile must reach them as it is written.
-_COMPILED = {"loops", "one_pass", "sampling_loops", "stencil_loops", "stored", "triton_kernel", "triton_parts"}
+_COMPILED = {
+    "loops",
+    "one_pass",
+    "sampling_loops",
+    "stencil_loops",
+    "stored",
+    "straight",
+    "triton_kernel",
+    "triton_parts",
+}
 
 
 def _checked_modules() -> list[str]:

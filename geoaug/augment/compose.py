@@ -20,9 +20,9 @@ from geoaug.augment.kernels.executors import EXECUTORS, Executor, executor_for
 from geoaug.augment.kernels.portable import Encoding, Work
 from geoaug.augment.kernels.sampling import Decoding, Pixels
 from geoaug.augment.matrices import Size
-from geoaug.augment.members import Step, members_of
+from geoaug.augment.members import Step
 from geoaug.augment.plan import FusedStage, Plan
-from geoaug.augment.planner import Fit, Scenery, TileSpec, make_plan
+from geoaug.augment.planner import Fit, Habits, Scenery, TileSpec, make_plan
 from geoaug.augment.policies import Policy
 from geoaug.augment.scale import PixelScale, scaled_segments
 from geoaug.augment.stock import Opaque, StockAffine, is_affine
@@ -146,7 +146,7 @@ class Compose(nn.Module):
         self._scale = PixelScale.of(self.sensor)
         self._normalize = normalize
         self._steps: list[Step] = [self._as_step(operation) for operation in operations]
-        self._members = [member.step for member in members_of(self._steps)]
+        self._habits, self._idle = Habits.of(self._steps), Habits.of([])
 
     def forward(self, batch: Mapping[str, Any], context: int = 0) -> dict[str, Any]:
         """Augment a batch.
@@ -190,7 +190,7 @@ class Compose(nn.Module):
         steps = [step for step in self._steps if isinstance(step, GeometricOperation | StockAffine | Policy)]
         if any(isinstance(step, StockAffine) for step in steps):
             probes = probes[: _CONTEXT_PROBES // 16]  # these draw one by one
-        plan = make_plan(steps, probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
+        plan = make_plan(Habits.of(steps), probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
         reached = matrices.footprint(plan.matrix, plan.size)
         beyond = torch.stack(
             (
@@ -235,10 +235,16 @@ class Compose(nn.Module):
             )
         self._check_bands(tiles)
         spec = TileSpec(tiles.bands, tiles.dates or 1, tile, context)
-        steps = self._steps if self.training else []
         key = self._key(batch, tiles)
-        scenery = self._scenery(batch, key)
-        return make_plan(steps, key, spec, sensor=self.sensor, size=self.size, fit=self.fit, scenery=scenery)
+        return make_plan(
+            self._habits if self.training else self._idle,
+            key,
+            spec,
+            sensor=self.sensor,
+            size=self.size,
+            fit=self.fit,
+            scenery=self._scenery(batch, key),
+        )
 
     def _scenery(self, batch: Mapping[str, Any], key: Tensor) -> Scenery:
         """Sun and pixel size, as far as the batch or the sensor tells."""
@@ -266,9 +272,9 @@ class Compose(nn.Module):
         return Scenery(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
 
     def _check_bands(self, tiles: Tiles) -> None:
-        for step in self._members:
-            if isinstance(step, RadiometricOperation):
-                step.check_sensor(step.sensor or self.sensor, tiles.bands)
+        for member in self._habits.members:
+            if isinstance(member.step, RadiometricOperation):
+                member.step.check_sensor(member.step.sensor or self.sensor, tiles.bands)
         if self.sensor is not None and len(self.sensor.bands) != tiles.bands:
             raise ConfigurationError(
                 f"the image has {tiles.bands} bands, the sensor '{self.sensor.name}' {len(self.sensor.bands)} "

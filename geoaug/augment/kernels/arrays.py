@@ -11,6 +11,7 @@ class Input(NamedTuple):
             there is one compiled function, whatever the types.
         stored: which of them.
         valid: (b, h*w), or (b, 0) where all pixels hold data; for floats it is there, and NaN is noted in it.
+        whole: whether the batch knows of no invalid pixel, NaN aside.
         size: height and width.
         back: (b, 6) float32, from pixels about the middle of the output to those of the input.
         exact: (b,) where pixels are copied.
@@ -22,6 +23,7 @@ class Input(NamedTuple):
     image: tuple[Any, Any, Any, Any]
     stored: int
     valid: Any
+    whole: bool
     size: tuple[int, int]
     back: Any
     exact: Any

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
 from geoaug.augment import matrices
@@ -53,7 +52,8 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     exact = matrices.is_exact(work.matrix)
     if work.band_shift is not None:
         exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
-    raw = exact if work.untouched else torch.zeros_like(exact)
+    whole = exact.numpy()
+    raw = whole if work.untouched else np.zeros_like(whole)
     groups = [(raw, given, replace(work, segments=(), decoding=None))]
     groups.append((~raw, given if work.decoding is None else _decoded(given, work), work))
     written = out.image
@@ -61,15 +61,16 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         kept = encoding.dtype if encoding.dtype in _STORED else torch.float32
         written = torch.empty(out.image.shape, dtype=kept)
     for chosen, source, task in groups:
-        _run(chosen, source, task, encoding, replace(out, image=written), exact)
+        if chosen.any():
+            _run(chosen, source, task, encoding, replace(out, image=written), exact)
     if written is not out.image:
         out.image.copy_(written)
     return out
 
 
-def _ranges(chosen: Bool[Tensor, " b"]) -> list[slice]:
+def _ranges(chosen: Array) -> list[slice]:
     """Where it holds, as ranges."""
-    edges = np.flatnonzero(np.diff(np.pad(chosen.numpy().astype(np.int8), 1)))
+    edges = np.flatnonzero(np.diff(np.pad(chosen.astype(np.int8), 1)))
     return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
@@ -93,34 +94,39 @@ def _decoded(pixels: Pixels, work: Work) -> Pixels:
     return Pixels(image, finite.valid, pixels.mask, pixels.dem)
 
 
-def _run(
-    chosen: Bool[Tensor, " b"], pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor
-) -> None:
-    """Share samples out among threads.
+def _run(chosen: Array, pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor) -> None:
+    """Share the chosen samples out among threads.
 
     Most need a row of numbers each, which are laid out once for all. Fields of clouds take longer to make than that,
     so their samples go in blocks, laid out by the thread that runs them; those with stencils, or with maps as large as
     they are, go one by one.
     """
-    samples, threads = len(chosen), torch.get_num_threads()
-    alone, apart = torch.full_like(chosen, pixels.dem is not None), torch.zeros_like(chosen)
+    alone, apart = _special(work, pixels.dem is not None)
+    apart, alone = chosen & apart & ~alone, chosen & alone
+    shared, plain = chosen, work
+    if alone.any() or apart.any():
+        most, threads = int(apart.sum()), torch.get_num_threads()
+        count = max(-(-most // (_BLOCKS_A_THREAD * threads)), min(_SAMPLES_WORTH_A_BLOCK, -(-most // threads)), 1)
+        blocks = [block for part in _ranges(apart) for block in _cut(part, count)]
+        blocks += [block for part in _ranges(alone) for block in _cut(part, 1)]
+        for_each_block(lambda block: _run_block(block, pixels, work, encoding, out, exact[block]), blocks)
+        shared, plain = chosen & ~alone & ~apart, replace(work, segments=tuple(map(_without_maps, work.segments)))
+    if shared.any():
+        layout = _Layout(pixels, plain, encoding, out, exact, None)
+        layout.run(plain.segments, np.flatnonzero(shared), on_every_thread)
+
+
+def _special(work: Work, elevated: bool) -> tuple[Array, Array]:
+    """Which samples go one by one, and which in blocks."""
+    samples = len(work.key)
+    alone, apart = np.full(samples, elevated), np.zeros(samples, np.bool_)
     for part in work.segments:
         if isinstance(part, Stencil):
-            alone |= part.applied.view(samples, -1).any(1)
+            alone |= part.applied.numpy().reshape(samples, -1).any(1)
         elif isinstance(part, Affine) and part.modulation is not None and not isinstance(part.modulation.maps, _LINES):
             kind = apart if isinstance(part.modulation.maps, _FIELDS) else alone
-            kind |= part.modulation.applied.view(samples, -1).any(1)
-    apart &= chosen & ~alone
-    alone &= chosen
-    most = int(apart.sum())
-    count = max(-(-most // (_BLOCKS_A_THREAD * threads)), min(_SAMPLES_WORTH_A_BLOCK, -(-most // threads)), 1)
-    blocks = [block for part in _ranges(apart) for block in _cut(part, count)]
-    blocks += [block for part in _ranges(alone) for block in _cut(part, 1)]
-    for_each_block(lambda block: _run_block(block, pixels, work, encoding, out, exact[block]), blocks)
-    shared = np.flatnonzero((chosen & ~alone & ~apart).numpy())
-    if len(shared):
-        plain = replace(work, segments=tuple(_without_maps(part) for part in work.segments)) if blocks else work
-        _Layout(pixels, plain, encoding, out, exact, None).run(plain.segments, shared, on_every_thread)
+            kind |= part.modulation.applied.numpy().reshape(samples, -1).any(1)
+    return alone, apart
 
 
 def _without_maps(segment: Segment) -> Segment:
@@ -180,6 +186,7 @@ class _Layout:
         self._given = arrays.Input(
             *_by_type(part.image),
             _validity(part, count),
+            part.valid is None,
             (part.image.shape[-2], part.image.shape[-1]),
             warp.sampling_terms(matrix, work.size).numpy(),
             exact.numpy(),
@@ -252,9 +259,10 @@ def _validity(part: Pixels, count: int) -> Array:
     """Validity of the input; for floats in memory of its own, for the loops note in it what is not finite."""
     if not part.image.is_floating_point():
         return np.zeros((count, 0), np.bool_) if part.valid is None else part.valid.flatten(1).numpy()
-    if part.valid is None:
-        return np.ones((count, part.image.shape[-2] * part.image.shape[-1]), np.bool_)
-    return part.valid.flatten(1).numpy().copy()
+    # By numpy, for torch would split so little work, too, and wait for its threads.
+    kept = scratch("validity", (count, part.image.shape[-2] * part.image.shape[-1]), torch.bool, _CPU).numpy()
+    kept[...] = True if part.valid is None else part.valid.flatten(1).numpy()
+    return kept
 
 
 def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
@@ -264,6 +272,7 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
     return arrays.Input(
         *_by_type(image),
         valid.copy(),
+        False,
         (size.height, size.width),
         warp.sampling_terms(unmoved, size).numpy(),
         np.ones(count, np.bool_),

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from geoaug.augment.kernels import loops, sampling_loops, stored
+from geoaug.augment.kernels import loops, sampling_loops, stored, straight
 from geoaug.augment.kernels.kinds import AFFINE, GAMMA, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 
@@ -157,6 +157,8 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
     block = (total + LANES - 1) // LANES
     bands = steps.terms.shape[2]
     apart = given.shift.shape[1] > 0
+    plain = straight.is_plain(given, steps, sources, out, rules)
+    lines, line = np.zeros((size_out[0], 4), np.int64), np.zeros(max(size_out[1], 4 * _RUN), np.float32)
     room = _RUN
     for sample in order:
         if not given.exact[sample]:
@@ -185,6 +187,8 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
         mine[done] = sample
         done += 1
         exact = given.exact[sample]
+        if exact and plain and straight.run_sample(given, steps, out, rules, sample, lines, line):
+            continue
         valid = given.valid[sample]
         across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
         subs = across * down
