@@ -18,6 +18,7 @@ if not torch.cuda.is_available():
 
 # What Numba and Triton compile must reach them as it is written.
 _COMPILED = {
+    "cubic_loops",
     "loops",
     "one_pass",
     "sampling_loops",

@@ -6,7 +6,7 @@ What the operations are is decided in their own files, how they compose in `plan
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -17,7 +17,7 @@ from geoaug.augment import matrices
 from geoaug.augment.base import GeometricOperation, RadiometricOperation, as_size
 from geoaug.augment.batch import Tiles, batched, read_tiles, restored, unbatched
 from geoaug.augment.kernels.executors import EXECUTORS, Executor, executor_for
-from geoaug.augment.kernels.portable import Encoding, Work
+from geoaug.augment.kernels.portable import Encoding, Interpolation, Work
 from geoaug.augment.kernels.sampling import Decoding, Pixels
 from geoaug.augment.matrices import Size
 from geoaug.augment.members import Step
@@ -40,7 +40,6 @@ _STREAMS_OF_A_STAGE = 256
 _METRES_A_DEGREE = 111_320.0
 _LARGEST_PIXEL_DEGREES = 0.02
 
-Interpolation = Literal["bilinear", "nearest"]
 OutUnits = Literal["reflectance", "dn", "db"]
 
 
@@ -82,8 +81,9 @@ class Compose(nn.Module):
         reserve_fill: for integer output, whether a valid pixel that comes out as `fill` takes the next value instead,
             as a file with that nodata value needs.
         min_support: share of valid weight in the interpolation below which a pixel is invalid.
-        interpolation: "bilinear", weighted by validity and averaged over the footprint of pixels that shrink; or
-            "nearest", for rasters of classes or flags.
+        interpolation: "bilinear", weighted by validity and averaged over the footprint of pixels that shrink;
+            "bicubic" likewise (GDAL's kernel, a = -0.5), which is sharper and overshoots beside edges, below 0 too:
+            nothing is clamped; or "nearest", for rasters of classes or flags.
         channels_last: whether the output lies in memory as torch's `channels_last` format, as many networks prefer.
         executor: what touches the pixels: "torch" on any device, "cpu" compiled by Numba, "triton" on CUDA devices;
             "auto" takes the fastest that is there. All give the same image to rounding.
@@ -127,8 +127,8 @@ class Compose(nn.Module):
             )
         if normalize is not None and not all(deviation > 0 for deviation in normalize[1]):
             raise ConfigurationError("normalize is (mean, std) per band, every std above 0")
-        if interpolation not in ("bilinear", "nearest"):
-            raise ConfigurationError(f"interpolation={interpolation!r} is not 'bilinear' or 'nearest'")
+        if interpolation not in get_args(Interpolation):
+            raise ConfigurationError(f"interpolation={interpolation!r} is not 'bilinear', 'bicubic' or 'nearest'")
         if executor not in EXECUTORS:
             raise ConfigurationError(f"executor={executor!r} is not one of {', '.join(map(repr, EXECUTORS))}")
         if not 0 < min_support <= 1:
@@ -358,7 +358,7 @@ class Compose(nn.Module):
             decoding,
             not stage.segments and source == target and self._normalize is None,
             1 if self.interpolation == "nearest" else stage.most_places,
-            self.interpolation == "nearest",
+            self.interpolation,
         )
 
     @property

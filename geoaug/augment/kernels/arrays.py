@@ -18,6 +18,7 @@ class Input(NamedTuple):
         subs: (b, 2) places along both axes of an output pixel that are averaged.
         shift: (b, n, 2) float32 by which bands lie apart, or (b, 0, 2).
         nearest: whether coordinates are rounded.
+        cubic: whether sixteen neighbours are weighed instead of four.
     """
 
     image: tuple[Any, Any, Any, Any]
@@ -30,6 +31,7 @@ class Input(NamedTuple):
     subs: Any
     shift: Any
     nearest: bool
+    cubic: bool
 
 
 class Steps(NamedTuple):

@@ -193,6 +193,7 @@ class _Layout:
             warp.places_averaged(matrix, work.most_places).numpy(),
             shift,
             work.nearest,
+            work.cubic,
         )
 
     def run(self, segments: Sequence[Segment], order: Array, on_threads: Callable[[Callable[[], None]], None]) -> None:
@@ -213,7 +214,7 @@ class _Layout:
             image = out.image if last else scratch("before a stencil", (count, bands, *size), torch.float32, _CPU)
             target = arrays.Output(*_by_type(image), valid, cloud, flags, (size.height, size.width), last)
             steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
-            rules = _rules(self._encoding if last else plain)
+            rules = _rules(self._encoding if last else plain, work.cubic)
             arguments = (given, steps, sources, target, rules, table, dates, order, np.zeros(1, np.int64))
 
             def run(arguments: tuple[Any, ...] = arguments, target: Any = target, last: bool = last) -> None:
@@ -279,6 +280,7 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
         np.ones((count, 2), np.int64),
         np.zeros((count, 0, 2), np.float32),
         False,
+        False,
     )
 
 
@@ -294,8 +296,8 @@ def _filter(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> None:
             stencil_loops.coarsen(every[row], known[row // dates], factor, kernel.phase[row].double().numpy())
 
 
-def _rules(encoding: Encoding) -> arrays.Rules:
-    least, full = np.float32(warp.least_support(encoding.min_support)), np.float32(warp.FULL_SUPPORT)
+def _rules(encoding: Encoding, cubic: bool) -> arrays.Rules:
+    least, full = np.float32(warp.least_support(encoding.min_support)), np.float32(warp.full_support(cubic))
     low, high, avoid = (np.float32(limit) for limit in limits_of(encoding))
     whole = not encoding.dtype.is_floating_point
     minimum = np.float32(encoding.min_support)

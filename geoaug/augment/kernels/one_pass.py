@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from geoaug.augment.kernels import loops, sampling_loops, stored, straight
+from geoaug.augment.kernels import cubic_loops, loops, sampling_loops, stored, straight
 from geoaug.augment.kernels.kinds import AFFINE, GAMMA, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 
@@ -147,6 +147,14 @@ def _steps_of_band(
 
 
 @njit(**OPTIONS)
+def _weigh(given, xs, ys, shift_x, shift_y, length, valid, index, weights, support):
+    if given.cubic:
+        cubic_loops.weigh(xs, ys, shift_x, shift_y, length, given.size, valid, index, weights, support)
+    else:
+        sampling_loops.weigh(xs, ys, shift_x, shift_y, length, given.size, valid, index, weights, support)
+
+
+@njit(**OPTIONS)
 def run_samples(given, steps, sources, out, rules, table, dates, order, counter, mine):
     """Do all of it for samples in `order`, one after the other until the threads that share `counter` have none left.
 
@@ -163,7 +171,8 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
     for sample in order:
         if not given.exact[sample]:
             room = max(room, _SHORTEST_RUN * given.subs[sample, 0] * given.subs[sample, 1])
-    every_index, every_weight = np.zeros(room * LANES, np.uint32), np.zeros(4 * room * LANES, np.float32)
+    taps = 16 if given.cubic else 4
+    every_index, every_weight = np.zeros(room * LANES, np.uint32), np.zeros(taps * room * LANES, np.float32)
     every_place = np.zeros(2 * room * LANES, np.float32)
     shape = (LANES, _RUN)
     rows, columns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -193,9 +202,9 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
         across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
         subs = across * down
         # Where pixels are means of many places, shorter runs keep all of their weights in the cache.
-        long = max(_SHORTEST_RUN, _RUN // subs)
+        long = max(_SHORTEST_RUN, 4 * _RUN // (subs * taps))
         index = every_index[: subs * LANES * long].reshape(subs, LANES, long)
-        weights = every_weight[: 4 * subs * LANES * long].reshape(subs, 4, LANES, long)
+        weights = every_weight[: taps * subs * LANES * long].reshape(subs, taps, LANES, long)
         places = every_place[: 2 * subs * LANES * long].reshape(subs, 2, LANES, long)
         if apart and not exact:
             for axis in range(2):
@@ -244,18 +253,8 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                 good[:] = True
                 support[:] = zero
                 for sub in range(subs):
-                    sampling_loops.weigh(
-                        places[sub, 0],
-                        places[sub, 1],
-                        zero,
-                        zero,
-                        length,
-                        size_in,
-                        valid,
-                        index[sub],
-                        weights[sub],
-                        support,
-                    )
+                    x, y = places[sub, 0], places[sub, 1]
+                    _weigh(given, x, y, zero, zero, length, valid, index[sub], weights[sub], support)
                 sampling_loops.settle_support(
                     weights, subs, length, rules.least, rules.minimum, rules.full, support, good
                 )
@@ -287,18 +286,9 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                     if apart:
                         support[:] = zero
                         for sub in range(subs):
-                            sampling_loops.weigh(
-                                places[sub, 0],
-                                places[sub, 1],
-                                given.shift[sample, band, 0],
-                                given.shift[sample, band, 1],
-                                length,
-                                size_in,
-                                valid,
-                                index[sub],
-                                weights[sub],
-                                support,
-                            )
+                            x, y = places[sub, 0], places[sub, 1]
+                            beside_x, beside_y = given.shift[sample, band, 0], given.shift[sample, band, 1]
+                            _weigh(given, x, y, beside_x, beside_y, length, valid, index[sub], weights[sub], support)
                         sampling_loops.settle_support(
                             weights, subs, length, rules.least, rules.minimum, rules.full, support, good
                         )

@@ -42,6 +42,9 @@ from geoaug.scratch import output_memory
 _BLOCK_VALUES = 2**21
 
 
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a fused stage does.
@@ -57,7 +60,7 @@ class Work:
         decoding: of the input; None where a factor and an offset are all, which the segments hold.
         untouched: whether the segments only undo the decoding.
         most_places: along an axis of an output pixel, how many places at most are averaged.
-        nearest: whether the nearest pixel is taken instead of a mean of four.
+        interpolation: whether the nearest pixel is taken, or a mean of four or sixteen by their weights.
     """
 
     matrix: Float[Tensor, "b 3 3"]
@@ -70,7 +73,7 @@ class Work:
     decoding: Decoding | None = None
     untouched: bool = False
     most_places: int = 1
-    nearest: bool = False
+    interpolation: Interpolation = "bilinear"
 
     def rows(self, samples: Rows) -> tuple[Segment, ...]:
         """The segments of some of the samples."""
@@ -88,6 +91,16 @@ class Work:
         assert self.band_shift is not None
         bands = self.dates * self.band_shift.shape[1]
         return self.band_shift.reshape(self.matrix.shape[0], bands, 2)[samples]
+
+    @property
+    def nearest(self) -> bool:
+        """Whether nothing is interpolated."""
+        return self.interpolation == "nearest"
+
+    @property
+    def cubic(self) -> bool:
+        """Whether sixteen pixels are."""
+        return self.interpolation == "bicubic"
 
     @property
     def labelled(self) -> bool:
@@ -162,13 +175,13 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
             if way == "sample whole":
                 values, valid = sampled_whole(taken.image, places, shift, encoding.min_support, work.decoding)
             else:
-                values, valid = sampled_apart(taken, places, shift, encoding.min_support, work.decoding)
+                values, valid = sampled_apart(taken, places, shift, encoding.min_support, work.decoding, work.cubic)
         elif cut and most == 1:
-            part, *inside = around(taken, x, y)
-            values, valid = sampled(part, [warp.Place(*inside)], encoding.min_support, work.decoding)
+            part, *inside = around(taken, x, y, 1 if work.cubic else 0)
+            values, valid = sampled(part, [warp.Place(*inside)], encoding.min_support, work.decoding, work.cubic)
         else:
             places = [warp.Place(x, y)] if most == 1 else warp.places(work.matrix[rows], size, counts[rows], most)
-            values, valid = sampled(taken, places, encoding.min_support, work.decoding)
+            values, valid = sampled(taken, places, encoding.min_support, work.decoding, work.cubic)
         dem = None if taken.dem is None else moved_elevation(taken.dem, x, y, exact)
         done = _radiated(values, valid, dem, () if raw else work.rows(rows), work, rows)
         if done.invalid is not None:
@@ -246,7 +259,7 @@ def _blocks(work: Work, pixels: Pixels, counts: Int[Tensor, "b 2"]) -> list[tupl
         exact = torch.ones_like(exact)
     if work.band_shift is not None:
         exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
-        if not image.is_floating_point():
+        if not image.is_floating_point() and not work.cubic:
             whole = torch.ones_like(whole) if pixels.valid is None else pixels.valid.flatten(1).all(1)
             # Of several places in a pixel those outside the image weigh nothing, which takes weights to tell.
             whole &= counts.amax(1) == 1

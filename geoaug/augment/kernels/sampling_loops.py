@@ -123,7 +123,7 @@ def settle_support(weights, subs, length, least, minimum, full, support, good):
             good[lane, i] &= held >= least
             support[lane, i] = share if held > full else share / max(held, minimum)
         for sub in range(subs):
-            for tap in range(4):
+            for tap in range(weights.shape[1]):
                 for i in range(length):
                     weights[sub, tap, lane, i] *= support[lane, i]
 

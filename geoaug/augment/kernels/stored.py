@@ -7,7 +7,7 @@ whatever the types. Which of them it is, is decided here, and nowhere else.
 import numpy as np
 from numba import njit
 
-from geoaug.augment.kernels import loops, sampling_loops
+from geoaug.augment.kernels import cubic_loops, loops, sampling_loops
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 
 
@@ -41,7 +41,16 @@ def take(given, sample, band, index, weights, subs, length, pairs, values, guard
     kind, size = given.stored, given.size
     for sub in range(subs):
         at, shares, more = index[sub], weights[sub], sub > 0
-        if kind == 0:
+        if given.cubic:
+            if kind == 0:
+                cubic_loops.take(given.image[0][sample, band], at, shares, length, size, values, more, guarded)
+            elif kind == 1:
+                cubic_loops.take(given.image[1][sample, band], at, shares, length, size, values, more, guarded)
+            elif kind == 2:
+                cubic_loops.take(given.image[2][sample, band], at, shares, length, size, values, more, guarded)
+            else:
+                cubic_loops.take(given.image[3][sample, band], at, shares, length, size, values, more, guarded)
+        elif kind == 0:
             sampling_loops.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more, guarded)
         elif kind == 1:
             sampling_loops.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more, guarded)
