@@ -1,7 +1,7 @@
 """Small constant tensors, made once for each device: a copy from the host would break the capture of a CUDA graph."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, ParamSpec
 
 import torch
@@ -23,8 +23,13 @@ def kept(make: Callable[Given, Tensor]) -> Callable[Given, Tensor]:
         with torch.inference_mode(False):
             return make(*arguments, **named)
 
+    @wraps(make)
+    def found(*arguments: Given.args, **named: Given.kwargs) -> Tensor:
+        # What is compiled has constants of its own.
+        return make(*arguments, **named) if torch.compiler.is_compiling() else made(*arguments, **named)
+
     _FORGET.append(made.cache_clear)
-    return made
+    return found
 
 
 def forget() -> None:

@@ -11,14 +11,13 @@ Reference: Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as ea
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.constants import constant
+from geoaug.constants import constant, kept
 from geoaug.scratch import scratch
 
 _MASK32 = 0xFFFFFFFF
@@ -132,7 +131,7 @@ def random_keys(count: int, device: torch.device | str = "cpu") -> Int[Tensor, "
     return torch.randint(0, 2**63 - 1, (count,), device=device, dtype=torch.int64)
 
 
-@cache
+@kept
 def normal_quantiles(device: torch.device) -> Float[Tensor, " 65536"]:
     """Standard normal quantiles at the centres of 2^16 equal probabilities, scaled to unit variance, float32.
 
@@ -260,7 +259,7 @@ def _parameter_words(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ..
     device = key.device
     if not counters:
         return torch.zeros(len(key), 0, dtype=torch.int64, device=device)
-    if type(key) is Tensor and device.type == "cpu":
+    if type(key) is Tensor and device.type == "cpu" and not torch.compiler.is_compiling():
         return _parameter_words_by_numpy(key, counters)
     shape = (len(key), len(counters))
     position, stream = constant(counters, torch.int64, device).T[:, None].expand(2, *shape)
@@ -302,10 +301,30 @@ def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: 
         pixels: of a field.
         stream: which noise of the sample.
     """
+    if torch.compiler.is_compiling():
+        return whole_normal(key, channels, pixels, stream)
     field = torch.empty((key.shape[0], channels, pixels), device=key.device)
     for samples, bands, noise in normal_blocks(key, channels, pixels, stream):
         field[samples, bands] = noise
     return field
+
+
+def whole_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:
+    """`standard_normal` without loops or memory that is kept: what a compiler can make one loop of."""
+    blocks, device = -(-pixels // 8), key.device
+    mask = _MASK32
+    c0 = torch.arange(blocks, device=device).expand(len(key), channels, blocks)
+    c1 = torch.arange(channels, device=device)[:, None].expand_as(c0)
+    c2, c3 = torch.full_like(c0, stream), torch.full_like(c0, _FOR_NOISE)
+    k0, k1 = (part[:, None, None] for part in _key_words(key))
+    for _ in range(_NOISE_ROUNDS):
+        first, second = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c2 = ((second >> 32) ^ c1 ^ k0) & mask, ((first >> 32) ^ c3 ^ k1) & mask
+        c1, c3 = second & mask, first & mask
+        k0, k1 = (k0 + _WEYL[0]) & mask, (k1 + _WEYL[1]) & mask
+    words = torch.stack((c0, c1, c2, c3), dim=2)
+    halves = torch.stack((words & 0xFFFF, words >> 16), dim=2)
+    return normal_quantiles(device)[halves].flatten(2)[..., :pixels]
 
 
 def normal_blocks(

@@ -356,7 +356,7 @@ class Compose(nn.Module):
             dates,
             stage.band_shift,
             decoding,
-            not stage.segments and source == target and self._normalize is None,
+            len(stage.segments) == 0 and source == target and self._normalize is None,
             1 if self.interpolation == "nearest" else stage.most_places,
             self.interpolation,
         )

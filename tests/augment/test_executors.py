@@ -41,7 +41,7 @@ from geoaug.augment.registry import own_operations
 from geoaug.constants import forget
 from geoaug.errors import ConfigurationError
 from geoaug.presets import preset_names
-from geoaug.random import _philox_rounds, _round_keys, normal_quantiles, sample_keys
+from geoaug.random import _philox_rounds, _round_keys, sample_keys
 
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -528,7 +528,6 @@ def test_nothing_waits_for_a_device_that_is_only_imagined(
         compose = load_recipe(name).compose(sensor=RADAR if radar else OPTICAL)
     compose.executor = executor  # type: ignore[assignment]
     forget()
-    normal_quantiles.cache_clear()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             batch = {key: torch.empty_like(value, device="cuda") for key, value in tiles(radar=radar).items()}
@@ -541,7 +540,6 @@ def test_nothing_waits_for_a_device_that_is_only_imagined(
         assert not waits.seen
     finally:
         forget()
-        normal_quantiles.cache_clear()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor
 from geoaug.augment import matrices
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.blocks import for_each_block
-from geoaug.augment.kernels.radiometry import Block, run_segments
+from geoaug.augment.kernels.radiometry import Block, looks_at_values, run_segments
 from geoaug.augment.kernels.sampling import (
     Decoding,
     Pixels,
@@ -152,7 +152,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     out = empty_output(pixels, work, encoding)
 
     # Whether a block is cut to its footprint must follow from shapes alone, or bits would depend on the batch.
-    alone = pixels.image.device.type == "cpu" and _samples_per_block(pixels.image, size) == 1
+    alone = looks_at_values(pixels.image.device) and _samples_per_block(pixels.image, size) == 1
     cut = alone and pixels.dem is None and work.band_shift is None
 
     counts = warp.places_averaged(work.matrix, work.most_places)
@@ -195,7 +195,10 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         if out.cloud is not None and done.labels is not None:
             _write(out.cloud, rows, done.labels.view(len(values), work.dates, *size))
 
-    for_each_block(run, _blocks(work, pixels, counts))
+    if looks_at_values(pixels.image.device):
+        for_each_block(run, _blocks(work, pixels, counts))
+    else:
+        run((slice(None), "sample", work.most_places))
     return out
 
 
@@ -251,8 +254,6 @@ def _blocks(work: Work, pixels: Pixels, counts: Int[Tensor, "b 2"]) -> list[tupl
     """The samples to run together, how, and how many places of each pixel along an axis are averaged at most: by their
     own matrix and validity alone, whatever their batch."""
     image = pixels.image
-    if image.device.type != "cpu":
-        return [(slice(None), "sample", work.most_places)]
     count = _samples_per_block(image, work.size)
     exact, whole = matrices.is_exact(work.matrix), torch.zeros(len(image), dtype=torch.bool)
     if work.nearest and work.band_shift is None:
