@@ -384,7 +384,8 @@ class Compose(nn.Module):
 
     def _moved(self, batch: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         """What follows the pixels: geotransform, boxes, the sun's azimuth."""
-        matrix, moved = plan.matrix, dict[str, Any]()
+        matrix = plan.matrix
+        moved: dict[str, Any] = {}
         transform = batch.get("transform")
         if transform is not None:
             wanted = isinstance(transform, Tensor) and transform.dtype == torch.float64

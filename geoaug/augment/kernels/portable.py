@@ -16,7 +16,7 @@ from torch import Tensor
 from geoaug.augment import matrices
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.blocks import for_each_block
-from geoaug.augment.kernels.radiometry import Block, looks_at_values, run_segments
+from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.sampling import (
     Decoding,
     Pixels,
@@ -152,7 +152,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     out = empty_output(pixels, work, encoding)
 
     # Whether a block is cut to its footprint must follow from shapes alone, or bits would depend on the batch.
-    alone = looks_at_values(pixels.image.device) and _samples_per_block(pixels.image, size) == 1
+    alone = warp.looks_at_values(pixels.image.device) and _samples_per_block(pixels.image, size) == 1
     cut = alone and pixels.dem is None and work.band_shift is None
 
     counts = warp.places_averaged(work.matrix, work.most_places)
@@ -195,7 +195,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         if out.cloud is not None and done.labels is not None:
             _write(out.cloud, rows, done.labels.view(len(values), work.dates, *size))
 
-    if looks_at_values(pixels.image.device):
+    if warp.looks_at_values(pixels.image.device):
         for_each_block(run, _blocks(work, pixels, counts))
     else:
         run((slice(None), "sample", work.most_places))
@@ -304,7 +304,7 @@ def _store(
     fill = constant(encoding.fill, values.dtype, values.device)
     assert out.valid is not None
     _write(out.valid, rows, valid)
-    if isinstance(rows, slice) and encoding.dtype == values.dtype:
+    if isinstance(rows, slice) and encoding.dtype == values.dtype and not torch.compiler.is_compiling():
         torch.where(valid, values, fill, out=out.image[rows])
     else:
         _write(out.image, rows, torch.where(valid, values, fill))

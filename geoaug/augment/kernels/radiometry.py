@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.augment.kernels import stencils
+from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
@@ -79,12 +79,7 @@ def _run_other(block: Block, segment: GammaNoise | Steps | Stencil) -> None:
 
 def certainly(truth: Bool[Tensor, " r"]) -> bool:
     """Whether all are known to be true without waiting for a device."""
-    return looks_at_values(truth.device) and bool(truth.all())
-
-
-def looks_at_values(device: torch.device) -> bool:
-    """Whether what to do may depend on values: not where a device would have to be waited for, nor while compiling."""
-    return device.type == "cpu" and not torch.compiler.is_compiling()
+    return warp.looks_at_values(truth.device) and bool(truth.all())
 
 
 def _affine(block: Block, segment: Affine) -> None:

@@ -191,7 +191,12 @@ def sampler(device: torch.device, cubic: bool = False) -> Callable[[Tensor, Tens
     """The sampler for a device: torch's own on the CPU where it has one, as exact samples are gathered beforehand."""
     if cubic:
         return bicubic
-    return bilinear if device.type == "cpu" else bilinear_exact
+    return bilinear if looks_at_values(device) else bilinear_exact
+
+
+def looks_at_values(device: torch.device) -> bool:
+    """Whether what to do may depend on values: not where a device would have to be waited for, nor while compiling."""
+    return device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def nearest_index(
