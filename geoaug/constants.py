@@ -26,7 +26,9 @@ def kept(make: Callable[Given, Tensor]) -> Callable[Given, Tensor]:
     @wraps(make)
     def found(*arguments: Given.args, **named: Given.kwargs) -> Tensor:
         # What is compiled has constants of its own.
-        return make(*arguments, **named) if torch.compiler.is_compiling() else made(*arguments, **named)
+        if torch.compiler.is_compiling():
+            return make(*arguments, **named)
+        return made(*arguments, **named)  # type: ignore[arg-type]
 
     _FORGET.append(made.cache_clear)
     return found

@@ -178,7 +178,7 @@ class Draws:
         counters = tuple(pair for stream, count in enumerate(pools) for pair in _counters(stream, 0, count))
         every = _parameter_words(key, counters)
         sizes = [4 * count for count in pools]
-        parts = zip(every.split(sizes, 1), _units(every).split(sizes, 1), strict=True)
+        parts = zip(torch.split(every, sizes, 1), torch.split(_units(every), sizes, 1), strict=True)
         return [Draws(key, stream, pool, units) for stream, (pool, units) in enumerate(parts)]
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from geoaug.augment import matrices
 from geoaug.augment.base import GeometricOperation, RadiometricOperation, as_size
 from geoaug.augment.batch import Tiles, batched, read_tiles, restored, unbatched
+from geoaug.augment.followers import moved_with
 from geoaug.augment.kernels.executors import EXECUTORS, Executor, executor_for
 from geoaug.augment.kernels.portable import Encoding, Interpolation, Work
 from geoaug.augment.kernels.sampling import Decoding, Pixels
@@ -310,7 +311,7 @@ class Compose(nn.Module):
                 pixels = done if done.cloud is not None else replace(done, cloud=pixels.cloud)
             else:
                 pixels = self._run_opaque(stage.step, pixels, tiles, stage.seeds)
-        return {**batch, **self._moved(batch, plan), **restored(batch, pixels, tiles)}
+        return {**batch, **moved_with(batch, plan), **restored(batch, pixels, tiles)}
 
     def _run_opaque(self, position: int, pixels: Pixels, tiles: Tiles, seeds: Tensor) -> Pixels:
         step = self._steps[position]
@@ -381,32 +382,3 @@ class Compose(nn.Module):
         if not dtype.is_floating_point and not torch.iinfo(dtype).min <= self.fill <= torch.iinfo(dtype).max:
             raise ConfigurationError(f"fill={self.fill} does not fit an image of {dtype}")
         return Encoding(dtype, self.fill, self.ignore_index, self.min_support, self.reserve_fill, self.channels_last)
-
-    def _moved(self, batch: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-        """What follows the pixels: geotransform, boxes, the sun's azimuth."""
-        matrix = plan.matrix
-        moved: dict[str, Any] = {}
-        transform = batch.get("transform")
-        if transform is not None:
-            wanted = isinstance(transform, Tensor) and transform.dtype == torch.float64
-            if not wanted or transform.shape != (len(plan.key), 6):
-                raise ConfigurationError(
-                    "'transform' is a float64 tensor (B, 6): a b c d e f of each tile (float32 loses metres)"
-                )
-            new = matrices.transform_geotransforms(transform.to(matrix), matrix)
-            # A bent tile has no geotransform; a wrong one would be worse than none.
-            moved["transform"] = new if plan.keeps_place else torch.full_like(new, torch.nan)
-        boxes = batch.get("bbox_xyxy")
-        if boxes is not None:
-            if len(boxes) != len(plan.key) or any(box.dim() != 2 or box.shape[1] != 4 for box in boxes):
-                raise ConfigurationError(
-                    f"'bbox_xyxy' is a list of {len(plan.key)} tensors (N, 4), one for each sample"
-                )
-            if not plan.keeps_place:
-                raise ConfigurationError("boxes cannot follow an operation that bends the tile")
-            moved["bbox_xyxy"] = matrices.transform_boxes(list(boxes), matrix, plan.size)
-        for name in ("sun_azimuth", "view_azimuth"):
-            if batch.get(name) is not None:
-                azimuth = torch.as_tensor(batch[name], dtype=torch.float32, device=matrix.device)
-                moved[name] = matrices.transform_azimuths(azimuth, matrix)
-        return moved
