@@ -163,7 +163,7 @@ def test_odd_sizes_and_band_counts(batch: int, bands: int, height: int, width: i
 
 @pytest.mark.parametrize("executor", COMPILED)
 def test_exact_sampling_agrees_closer(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warp, "sampler", lambda device: warp.bilinear_exact)
+    monkeypatch.setattr(warp, "sampler", lambda device, cubic=False: warp.bilinear_exact)
     operations = [
         RandomD4(),
         RandomAffine(20, (0.1, 0.1), (0.4, 1.3), p=1.0),
