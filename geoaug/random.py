@@ -245,7 +245,8 @@ def _units(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def _between(unit: Float[Tensor, "*shape"], low: float, high: float) -> Float[Tensor, "*shape"]:
     if (low, high) == (0.0, 1.0):
-        return unit
+        # Not a view: how its memory is laid out would tell how many numbers were drawn besides.
+        return unit.clone(memory_format=torch.contiguous_format)
     return unit * (high - low) + low
 
 
