@@ -116,10 +116,12 @@ class _Planner:
         self._key, self._spec, self._sensor, self._scenery = key, spec, sensor, scenery
         self._habits, self._members = habits, habits.members
         many = len(self._members)
-        self._shared = Draws.for_streams(key, many, habits.words[0])
+        # What is generated is a constant elsewhere, and constants lie on a device after the first batch.
+        words = habits.words if key.device.type == "cpu" else (None, None)
+        self._shared = Draws.for_streams(key, many, words[0])
         # Every date is lit by its own sun: radiometry is drawn per date, geometry per sample.
         alone = spec.dates == 1
-        self._dated = self._shared if alone else Draws.for_streams(split_keys(key, spec.dates), many, habits.words[1])
+        self._dated = self._shared if alone else Draws.for_streams(split_keys(key, spec.dates), many, words[1])
         self._matrix = matrices.shift(len(key), -spec.context, -spec.context, key.device)
         self._so_far = matrices.identity(len(key), key.device)
         self._after: Matrices | None = None
