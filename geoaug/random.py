@@ -11,13 +11,13 @@ Reference: Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as ea
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.constants import constant
+from geoaug.constants import constant, kept
 from geoaug.scratch import scratch
 
 _MASK32 = 0xFFFFFFFF
@@ -28,7 +28,8 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 # The last counter word keeps the uses of one key apart.
 _FOR_KEYS, _FOR_PARAMETERS, _FOR_NOISE = 1, 2, 3
 
-_POOLED_COUNTERS = 16
+# Counters of four words each that are generated for an operation before it draws: as many as most of them use.
+_POOLED_COUNTERS = 8
 
 # Noise takes most of the numbers and least of their quality: seven rounds are the fewest that pass all of BigCrush
 # (Salmon et al., table 2); keys and parameters keep the ten of the default.
@@ -130,7 +131,7 @@ def random_keys(count: int, device: torch.device | str = "cpu") -> Int[Tensor, "
     return torch.randint(0, 2**63 - 1, (count,), device=device, dtype=torch.int64)
 
 
-@cache
+@kept
 def normal_quantiles(device: torch.device) -> Float[Tensor, " 65536"]:
     """Standard normal quantiles at the centres of 2^16 equal probabilities, scaled to unit variance, float32.
 
@@ -149,45 +150,70 @@ class Draws:
     Numbers are taken from 32-bit words; uniform and normal draws, integers and choices are bit-equal on every device.
     """
 
-    def __init__(self, key: Int[Tensor, " b"], stream: int, pool: Int[Tensor, "b n"] | None = None) -> None:
+    def __init__(
+        self,
+        key: Int[Tensor, " b"],
+        stream: int,
+        pool: Int[Tensor, "b n"] | None = None,
+        units: Float[Tensor, "b n"] | None = None,
+    ) -> None:
         self._key = key
         self._stream = stream
-        self._pool = _parameter_words(key, (stream,), 0, _POOLED_COUNTERS)[:, 0] if pool is None else pool
-        self._taken = 0
+        self._pool = _parameter_words(key, _counters(stream, 0, _POOLED_COUNTERS)) if pool is None else pool
+        self._units = _units(self._pool) if units is None else units
+        self.taken = 0
 
     @staticmethod
-    def for_streams(key: Int[Tensor, " b"], streams: int) -> "list[Draws]":
-        """Draws of the operations 0..streams-1, their words generated in one go."""
+    def for_streams(key: Int[Tensor, " b"], streams: int, words: Sequence[int] | None = None) -> "list[Draws]":
+        """Draws of the operations 0..streams-1, their words generated in one go.
+
+        Args:
+            key: of the samples.
+            streams: how many operations.
+            words: how many each is likely to take; more are generated when they are asked for.
+        """
         if streams == 0:
             return []
-        words = _parameter_words(key, tuple(range(streams)), 0, _POOLED_COUNTERS)
-        return [Draws(key, stream, words[:, stream]) for stream in range(streams)]
+        pools = [_POOLED_COUNTERS] * streams if words is None else [-(-count // 4) for count in words]
+        counters = tuple(pair for stream, count in enumerate(pools) for pair in _counters(stream, 0, count))
+        every = _parameter_words(key, counters)
+        sizes = [4 * count for count in pools]
+        parts = zip(torch.split(every, sizes, 1), torch.split(_units(every), sizes, 1), strict=True)
+        return [Draws(key, stream, pool, units) for stream, (pool, units) in enumerate(parts)]
 
     def __len__(self) -> int:
         return self._key.shape[0]
 
     def first(self) -> "Draws":
         """The draws of the first sample alone, for operations that treat a batch alike."""
-        return Draws(self._key[:1], self._stream, self._pool[:1])
+        return Draws(self._key[:1], self._stream, self._pool[:1], self._units[:1])
+
+    def _next(self, count: int) -> tuple[int, int]:
+        start = self.taken
+        self.taken += count
+        return start, self.taken
 
     def words(self, count: int) -> Int[Tensor, "b n"]:
         """The next `count` 32-bit words of every sample, as int64 in [0, 2^32)."""
-        start, stop = self._taken, self._taken + count
-        self._taken = stop
+        start, stop = self._next(count)
         if stop <= self._pool.shape[1]:
             return self._pool[:, start:stop]
         first = start // 4
-        fresh = _parameter_words(self._key, (self._stream,), first, -(-stop // 4) - first)[:, 0]
+        fresh = _parameter_words(self._key, _counters(self._stream, first, -(-stop // 4)))
         return fresh[:, start - 4 * first : stop - 4 * first]
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " b"]:
         """Uniform float64 numbers in (low, high)."""
-        return self.uniforms(1, low, high)[:, 0]
+        if self.taken == self._pool.shape[1]:
+            return self.uniforms(1, low, high)[:, 0]
+        return _between(self._units[:, self._next(1)[0]], low, high)
 
     def uniforms(self, count: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "b n"]:
         """`count` uniform float64 numbers per sample in (low, high)."""
-        unit = (self.words(count).double() + 0.5) * 2.0**-32
-        return unit * (high - low) + low
+        if self.taken + count > self._pool.shape[1]:
+            return _between(_units(self.words(count)), low, high)
+        start, stop = self._next(count)
+        return _between(self._units[:, start:stop], low, high)
 
     def log_uniform(self, low: float, high: float) -> Float[Tensor, " b"]:
         """Numbers in (low, high) whose logarithm is uniform: as often half as double; float64."""
@@ -212,14 +238,59 @@ class Draws:
         return words[:, 0] | ((words[:, 1] >> 1) << 32)
 
 
-def _parameter_words(key: Int[Tensor, " b"], streams: tuple[int, ...], first: int, count: int) -> Int[Tensor, "b s n"]:
+def _units(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Words as float64 numbers in (0, 1)."""
+    return (words.double() + 0.5) * 2.0**-32
+
+
+def _between(unit: Float[Tensor, "*shape"], low: float, high: float) -> Float[Tensor, "*shape"]:
+    if (low, high) == (0.0, 1.0):
+        # Not a view: how its memory is laid out would tell how many numbers were drawn besides.
+        return unit.clone(memory_format=torch.contiguous_format)
+    return unit * (high - low) + low
+
+
+def _counters(stream: int, first: int, stop: int) -> tuple[tuple[int, int], ...]:
+    """Counters of an operation's numbers, each as (position, stream)."""
+    return tuple((position, stream) for position in range(first, stop))
+
+
+def _parameter_words(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Int[Tensor, "b n"]:
+    """Four words for each counter (position, stream, 0, parameters)."""
     device = key.device
-    shape = (key.shape[0], len(streams), count)
-    position = torch.arange(first, first + count, device=device).expand(shape)
-    stream = constant(streams, torch.int64, device)[:, None].expand(shape)
+    if not counters:
+        return torch.zeros(len(key), 0, dtype=torch.int64, device=device)
+    if type(key) is Tensor and device.type == "cpu" and not torch.compiler.is_compiling():
+        return _parameter_words_by_numpy(key, counters)
+    shape = (len(key), len(counters))
+    position, stream = constant(counters, torch.int64, device).T[:, None].expand(2, *shape)
     counter = torch.stack((position, stream, torch.zeros_like(position), torch.full_like(position, _FOR_PARAMETERS)))
-    words = philox4x32(counter, _key_words(key)[:, :, None, None].expand(2, *shape))
-    return words.permute(1, 2, 3, 0).flatten(2)
+    words = philox4x32(counter, _key_words(key)[:, :, None].expand(2, *shape))
+    return words.permute(1, 2, 0).flatten(1)
+
+
+def _parameter_words_by_numpy(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Int[Tensor, "b n"]:
+    """The same on the CPU, where most of what so few numbers take is calling: numpy's calls take half of torch's."""
+    samples = key.numpy().view(np.uint64)
+    keys = np.stack((samples & np.uint64(_MASK32), samples >> np.uint64(32)))[:, :, None]
+    shape = (2, len(samples), len(counters))
+    even, odd, product = np.zeros(shape, np.uint64), np.empty(shape, np.uint64), np.empty(shape, np.uint64)
+    even[0], odd[0] = np.array(counters, np.uint64).T[:, None]
+    odd[1] = _FOR_PARAMETERS
+    mask, half = np.uint64(_MASK32), np.uint64(32)
+    steps, factors = (np.array(pair, np.uint64)[:, None, None] for pair in (_WEYL, _MULTIPLIERS))
+    for _ in range(_ROUNDS):
+        # As in `_philox_rounds`; unsigned products do not wrap.
+        np.multiply(even, factors, out=product)
+        np.right_shift(product[::-1], half, out=even)
+        even ^= odd
+        even ^= keys
+        odd, product = product[::-1], odd
+        odd &= mask
+        keys = (keys + steps) & mask
+    words = np.empty((*shape[1:], 4), np.int64)
+    words[..., 0], words[..., 1], words[..., 2], words[..., 3] = even[0], odd[0], even[1], odd[1]
+    return torch.from_numpy(words.reshape(len(samples), 4 * len(counters)))
 
 
 def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:
@@ -231,10 +302,30 @@ def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: 
         pixels: of a field.
         stream: which noise of the sample.
     """
+    if torch.compiler.is_compiling():
+        return whole_normal(key, channels, pixels, stream)
     field = torch.empty((key.shape[0], channels, pixels), device=key.device)
     for samples, bands, noise in normal_blocks(key, channels, pixels, stream):
         field[samples, bands] = noise
     return field
+
+
+def whole_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:
+    """`standard_normal` without loops or memory that is kept: what a compiler can make one loop of."""
+    blocks, device = -(-pixels // 8), key.device
+    mask = _MASK32
+    c0 = torch.arange(blocks, device=device).expand(len(key), channels, blocks)
+    c1 = torch.arange(channels, device=device)[:, None].expand_as(c0)
+    c2, c3 = torch.full_like(c0, stream), torch.full_like(c0, _FOR_NOISE)
+    k0, k1 = (part[:, None, None] for part in _key_words(key))
+    for _ in range(_NOISE_ROUNDS):
+        first, second = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c2 = ((second >> 32) ^ c1 ^ k0) & mask, ((first >> 32) ^ c3 ^ k1) & mask
+        c1, c3 = second & mask, first & mask
+        k0, k1 = (k0 + _WEYL[0]) & mask, (k1 + _WEYL[1]) & mask
+    words = torch.stack((c0, c1, c2, c3), dim=2)
+    halves = torch.stack((words & 0xFFFF, words >> 16), dim=2)
+    return normal_quantiles(device)[halves].flatten(2)[..., :pixels]
 
 
 def normal_blocks(

@@ -43,7 +43,7 @@ def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch
         device: memory is kept for the CPU alone; other devices have an allocator that does as much.
     """
     count = math.prod(shape)
-    if device.type != "cpu" or count * dtype.itemsize > _MOST_KEPT_BYTES:
+    if torch.compiler.is_compiling() or device.type != "cpu" or count * dtype.itemsize > _MOST_KEPT_BYTES:
         return torch.empty(shape, dtype=dtype, device=device)
     buffer = _BUFFERS.by_name.get((name, dtype))
     if buffer is None or buffer.numel() < count:
@@ -100,6 +100,6 @@ _OUTPUTS = Outputs()
 
 def output_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """An uninitialised tensor that is the caller's until it drops it, then perhaps the next one's."""
-    if device.type != "cpu":
+    if torch.compiler.is_compiling() or device.type != "cpu":
         return torch.empty(shape, dtype=dtype, device=device)
     return _OUTPUTS.tensor(shape, dtype)

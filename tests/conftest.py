@@ -17,7 +17,17 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # What Numba and Triton compile must reach them as it is written.
-_COMPILED = {"loops", "one_pass", "sampling_loops", "stencil_loops", "triton_kernel", "triton_parts"}
+_COMPILED = {
+    "cubic_loops",
+    "loops",
+    "one_pass",
+    "sampling_loops",
+    "stencil_loops",
+    "stored",
+    "straight",
+    "triton_kernel",
+    "triton_parts",
+}
 
 
 def _checked_modules() -> list[str]:

@@ -12,7 +12,8 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 def test_the_ways_of_use_are_shown() -> None:
     assert len(EXAMPLES) == 5
-    for word in ("Compose([", "DataLoader(", "TileLoader(", "on_after_batch_transfer", "TorchGeo", "AugmentationSequential"):
+    loaders = ("DataLoader(", "TileLoader(", "on_after_batch_transfer")
+    for word in ("Compose([", *loaders, "TorchGeo", "AugmentationSequential"):
         assert word.replace("([", "(") in README.replace("(\n    [", "(")
 
 

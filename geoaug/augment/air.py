@@ -11,6 +11,7 @@ Journal of the Atmospheric Sciences 33). What it absorbs is taken off along the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.spectral import REFERENCE_NM, wavelengths_nm
+from geoaug.augment.spectral import REFERENCE_NM, centres_nm
+from geoaug.constants import kept
 from geoaug.sensors import Sensor
 
 # The sun is kept this far above the horizon: plane layers mean nothing below.
@@ -125,14 +127,16 @@ def layer(
         relative_azimuth: degrees between the azimuths of sun and sensor; None: a right angle.
     """
     mu = _cosine(sun_elevation)[:, None]
-    view = torch.ones_like(mu) if view_zenith is None else _cosine(90 - view_zenith)[:, None]
-    apart = (
-        torch.zeros_like(mu) if relative_azimuth is None else torch.deg2rad(relative_azimuth.double()).cos()[:, None]
-    )
+    view: Tensor | float = 1.0 if view_zenith is None else _cosine(90 - view_zenith)[:, None]
     # Backwards, where sensor and sun stand on one side.
-    cosine = -mu * view - (1 - mu.square()).clamp_min(0).sqrt() * (1 - view.square()).clamp_min(0).sqrt() * apart
+    cosine = -mu * view
+    if isinstance(view, Tensor) and relative_azimuth is not None:
+        apart = torch.deg2rad(relative_azimuth.double()).cos()[:, None]
+        cosine = cosine - (1 - mu.square()).clamp_min(0).sqrt() * (1 - view.square()).clamp_min(0).sqrt() * apart
     depth = rayleigh_optical_depth(wavelength_nm).expand(len(mu), -1) * (1.0 if molecules else 0.0)
-    scattered, first_moment, absorbed = rayleigh_phase(cosine) * depth, torch.zeros_like(depth), torch.zeros_like(depth)
+    scattered = rayleigh_phase(cosine) * depth
+    first_moment: Tensor | float = 0.0
+    absorbed: Tensor | float = 0.0
     if aerosol is not None:
         albedo, asymmetry = aerosol.albedo.double()[:, None], aerosol.asymmetry.double()[:, None]
         extinction = aerosol_optical_depth(aerosol.aod.double(), wavelength_nm, aerosol.angstrom.double())
@@ -149,9 +153,11 @@ def layer(
     spread = 4 + (3 - moment) * depth
     single = -torch.expm1(-air_mass * depth) / (4 * (view + mu))
     path = 1 - down * up / spread + ((3 + moment) * mu * view - 2 * (mu + view) + phase) * single
-    # Light that comes back from the layer has crossed half of what absorbs in it, both ways, on average.
-    path = path * torch.exp(-absorbed * air_mass / 2)
-    transmittance = (2 * down / spread) * (2 * up / spread) * torch.exp(-absorbed * air_mass)
+    transmittance = (2 * down / spread) * (2 * up / spread)
+    if isinstance(absorbed, Tensor):
+        # Light that comes back from the layer has crossed half of what absorbs in it, both ways, on average.
+        path = path * torch.exp(-absorbed * air_mass / 2)
+        transmittance = transmittance * torch.exp(-absorbed * air_mass)
     return Layer(path, transmittance)
 
 
@@ -238,11 +244,36 @@ def path_of_clear_air(sensor: Sensor | None, like: Float[Tensor, "b c"]) -> Floa
     """
     if sensor is None or sensor.level != "toa":
         return torch.zeros_like(like)
-    elevation = torch.full_like(like[:1, 0], _TYPICAL_ELEVATION)
-    return layer(wavelengths_nm(sensor, like.device), elevation).path.expand_as(like)
+    return _clear_air(centres_nm(sensor), like.device).expand_as(like)
 
 
-def _stream(mu: Tensor, depth: Tensor) -> Tensor:
+@kept
+def _clear_air(centres: tuple[float, ...], device: torch.device) -> Float[Tensor, "1 c"]:
+    wavelength = torch.tensor(centres, dtype=torch.float64, device=device)
+    elevation = torch.full((1,), _TYPICAL_ELEVATION, dtype=torch.float64, device=device)
+    return layer(wavelength, elevation).path
+
+
+def layers(
+    wavelength_nm: Float[Tensor, " c"],
+    sun_elevation: Float[Tensor, " b"],
+    aerosols: Sequence[Aerosol],
+    view_zenith: Float[Tensor, " b"] | None = None,
+    relative_azimuth: Float[Tensor, " b"] | None = None,
+) -> list[Layer]:
+    """`layer` for several aerosols under one sun, worked out together."""
+    many = len(aerosols)
+
+    def every(rows: Tensor | None) -> Tensor | None:
+        return None if rows is None else rows.repeat(many)
+
+    together = Aerosol(*(torch.cat(parts) for parts in zip(*aerosols, strict=True)))
+    elevation = sun_elevation.repeat(many)
+    both = layer(wavelength_nm, elevation, together, True, every(view_zenith), every(relative_azimuth))
+    return [Layer(*parts) for parts in zip(*(part.chunk(many) for part in both), strict=True)]
+
+
+def _stream(mu: Tensor | float, depth: Tensor) -> Tensor:
     return 1 + 1.5 * mu + (1 - 1.5 * mu) * torch.exp(-depth / mu)
 
 

@@ -6,7 +6,7 @@ What the operations are is decided in their own files, how they compose in `plan
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from geoaug.augment import matrices
 from geoaug.augment.base import GeometricOperation, RadiometricOperation, as_size
 from geoaug.augment.batch import Tiles, batched, read_tiles, restored, unbatched
+from geoaug.augment.followers import moved_with
 from geoaug.augment.kernels.executors import EXECUTORS, Executor, executor_for
-from geoaug.augment.kernels.portable import Encoding, Work
+from geoaug.augment.kernels.portable import Encoding, Interpolation, Work
 from geoaug.augment.kernels.sampling import Decoding, Pixels
 from geoaug.augment.matrices import Size
-from geoaug.augment.members import Step, members_of
+from geoaug.augment.members import Step
 from geoaug.augment.normalization import NormalizeBy, normalization
 from geoaug.augment.plan import FusedStage, Plan
-from geoaug.augment.planner import Fit, Scenery, TileSpec, make_plan
+from geoaug.augment.planner import Fit, Habits, Scenery, TileSpec, make_plan
 from geoaug.augment.policies import Policy
 from geoaug.augment.scale import PixelScale, scaled_segments
 from geoaug.augment.stock import Opaque, StockAffine, is_affine
@@ -41,7 +42,6 @@ _STREAMS_OF_A_STAGE = 256
 _METRES_A_DEGREE = 111_320.0
 _LARGEST_PIXEL_DEGREES = 0.02
 
-Interpolation = Literal["bilinear", "nearest"]
 OutUnits = Literal["reflectance", "dn", "db"]
 
 
@@ -84,8 +84,9 @@ class Compose(nn.Module):
         reserve_fill: for integer output, whether a valid pixel that comes out as `fill` takes the next value instead,
             as a file with that nodata value needs.
         min_support: share of valid weight in the interpolation below which a pixel is invalid.
-        interpolation: "bilinear", weighted by validity and averaged over the footprint of pixels that shrink; or
-            "nearest", for rasters of classes or flags.
+        interpolation: "bilinear", weighted by validity and averaged over the footprint of pixels that shrink;
+            "bicubic" likewise (GDAL's kernel, a = -0.5), which is sharper and overshoots beside edges, below 0 too:
+            nothing is clamped; or "nearest", for rasters of classes or flags.
         channels_last: whether the output lies in memory as torch's `channels_last` format, as many networks prefer.
         executor: what touches the pixels: "torch" on any device, "cpu" compiled by Numba, "triton" on CUDA devices;
             "auto" takes the fastest that is there. All give the same image to rounding.
@@ -127,8 +128,8 @@ class Compose(nn.Module):
             raise ConfigurationError(
                 f"out_dtype={out_dtype} would round reflectance away; give out_units='dn' and no normalize"
             )
-        if interpolation not in ("bilinear", "nearest"):
-            raise ConfigurationError(f"interpolation={interpolation!r} is not 'bilinear' or 'nearest'")
+        if interpolation not in get_args(Interpolation):
+            raise ConfigurationError(f"interpolation={interpolation!r} is not 'bilinear', 'bicubic' or 'nearest'")
         if executor not in EXECUTORS:
             raise ConfigurationError(f"executor={executor!r} is not one of {', '.join(map(repr, EXECUTORS))}")
         if not 0 < min_support <= 1:
@@ -146,7 +147,7 @@ class Compose(nn.Module):
         self._scale = PixelScale.of(self.sensor)
         self._normalize = normalization(normalize, self.sensor, out_units)
         self._steps: list[Step] = [self._as_step(operation) for operation in operations]
-        self._members = [member.step for member in members_of(self._steps)]
+        self._habits, self._idle = Habits.of(self._steps), Habits.of([])
 
     def forward(self, batch: Mapping[str, Any], context: int = 0) -> dict[str, Any]:
         """Augment a batch.
@@ -190,7 +191,7 @@ class Compose(nn.Module):
         steps = [step for step in self._steps if isinstance(step, GeometricOperation | StockAffine | Policy)]
         if any(isinstance(step, StockAffine) for step in steps):
             probes = probes[: _CONTEXT_PROBES // 16]  # these draw one by one
-        plan = make_plan(steps, probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
+        plan = make_plan(Habits.of(steps), probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
         reached = matrices.footprint(plan.matrix, plan.size)
         beyond = torch.stack(
             (
@@ -235,10 +236,16 @@ class Compose(nn.Module):
             )
         self._check_bands(tiles)
         spec = TileSpec(tiles.bands, tiles.dates or 1, tile, context)
-        steps = self._steps if self.training else []
         key = self._key(batch, tiles)
-        scenery = self._scenery(batch, key)
-        return make_plan(steps, key, spec, sensor=self.sensor, size=self.size, fit=self.fit, scenery=scenery)
+        return make_plan(
+            self._habits if self.training else self._idle,
+            key,
+            spec,
+            sensor=self.sensor,
+            size=self.size,
+            fit=self.fit,
+            scenery=self._scenery(batch, key),
+        )
 
     def _scenery(self, batch: Mapping[str, Any], key: Tensor) -> Scenery:
         """Sun and pixel size, as far as the batch or the sensor tells."""
@@ -266,9 +273,9 @@ class Compose(nn.Module):
         return Scenery(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
 
     def _check_bands(self, tiles: Tiles) -> None:
-        for step in self._members:
-            if isinstance(step, RadiometricOperation):
-                step.check_sensor(step.sensor or self.sensor, tiles.bands)
+        for member in self._habits.members:
+            if isinstance(member.step, RadiometricOperation):
+                member.step.check_sensor(member.step.sensor or self.sensor, tiles.bands)
         if self.sensor is not None and len(self.sensor.bands) != tiles.bands:
             raise ConfigurationError(
                 f"the image has {tiles.bands} bands, the sensor '{self.sensor.name}' {len(self.sensor.bands)} "
@@ -304,7 +311,7 @@ class Compose(nn.Module):
                 pixels = done if done.cloud is not None else replace(done, cloud=pixels.cloud)
             else:
                 pixels = self._run_opaque(stage.step, pixels, tiles, stage.seeds)
-        return {**batch, **self._moved(batch, plan), **restored(batch, pixels, tiles)}
+        return {**batch, **moved_with(batch, plan), **restored(batch, pixels, tiles)}
 
     def _run_opaque(self, position: int, pixels: Pixels, tiles: Tiles, seeds: Tensor) -> Pixels:
         step = self._steps[position]
@@ -350,9 +357,9 @@ class Compose(nn.Module):
             dates,
             stage.band_shift,
             decoding,
-            not stage.segments and source == target and self._normalize is None,
+            len(stage.segments) == 0 and source == target and self._normalize is None,
             1 if self.interpolation == "nearest" else stage.most_places,
-            self.interpolation == "nearest",
+            self.interpolation,
         )
 
     @property
@@ -375,31 +382,3 @@ class Compose(nn.Module):
         if not dtype.is_floating_point and not torch.iinfo(dtype).min <= self.fill <= torch.iinfo(dtype).max:
             raise ConfigurationError(f"fill={self.fill} does not fit an image of {dtype}")
         return Encoding(dtype, self.fill, self.ignore_index, self.min_support, self.reserve_fill, self.channels_last)
-
-    def _moved(self, batch: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-        """What follows the pixels: geotransform, boxes, the sun's azimuth."""
-        matrix, moved = plan.matrix, dict[str, Any]()
-        transform = batch.get("transform")
-        if transform is not None:
-            wanted = isinstance(transform, Tensor) and transform.dtype == torch.float64
-            if not wanted or transform.shape != (len(plan.key), 6):
-                raise ConfigurationError(
-                    "'transform' is a float64 tensor (B, 6): a b c d e f of each tile (float32 loses metres)"
-                )
-            new = matrices.transform_geotransforms(transform.to(matrix), matrix)
-            # A bent tile has no geotransform; a wrong one would be worse than none.
-            moved["transform"] = new if plan.keeps_place else torch.full_like(new, torch.nan)
-        boxes = batch.get("bbox_xyxy")
-        if boxes is not None:
-            if len(boxes) != len(plan.key) or any(box.dim() != 2 or box.shape[1] != 4 for box in boxes):
-                raise ConfigurationError(
-                    f"'bbox_xyxy' is a list of {len(plan.key)} tensors (N, 4), one for each sample"
-                )
-            if not plan.keeps_place:
-                raise ConfigurationError("boxes cannot follow an operation that bends the tile")
-            moved["bbox_xyxy"] = matrices.transform_boxes(list(boxes), matrix, plan.size)
-        for name in ("sun_azimuth", "view_azimuth"):
-            if batch.get(name) is not None:
-                azimuth = torch.as_tensor(batch[name], dtype=torch.float32, device=matrix.device)
-                moved[name] = matrices.transform_azimuths(azimuth, matrix)
-        return moved

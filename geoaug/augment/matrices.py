@@ -21,6 +21,8 @@ Matrices = Float[Tensor, "b 3 3"]
 _RESOLUTION = 2.0**-32
 
 
+_IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
 # Quarter turns counter-clockwise, and the same after a left-right flip.
 _SYMMETRIES = (
     ((1, 0), (0, 1)),
@@ -43,7 +45,7 @@ class Size(NamedTuple):
 
 def identity(batch: int, device: torch.device) -> Matrices:
     """The matrices that change nothing."""
-    return torch.eye(3, dtype=torch.float64, device=device).expand(batch, 3, 3)
+    return constant(_IDENTITY, torch.float64, device).expand(batch, 3, 3)
 
 
 def translation(x: Float[Tensor, " b"], y: Float[Tensor, " b"]) -> Matrices:
@@ -56,10 +58,7 @@ def translation(x: Float[Tensor, " b"], y: Float[Tensor, " b"]) -> Matrices:
 
 def shift(batch: int, x: float, y: float, device: torch.device) -> Matrices:
     """One translation by (x, y) pixels for the whole batch."""
-    matrix = identity(batch, device).clone()
-    matrix[:, 0, 2] = x
-    matrix[:, 1, 2] = y
-    return matrix
+    return constant(((1.0, 0.0, x), (0.0, 1.0, y), (0.0, 0.0, 1.0)), torch.float64, device).expand(batch, 3, 3)
 
 
 def about_centre(linear: Float[Tensor, "b 2 2"], source: Size, target: Size | None = None) -> Matrices:

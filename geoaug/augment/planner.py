@@ -64,8 +64,27 @@ class TileSpec:
     context: int
 
 
+@dataclass(slots=True)
+class Habits:
+    """What a list of operations has in common from plan to plan; it saves work, and changes no plan.
+
+    Attributes:
+        members: of the list.
+        words: random words that each member takes: for geometry, and for the radiometry of every date; None: not
+            known yet.
+    """
+
+    members: Sequence[Member]
+    words: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)
+
+    @staticmethod
+    def of(steps: Sequence[Step]) -> Habits:
+        """Nothing learned yet."""
+        return Habits(members_of(steps))
+
+
 def make_plan(
-    steps: Sequence[Step],
+    habits: Habits,
     key: Int[Tensor, " b"],
     spec: TileSpec,
     *,
@@ -77,7 +96,7 @@ def make_plan(
     """Draw and compose a plan.
 
     Args:
-        steps: the operations, in order.
+        habits: the operations, and what earlier plans of them have learned.
         key: of the samples.
         spec: of the tiles.
         sensor: whose bands the image has.
@@ -85,22 +104,28 @@ def make_plan(
         fit: how the tile comes to `size`: a centred crop (or pad), or a resize.
         scenery: what is known of the samples besides.
     """
-    return _Planner(key, spec, sensor, scenery or Scenery(), members_of(steps)).plan(size, fit)
+    return _Planner(key, spec, sensor, scenery or Scenery(), habits).plan(size, fit)
 
 
 class _Planner:
     """One plan in the making: stage by stage, in each the geometry first."""
 
     def __init__(
-        self, key: Int[Tensor, " b"], spec: TileSpec, sensor: Sensor | None, scenery: Scenery, members: Sequence[Member]
+        self, key: Int[Tensor, " b"], spec: TileSpec, sensor: Sensor | None, scenery: Scenery, habits: Habits
     ) -> None:
-        self._key, self._spec, self._sensor, self._scenery, self._members = key, spec, sensor, scenery, members
-        self._shared = Draws.for_streams(key, len(members))
+        self._key, self._spec, self._sensor, self._scenery = key, spec, sensor, scenery
+        self._habits, self._members = habits, habits.members
+        many = len(self._members)
+        # What is generated is a constant elsewhere, and constants lie on a device after the first batch.
+        words = habits.words if key.device.type == "cpu" else (None, None)
+        self._shared = Draws.for_streams(key, many, words[0])
         # Every date is lit by its own sun: radiometry is drawn per date, geometry per sample.
         alone = spec.dates == 1
-        self._dated = self._shared if alone else Draws.for_streams(split_keys(key, spec.dates), len(members))
+        self._dated = self._shared if alone else Draws.for_streams(split_keys(key, spec.dates), many, words[1])
         self._matrix = matrices.shift(len(key), -spec.context, -spec.context, key.device)
         self._so_far = matrices.identity(len(key), key.device)
+        self._after: Matrices | None = None
+        self._turned: tuple[Tensor | None, Tensor | None] = (None, None)
         self._frame, self._keeps_place, self._shrinkage = spec.tile, True, 1.0
         self._drawn: dict[int, Drawn] = {}
         self._params: dict[int, Params] = {}
@@ -116,6 +141,9 @@ class _Planner:
             stages.append(self._opaque(position, member.step))
             begin = position + 1
         stages.append(self._fused(range(begin, len(self._members)), size, fit))
+        # A plan for one date says nothing about what dates take.
+        dated = self._habits.words[1] if self._dated is self._shared else [draws.taken for draws in self._dated]
+        self._habits.words = ([draws.taken for draws in self._shared], dated)
         drawn = tuple(self._drawn[position] for position in sorted(self._drawn))
         return Plan(self._key, tuple(stages), drawn, self._spec.context, self._keeps_place)
 
@@ -186,12 +214,7 @@ class _Planner:
         def rows(value: Tensor | None) -> Tensor | None:
             return None if value is None else value.double().repeat_interleave(dates, 0)
 
-        azimuth, gsd = known.sun_azimuth, known.gsd_m
-        if azimuth is not None:
-            azimuth = matrices.transform_azimuths(azimuth.double(), self._so_far)
-        if gsd is not None:
-            a, b, c, d = self._so_far[:, :2, :2].flatten(1).unbind(1)
-            gsd = gsd.double() / (a * d - b * c).abs().sqrt()
+        azimuth, gsd = self._seen()
         return TileShape(
             len(self._key) * dates,
             self._spec.bands,
@@ -204,6 +227,18 @@ class _Planner:
             rows(known.relative_azimuth),
             step.sensor or self._sensor,
         )
+
+    def _seen(self) -> tuple[Tensor | None, Tensor | None]:
+        """Azimuth of the sun and metres to a pixel after the geometry so far, worked out once for each stage."""
+        if self._after is not self._so_far:
+            azimuth, gsd = self._scenery.sun_azimuth, self._scenery.gsd_m
+            if azimuth is not None:
+                azimuth = matrices.transform_azimuths(azimuth.double(), self._so_far)
+            if gsd is not None:
+                a, b, c, d = self._so_far[:, :2, :2].flatten(1).unbind(1)
+                gsd = gsd.double() / (a * d - b * c).abs().sqrt()
+            self._after, self._turned = self._so_far, (azimuth, gsd)
+        return self._turned
 
     def _chosen(
         self, position: int, step: GeometricOperation | StockAffine | RadiometricOperation, params: Params, dates: int

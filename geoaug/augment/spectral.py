@@ -13,10 +13,14 @@ REFERENCE_NM = 550.0
 """Where bands of unknown wavelength are taken to be."""
 
 
+def centres_nm(sensor: Sensor) -> tuple[float, ...]:
+    """Centres of the bands."""
+    return tuple(REFERENCE_NM if band.wavelength_nm is None else band.wavelength_nm for band in sensor.bands)
+
+
 def wavelengths_nm(sensor: Sensor, device: torch.device) -> Float[Tensor, " c"]:
     """Centres of the bands, float64."""
-    centres = [REFERENCE_NM if band.wavelength_nm is None else band.wavelength_nm for band in sensor.bands]
-    return constant(tuple(centres), torch.float64, device)
+    return constant(centres_nm(sensor), torch.float64, device)
 
 
 def bandwidths_nm(sensor: Sensor, device: torch.device) -> Float[Tensor, " c"]:

@@ -25,6 +25,8 @@ def map_tensors(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
 def _mapped(tree: Tree, change: Callable[[Tensor], Tensor], done: dict[int, Tensor]) -> Tree:
     result: Any = tree
     if isinstance(tree, Tensor):
+        if torch.compiler.is_compiling():
+            return change(tree)  # type: ignore[return-value]
         if id(tree) not in done:
             done[id(tree)] = change(tree)
         result = done[id(tree)]

@@ -38,10 +38,10 @@ from geoaug.augment import (
 )
 from geoaug.augment.kernels import executors, warp
 from geoaug.augment.registry import own_operations
-from geoaug.constants import constant
+from geoaug.constants import forget
 from geoaug.errors import ConfigurationError
 from geoaug.presets import preset_names
-from geoaug.random import _philox_rounds, _round_keys, normal_quantiles, sample_keys
+from geoaug.random import _philox_rounds, _round_keys, sample_keys
 
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -163,7 +163,7 @@ def test_odd_sizes_and_band_counts(batch: int, bands: int, height: int, width: i
 
 @pytest.mark.parametrize("executor", COMPILED)
 def test_exact_sampling_agrees_closer(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warp, "sampler", lambda device: warp.bilinear_exact)
+    monkeypatch.setattr(warp, "sampler", lambda device, cubic=False: warp.bilinear_exact)
     operations = [
         RandomD4(),
         RandomAffine(20, (0.1, 0.1), (0.4, 1.3), p=1.0),
@@ -527,8 +527,7 @@ def test_nothing_waits_for_a_device_that_is_only_imagined(
         radar = name == "sentinel-1"
         compose = load_recipe(name).compose(sensor=RADAR if radar else OPTICAL)
     compose.executor = executor  # type: ignore[assignment]
-    constant.cache_clear()
-    normal_quantiles.cache_clear()
+    forget()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             batch = {key: torch.empty_like(value, device="cuda") for key, value in tiles(radar=radar).items()}
@@ -540,8 +539,7 @@ def test_nothing_waits_for_a_device_that_is_only_imagined(
         assert out["image"].device.type == "cuda"
         assert not waits.seen
     finally:
-        constant.cache_clear()
-        normal_quantiles.cache_clear()
+        forget()
 
 
 @contextmanager

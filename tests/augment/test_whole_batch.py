@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geoaug import Compose, get_sensor, load_recipe
-from geoaug.augment.kernels import portable, radiometry, warp
+from geoaug.augment.kernels import warp
 from geoaug.augment.registry import own_operations
 from geoaug.presets import preset_names
 from geoaug.random import sample_keys
@@ -33,9 +33,7 @@ def tiles(radar: bool) -> dict[str, torch.Tensor]:
 def agree(compose: Compose, batch: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     compose.executor = "torch"
     usual = compose(batch)
-    monkeypatch.setattr(portable, "_blocks", lambda work, pixels, counts: [(slice(None), "sample", work.most_places)])
-    monkeypatch.setattr(warp, "sampler", lambda device: warp.bilinear_exact)
-    monkeypatch.setattr(radiometry, "certainly", lambda truth: False)
+    monkeypatch.setattr(warp, "looks_at_values", lambda device: False)
     whole = compose(batch)
     # Support of exactly a half, as a stretch by two gives, may fall on either side of the limit.
     both = whole["valid"] & usual["valid"]

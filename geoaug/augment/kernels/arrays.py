@@ -11,23 +11,27 @@ class Input(NamedTuple):
             there is one compiled function, whatever the types.
         stored: which of them.
         valid: (b, h*w), or (b, 0) where all pixels hold data; for floats it is there, and NaN is noted in it.
+        whole: whether the batch knows of no invalid pixel, NaN aside.
         size: height and width.
         back: (b, 6) float32, from pixels about the middle of the output to those of the input.
         exact: (b,) where pixels are copied.
         subs: (b, 2) places along both axes of an output pixel that are averaged.
         shift: (b, n, 2) float32 by which bands lie apart, or (b, 0, 2).
         nearest: whether coordinates are rounded.
+        cubic: whether sixteen neighbours are weighed instead of four.
     """
 
     image: tuple[Any, Any, Any, Any]
     stored: int
     valid: Any
+    whole: bool
     size: tuple[int, int]
     back: Any
     exact: Any
     subs: Any
     shift: Any
     nearest: bool
+    cubic: bool
 
 
 class Steps(NamedTuple):

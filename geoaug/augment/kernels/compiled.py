@@ -6,25 +6,25 @@ first use and kept on disk from then on. Its results are those of the portable e
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.kernels import arrays, one_pass, stencil_loops, warp
-from geoaug.augment.kernels.blocks import for_each_block
+from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.maps import LostLines, Ramp, Stripes, Surroundings
 from geoaug.augment.matrices import Size
-from geoaug.augment.segments import Affine, Stencil, Taps
+from geoaug.augment.segments import Affine, Segment, Stencil, Taps
 from geoaug.random import normal_quantiles
 from geoaug.scratch import scratch
 
@@ -33,8 +33,9 @@ Array = npt.NDArray[Any]
 _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
 _EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
-# Maps of a few numbers, lines, or a field that all bands share.
-_SMALL = (Ramp, CloudVeil, CloudShade, Stripes, LostLines)
+# Maps of a few numbers or lines, and fields that all bands share.
+_LINES = (Ramp, Stripes, LostLines)
+_FIELDS = (CloudVeil, CloudShade)
 
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
 _BLOCKS_A_THREAD = 4
@@ -51,7 +52,8 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     exact = matrices.is_exact(work.matrix)
     if work.band_shift is not None:
         exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
-    raw = exact if work.untouched else torch.zeros_like(exact)
+    whole = exact.numpy()
+    raw = whole if work.untouched else np.zeros_like(whole)
     groups = [(raw, given, replace(work, segments=(), decoding=None))]
     groups.append((~raw, given if work.decoding is None else _decoded(given, work), work))
     written = out.image
@@ -59,15 +61,16 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         kept = encoding.dtype if encoding.dtype in _STORED else torch.float32
         written = torch.empty(out.image.shape, dtype=kept)
     for chosen, source, task in groups:
-        _run(chosen, source, task, encoding, replace(out, image=written), exact)
+        if chosen.any():
+            _run(chosen, source, task, encoding, replace(out, image=written), exact)
     if written is not out.image:
         out.image.copy_(written)
     return out
 
 
-def _ranges(chosen: Bool[Tensor, " b"]) -> list[slice]:
+def _ranges(chosen: Array) -> list[slice]:
     """Where it holds, as ranges."""
-    edges = np.flatnonzero(np.diff(np.pad(chosen.numpy().astype(np.int8), 1)))
+    edges = np.flatnonzero(np.diff(np.pad(chosen.astype(np.int8), 1)))
     return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
@@ -91,22 +94,50 @@ def _decoded(pixels: Pixels, work: Work) -> Pixels:
     return Pixels(image, finite.valid, pixels.mask, pixels.dem)
 
 
-def _run(
-    chosen: Bool[Tensor, " b"], pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor
-) -> None:
-    """Deal blocks of samples out to threads; those with stencils, or with maps as large as they are, go one by one."""
-    alone = torch.full_like(chosen, pixels.dem is not None)
+def _run(chosen: Array, pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor) -> None:
+    """Share the chosen samples out among threads.
+
+    Most need a row of numbers each, which are laid out once for all. Fields of clouds take longer to make than that,
+    so their samples go in blocks, laid out by the thread that runs them; those with stencils, or with maps as large as
+    they are, go one by one.
+    """
+    alone, apart = _special(work, pixels.dem is not None)
+    apart, alone = chosen & apart & ~alone, chosen & alone
+    shared, plain = chosen, work
+    if alone.any() or apart.any():
+        most, threads = int(apart.sum()), torch.get_num_threads()
+        count = max(-(-most // (_BLOCKS_A_THREAD * threads)), min(_SAMPLES_WORTH_A_BLOCK, -(-most // threads)), 1)
+        blocks = [block for part in _ranges(apart) for block in _cut(part, count)]
+        blocks += [block for part in _ranges(alone) for block in _cut(part, 1)]
+        for_each_block(lambda block: _run_block(block, pixels, work, encoding, out, exact[block]), blocks)
+        shared, plain = chosen & ~alone & ~apart, replace(work, segments=tuple(map(_without_maps, work.segments)))
+    if shared.any():
+        layout = _Layout(pixels, plain, encoding, out, exact, None)
+        layout.run(plain.segments, np.flatnonzero(shared), on_every_thread)
+
+
+def _special(work: Work, elevated: bool) -> tuple[Array, Array]:
+    """Which samples go one by one, and which in blocks."""
+    samples = len(work.key)
+    alone, apart = np.full(samples, elevated), np.zeros(samples, np.bool_)
     for part in work.segments:
         if isinstance(part, Stencil):
-            alone |= part.applied.view(len(chosen), -1).any(1)
-        elif isinstance(part, Affine) and part.modulation is not None and not isinstance(part.modulation.maps, _SMALL):
-            alone |= part.modulation.applied.view(len(chosen), -1).any(1)
-    together = chosen & ~alone
-    samples, threads = int(together.sum()), torch.get_num_threads()
-    count = max(-(-samples // (_BLOCKS_A_THREAD * threads)), min(_SAMPLES_WORTH_A_BLOCK, -(-samples // threads)), 1)
-    blocks = [block for part in _ranges(together) for block in _cut(part, count)]
-    blocks += [block for part in _ranges(chosen & alone) for block in _cut(part, 1)]
-    for_each_block(lambda block: _run_block(block, pixels, work, encoding, out, exact[block]), blocks)
+            alone |= part.applied.numpy().reshape(samples, -1).any(1)
+        elif isinstance(part, Affine) and part.modulation is not None and not isinstance(part.modulation.maps, _LINES):
+            kind = apart if isinstance(part.modulation.maps, _FIELDS) else alone
+            kind |= part.modulation.applied.numpy().reshape(samples, -1).any(1)
+    return alone, apart
+
+
+def _without_maps(segment: Segment) -> Segment:
+    """A segment where neither its stencil nor its field or large map applies."""
+    if isinstance(segment, Stencil):
+        return replace(segment, applied=torch.zeros_like(segment.applied))
+    if isinstance(segment, Affine) and segment.modulation is not None:
+        modulation = segment.modulation
+        if not isinstance(modulation.maps, _LINES):
+            return replace(segment, modulation=replace(modulation, applied=torch.zeros_like(modulation.applied)))
+    return segment
 
 
 def _cut(part: slice, count: int) -> list[slice]:
@@ -114,50 +145,107 @@ def _cut(part: slice, count: int) -> list[slice]:
 
 
 def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor) -> None:
-    part, matrix, size, dates = pixels.take(rows), work.matrix[rows], work.size, work.dates
-    count, bands = part.image.shape[:2]
+    """Lay out some samples and run them in this thread alone."""
+    part = pixels.take(rows)
+    task = replace(
+        work,
+        matrix=work.matrix[rows],
+        segments=work.rows(rows),
+        key=work.key[rows],
+        band_shift=None
+        if work.band_shift is None
+        else work.band_shift[rows.start * work.dates : rows.stop * work.dates],
+    )
     dem = None
     if part.dem is not None and out.dem is not None:
-        x, y = warp.sampling_coordinates(matrix, size)
-        dem = out.dem[rows].copy_(moved_elevation(part.dem, x, y, work.nearest or bool(exact.all())))
-        dem = dem.repeat_interleave(dates, 0)
-    lowering = Lowering(work.key[rows], work.stream, dates, bands // dates, size, Surroundings(dem))
-    programs = lowering.programs(work.rows(rows))
-    shift = np.zeros((count, 0, 2), np.float32)
-    if work.band_shift is not None:
-        apart = work.shift_of(rows).float()
-        shift = (warp.rounded(apart) if work.nearest else apart).numpy()
-    given = arrays.Input(
-        *_by_type(part.image),
-        _validity(part, count),
-        (part.image.shape[-2], part.image.shape[-1]),
-        warp.sampling_terms(matrix, size).numpy(),
-        exact.numpy(),
-        warp.places_averaged(matrix, work.most_places).numpy(),
-        shift,
-        work.nearest,
-    )
-    first = given
-    assert out.valid is not None
-    cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud[rows].flatten(2).numpy()
-    flags = np.zeros(cloud.shape, np.uint8)
-    valid = out.valid[rows].flatten(1).numpy()
-    plain = Encoding(torch.float32, 0.0, encoding.ignore_index, encoding.min_support)
-    table = normal_quantiles(part.image.device).numpy()
-    for program in programs:
-        last = program.stencil is None
-        image = out.image[rows] if last else scratch("before a stencil", (count, bands, *size), torch.float32, _CPU)
-        target = arrays.Output(*_by_type(image), valid, cloud, flags, (size.height, size.width), last)
-        steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
-        one_pass.run_samples(given, steps, sources, target, _rules(encoding if last else plain), table, dates)
-        if program.stencil is not None:
-            _filter(image, out.valid[rows], program.stencil, dates)
-            given = _unmoved(image, valid, size)
-    if part.mask is not None and out.mask is not None:
-        ignore = torch.tensor(encoding.ignore_index).to(part.mask.dtype).numpy()
-        bits = np.dtype(f"u{ignore.itemsize}")
-        mask, moved = (labels.flatten(1).numpy().view(bits) for labels in (part.mask, out.mask[rows]))
-        one_pass.move_labels(mask, first, target, ignore.view(bits)[()], moved)
+        x, y = warp.sampling_coordinates(task.matrix, task.size)
+        dem = out.dem[rows].copy_(moved_elevation(part.dem, x, y, task.nearest or bool(exact.all())))
+        dem = dem.repeat_interleave(task.dates, 0)
+    layout = _Layout(part, task, encoding, _taken(out, rows), exact, dem)
+    layout.run(task.segments, np.arange(len(exact)), lambda run: run())
+
+
+def _taken(out: Pixels, rows: slice) -> Pixels:
+    """The output of some of the samples."""
+    cloud = None if out.cloud is None else out.cloud[rows]
+    return replace(out.take(rows), cloud=cloud)
+
+
+class _Layout:
+    """Samples, laid out for the compiled pass: all that does not depend on the program."""
+
+    def __init__(
+        self, part: Pixels, work: Work, encoding: Encoding, out: Pixels, exact: Tensor, dem: Tensor | None
+    ) -> None:
+        self._part, self._work, self._encoding, self._out, self._dem = part, work, encoding, out, dem
+        count, matrix = len(part.image), work.matrix
+        shift = np.zeros((count, 0, 2), np.float32)
+        if work.band_shift is not None:
+            apart = work.shift_of(slice(None)).float()
+            shift = (warp.rounded(apart) if work.nearest else apart).numpy()
+        self._given = arrays.Input(
+            *_by_type(part.image),
+            _validity(part, count),
+            part.valid is None,
+            (part.image.shape[-2], part.image.shape[-1]),
+            warp.sampling_terms(matrix, work.size).numpy(),
+            exact.numpy(),
+            warp.places_averaged(matrix, work.most_places).numpy(),
+            shift,
+            work.nearest,
+            work.cubic,
+        )
+
+    def run(self, segments: Sequence[Segment], order: Array, on_threads: Callable[[Callable[[], None]], None]) -> None:
+        """Run segments on the samples in `order`; `on_threads` calls a function on every thread that takes part."""
+        part, work, out, size, dates = self._part, self._work, self._out, self._work.size, self._work.dates
+        count, bands = part.image.shape[:2]
+        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, Surroundings(self._dem))
+        assert out.valid is not None
+        cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud.flatten(2).numpy()
+        flags = np.zeros(cloud.shape, np.uint8)
+        valid = out.valid.flatten(1).numpy()
+        plain = Encoding(torch.float32, 0.0, self._encoding.ignore_index, self._encoding.min_support)
+        table = normal_quantiles(_CPU).numpy()
+        given = self._given
+        labels = _Labels(part.mask, out.mask, given, self._encoding.ignore_index)
+        for program in lowering.programs(segments):
+            last = program.stencil is None
+            image = out.image if last else scratch("before a stencil", (count, bands, *size), torch.float32, _CPU)
+            target = arrays.Output(*_by_type(image), valid, cloud, flags, (size.height, size.width), last)
+            steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
+            rules = _rules(self._encoding if last else plain, work.cubic)
+            arguments = (given, steps, sources, target, rules, table, dates, order, np.zeros(1, np.int64))
+
+            def run(arguments: tuple[Any, ...] = arguments, target: Any = target, last: bool = last) -> None:
+                mine = np.zeros(len(order) + 1, np.int64)
+                done = one_pass.run_samples(*arguments, mine)
+                if last:
+                    labels.move(target, mine[:done])
+
+            on_threads(run)
+            if program.stencil is not None:
+                _filter(image, out.valid, program.stencil, dates)
+                given = _unmoved(image, valid, size)
+
+
+class _Labels:
+    """Class labels, moved where pixels have been."""
+
+    def __init__(self, mask: Tensor | None, moved: Tensor | None, given: arrays.Input, ignore_index: int) -> None:
+        self._given = given
+        self._arrays: tuple[Array, Any, Array] | None = None
+        if mask is not None and moved is not None:
+            ignore = torch.tensor(ignore_index).to(mask.dtype).numpy()
+            bits = np.dtype(f"u{ignore.itemsize}")
+            source, target = (labels.flatten(1).numpy().view(bits) for labels in (mask, moved))
+            self._arrays = source, ignore.view(bits)[()], target
+
+    def move(self, out: arrays.Output, samples: Array) -> None:
+        """Move those of some samples, whose pixels are written."""
+        if self._arrays is not None:
+            source, ignore, target = self._arrays
+            one_pass.move_labels(source, self._given, out, ignore, target, samples)
 
 
 def _by_type(image: Tensor) -> tuple[tuple[Array, Array, Array, Array], int]:
@@ -172,9 +260,10 @@ def _validity(part: Pixels, count: int) -> Array:
     """Validity of the input; for floats in memory of its own, for the loops note in it what is not finite."""
     if not part.image.is_floating_point():
         return np.zeros((count, 0), np.bool_) if part.valid is None else part.valid.flatten(1).numpy()
-    if part.valid is None:
-        return np.ones((count, part.image.shape[-2] * part.image.shape[-1]), np.bool_)
-    return part.valid.flatten(1).numpy().copy()
+    # By numpy, for torch would split so little work, too, and wait for its threads.
+    kept = scratch("validity", (count, part.image.shape[-2] * part.image.shape[-1]), torch.bool, _CPU).numpy()
+    kept[...] = True if part.valid is None else part.valid.flatten(1).numpy()
+    return kept
 
 
 def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
@@ -184,11 +273,13 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
     return arrays.Input(
         *_by_type(image),
         valid.copy(),
+        False,
         (size.height, size.width),
         warp.sampling_terms(unmoved, size).numpy(),
         np.ones(count, np.bool_),
         np.ones((count, 2), np.int64),
         np.zeros((count, 0, 2), np.float32),
+        False,
         False,
     )
 
@@ -205,8 +296,8 @@ def _filter(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> None:
             stencil_loops.coarsen(every[row], known[row // dates], factor, kernel.phase[row].double().numpy())
 
 
-def _rules(encoding: Encoding) -> arrays.Rules:
-    least, full = np.float32(warp.least_support(encoding.min_support)), np.float32(warp.FULL_SUPPORT)
+def _rules(encoding: Encoding, cubic: bool) -> arrays.Rules:
+    least, full = np.float32(warp.least_support(encoding.min_support)), np.float32(warp.full_support(cubic))
     low, high, avoid = (np.float32(limit) for limit in limits_of(encoding))
     whole = not encoding.dtype.is_floating_point
     minimum = np.float32(encoding.min_support)

@@ -24,7 +24,17 @@ Executor = Literal["auto", "torch", "cpu", "triton"]
 Execute = Callable[[Pixels, Work, Encoding], Pixels]
 
 # What Numba compiles.
-_COMPILED_SOURCES = ("arrays", "kinds", "loops", "one_pass", "sampling_loops", "stencil_loops")
+_COMPILED_SOURCES = (
+    "arrays",
+    "cubic_loops",
+    "kinds",
+    "loops",
+    "one_pass",
+    "sampling_loops",
+    "stencil_loops",
+    "stored",
+    "straight",
+)
 
 EXECUTORS: tuple[str, ...] = get_args(Executor)
 

@@ -227,6 +227,13 @@ def write_floats(values, good, start, count, fill, out):
     part, source = out[start : start + count], values[:count]
     for i in range(count):
         source[i] = source[i] if good[i] else fill
+    stream(part, source)
+
+
+@njit(**OPTIONS)
+def stream(part, source):
+    """Copy float32 to where they will not be read again soon."""
+    count = len(part)
     lead = min(np.int64(-(part.ctypes.data >> 2) % _VECTOR), count)
     for i in range(lead):
         part[i] = source[i]

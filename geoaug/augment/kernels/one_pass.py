@@ -7,14 +7,28 @@ those of `kernels.arrays`.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
-from geoaug.augment.kernels import loops, sampling_loops
+from geoaug.augment.kernels import cubic_loops, loops, sampling_loops, stored, straight
 from geoaug.augment.kernels.kinds import AFFINE, GAMMA, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 
 # Pixels of each stretch: many enough that memory is read and written in long pieces, few enough for the cache.
 _RUN = 1024
+_SHORTEST_RUN = 16
+
+
+@intrinsic
+def _next_of(typing, counter):
+    """Take a number from a counter that threads share, and leave the one after it."""
+    from llvmlite import ir
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(counter)(context, builder, arguments[0]).data
+        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), generate
 
 
 @njit(**OPTIONS)
@@ -60,52 +74,6 @@ def _drop(flags, length, run, block, total, good):
             for date in range(len(flags)):
                 gone = gone and (flags[date, start + i] & np.uint8(2)) != 0
             good[lane, i] = good[lane, i] and not gone
-
-
-@njit(**OPTIONS)
-def _write(values, good, length, run, block, total, rules, out, sample, band):
-    kind = out.stored
-    for lane in range(LANES):
-        start = lane * block + run
-        count = min(length, total - start)
-        if rules.whole:
-            loops.round(values[lane], count, rules.fill, rules.low, rules.high, rules.avoid)
-        if kind == 0:
-            loops.write(values[lane], good[lane], start, count, rules.fill, out.image[0][sample, band])
-        elif kind == 1:
-            loops.write(values[lane], good[lane], start, count, rules.fill, out.image[1][sample, band])
-        elif kind == 2:
-            loops.write(values[lane], good[lane], start, count, rules.fill, out.image[2][sample, band])
-        else:
-            loops.write_floats(values[lane], good[lane], start, count, rules.fill, out.image[3][sample, band])
-
-
-@njit(**OPTIONS)
-def _copy(given, sample, band, size_out, run, block, length, values):
-    kind, back, size = given.stored, given.back[sample], given.size
-    if kind == 0:
-        sampling_loops.copy(given.image[0][sample, band], back, size, size_out, run, block, length, values)
-    elif kind == 1:
-        sampling_loops.copy(given.image[1][sample, band], back, size, size_out, run, block, length, values)
-    elif kind == 2:
-        sampling_loops.copy(given.image[2][sample, band], back, size, size_out, run, block, length, values)
-    else:
-        sampling_loops.copy(given.image[3][sample, band], back, size, size_out, run, block, length, values)
-
-
-@njit(**OPTIONS)
-def _take(given, sample, band, index, weights, subs, length, pairs, values, guarded):
-    kind, size = given.stored, given.size
-    for sub in range(subs):
-        at, shares, more = index[sub], weights[sub], sub > 0
-        if kind == 0:
-            sampling_loops.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more, guarded)
-        elif kind == 1:
-            sampling_loops.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more, guarded)
-        elif kind == 2:
-            sampling_loops.take(given.image[2][sample, band], at, shares, length, size, pairs, values, more, guarded)
-        else:
-            sampling_loops.take(given.image[3][sample, band], at, shares, length, size, pairs, values, more, guarded)
 
 
 @njit(**OPTIONS)
@@ -179,51 +147,65 @@ def _steps_of_band(
 
 
 @njit(**OPTIONS)
-def _fetch(given, sample, band):
-    kind = given.stored
-    if kind == 0:
-        return sampling_loops.fetch(given.image[0][sample, band], 64)
-    if kind == 1:
-        return sampling_loops.fetch(given.image[1][sample, band], 32)
-    if kind == 2:
-        return sampling_loops.fetch(given.image[2][sample, band], 32)
-    return np.int64(0)
+def _weigh(given, xs, ys, shift_x, shift_y, length, valid, index, weights, support):
+    if given.cubic:
+        cubic_loops.weigh(xs, ys, shift_x, shift_y, length, given.size, valid, index, weights, support)
+    else:
+        sampling_loops.weigh(xs, ys, shift_x, shift_y, length, given.size, valid, index, weights, support)
 
 
 @njit(**OPTIONS)
-def run_samples(given, steps, sources, out, rules, table, dates):
-    """Do all of it for the samples of a block."""
+def run_samples(given, steps, sources, out, rules, table, dates, order, counter, mine):
+    """Do all of it for samples in `order`, one after the other until the threads that share `counter` have none left.
+
+    Returns how many this call did; `mine` notes which, and keeps its last place for what only has to be read.
+    """
     size_out, size_in = out.size, given.size
     total = size_out[0] * size_out[1]
     block = (total + LANES - 1) // LANES
     bands = steps.terms.shape[2]
     apart = given.shift.shape[1] > 0
-    most = 1
-    for sample in range(len(given.back)):
+    plain = straight.is_plain(given, steps, sources, out, rules)
+    lines, line = np.zeros((size_out[0], 4), np.int64), np.zeros(max(size_out[1], 4 * _RUN), np.float32)
+    room = _RUN
+    for sample in order:
         if not given.exact[sample]:
-            most = max(most, given.subs[sample, 0] * given.subs[sample, 1])
-    long = max(16, _RUN // most)
-    shape = (LANES, long)
-    index, weights = np.zeros((most, *shape), np.uint32), np.zeros((most, 4, *shape), np.float32)
+            room = max(room, _SHORTEST_RUN * given.subs[sample, 0] * given.subs[sample, 1])
+    taps = 16 if given.cubic else 4
+    every_index, every_weight = np.zeros(room * LANES, np.uint32), np.zeros(taps * room * LANES, np.float32)
+    every_place = np.zeros(2 * room * LANES, np.float32)
+    shape = (LANES, _RUN)
     rows, columns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    places = np.zeros((most, 2, *shape), np.float32)
     support, spare = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     values, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     gain, offset = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    good, words = np.zeros(shape, np.bool_), np.zeros((4, long), np.uint32)
-    noise, pairs = np.zeros(shape, np.float32), np.zeros((2, long), np.uint32)
+    good, words = np.zeros(shape, np.bool_), np.zeros((4, _RUN), np.uint32)
+    noise, pairs = np.zeros(shape, np.float32), np.zeros((2, _RUN), np.uint32)
     held = 1
     for source in range(len(sources.kind)):
         held = max(held, sources.first[source] + sources.layers[source])
     layers = np.zeros((dates, held, *shape), np.float32)
     centre = np.zeros((2, *shape), np.float32)
-    fetched, floats = np.int64(0), given.stored == 3
+    done, floats = 0, given.stored == 3
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
-    for sample in range(len(given.back)):
+    while True:
+        turn = _next_of(counter)
+        if turn >= len(order):
+            break
+        sample = order[turn]
+        mine[done] = sample
+        done += 1
         exact = given.exact[sample]
+        if exact and plain and straight.run_sample(given, steps, out, rules, sample, lines, line):
+            continue
         valid = given.valid[sample]
         across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
         subs = across * down
+        # Where pixels are means of many places, shorter runs keep all of their weights in the cache.
+        long = max(_SHORTEST_RUN, 4 * _RUN // (subs * taps))
+        index = every_index[: subs * LANES * long].reshape(subs, LANES, long)
+        weights = every_weight[: taps * subs * LANES * long].reshape(subs, taps, LANES, long)
+        places = every_place[: 2 * subs * LANES * long].reshape(subs, 2, LANES, long)
         if apart and not exact:
             for axis in range(2):
                 span[2 * axis] = given.shift[sample, :, axis].min()
@@ -237,7 +219,7 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                 valid = valid[:0]
         elif not exact:
             for band in range(bands):
-                fetched += _fetch(given, sample, band)
+                mine[-1] += stored.fetch(given, sample, band)
         for run in range(0, block, long):
             length = min(long, block - run)
             sampling_loops.locate(run, block, length, size_out[1], rows, columns)
@@ -271,18 +253,8 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                 good[:] = True
                 support[:] = zero
                 for sub in range(subs):
-                    sampling_loops.weigh(
-                        places[sub, 0],
-                        places[sub, 1],
-                        zero,
-                        zero,
-                        length,
-                        size_in,
-                        valid,
-                        index[sub],
-                        weights[sub],
-                        support,
-                    )
+                    x, y = places[sub, 0], places[sub, 1]
+                    _weigh(given, x, y, zero, zero, length, valid, index[sub], weights[sub], support)
                 sampling_loops.settle_support(
                     weights, subs, length, rules.least, rules.minimum, rules.full, support, good
                 )
@@ -307,29 +279,20 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                 _drop(out.flags[sample], length, run, block, total, good)
             for band in range(bands):
                 if exact:
-                    _copy(given, sample, band, size_out, run, block, length, values)
+                    stored.copy(given, sample, band, size_out, run, block, length, values)
                     if floats and sampling_loops.drop_unfinite(values, good, length):
                         mended = True
                 else:
                     if apart:
                         support[:] = zero
                         for sub in range(subs):
-                            sampling_loops.weigh(
-                                places[sub, 0],
-                                places[sub, 1],
-                                given.shift[sample, band, 0],
-                                given.shift[sample, band, 1],
-                                length,
-                                size_in,
-                                valid,
-                                index[sub],
-                                weights[sub],
-                                support,
-                            )
+                            x, y = places[sub, 0], places[sub, 1]
+                            beside_x, beside_y = given.shift[sample, band, 0], given.shift[sample, band, 1]
+                            _weigh(given, x, y, beside_x, beside_y, length, valid, index[sub], weights[sub], support)
                         sampling_loops.settle_support(
                             weights, subs, length, rules.least, rules.minimum, rules.full, support, good
                         )
-                    _take(given, sample, band, index, weights, subs, length, pairs, values, guarded)
+                    stored.take(given, sample, band, index, weights, subs, length, pairs, values, guarded)
                 _steps_of_band(
                     steps,
                     sources,
@@ -351,39 +314,20 @@ def run_samples(given, steps, sources, out, rules, table, dates):
                     noise,
                     layers[band // (bands // dates)],
                 )
-                _write(values, good, length, run, block, total, rules, out, sample, band)
+                stored.write(values, good, length, run, block, total, rules, out, sample, band)
             if mended:
                 # A later band may have found a pixel without data after an earlier one was written.
-                _mend(good, length, run, block, total, rules, out, sample, bands)
+                stored.mend(good, length, run, block, total, rules, out, sample, bands)
             for lane in range(LANES):
                 start = lane * block + run
                 for i in range(min(length, total - start)):
                     out.valid[sample, start + i] = good[lane, i]
-    return fetched
+    return done
 
 
 @njit(**OPTIONS)
-def _mend(good, length, run, block, total, rules, out, sample, bands):
-    """Write the fill value over pixels without data."""
-    for lane in range(LANES):
-        start = lane * block + run
-        for i in range(min(length, total - start)):
-            if good[lane, i]:
-                continue
-            for band in range(bands):
-                if out.stored == 0:
-                    out.image[0][sample, band, start + i] = rules.fill
-                elif out.stored == 1:
-                    out.image[1][sample, band, start + i] = rules.fill
-                elif out.stored == 2:
-                    out.image[2][sample, band, start + i] = rules.fill
-                else:
-                    out.image[3][sample, band, start + i] = rules.fill
-
-
-@njit(**OPTIONS)
-def move_labels(mask, given, out, ignore, moved):
-    """Gather the nearest label of every output pixel, in the mask's own dtype."""
+def move_labels(mask, given, out, ignore, moved, samples):
+    """Gather the nearest label of every output pixel of some samples, in the mask's own dtype."""
     size_out, size_in = out.size, given.size
     total = size_out[0] * size_out[1]
     block = (total + LANES - 1) // LANES
@@ -391,7 +335,7 @@ def move_labels(mask, given, out, ignore, moved):
     rows, columns = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     xs, ys = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     index, good = np.zeros(shape, np.uint32), np.zeros(shape, np.bool_)
-    for sample in range(len(given.back)):
+    for sample in samples:
         for run in range(0, block, _RUN):
             length = min(_RUN, block - run)
             sampling_loops.locate(run, block, length, size_out[1], rows, columns)

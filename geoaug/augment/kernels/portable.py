@@ -42,6 +42,9 @@ from geoaug.scratch import output_memory
 _BLOCK_VALUES = 2**21
 
 
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a fused stage does.
@@ -57,7 +60,7 @@ class Work:
         decoding: of the input; None where a factor and an offset are all, which the segments hold.
         untouched: whether the segments only undo the decoding.
         most_places: along an axis of an output pixel, how many places at most are averaged.
-        nearest: whether the nearest pixel is taken instead of a mean of four.
+        interpolation: whether the nearest pixel is taken, or a mean of four or sixteen by their weights.
     """
 
     matrix: Float[Tensor, "b 3 3"]
@@ -70,7 +73,7 @@ class Work:
     decoding: Decoding | None = None
     untouched: bool = False
     most_places: int = 1
-    nearest: bool = False
+    interpolation: Interpolation = "bilinear"
 
     def rows(self, samples: Rows) -> tuple[Segment, ...]:
         """The segments of some of the samples."""
@@ -88,6 +91,16 @@ class Work:
         assert self.band_shift is not None
         bands = self.dates * self.band_shift.shape[1]
         return self.band_shift.reshape(self.matrix.shape[0], bands, 2)[samples]
+
+    @property
+    def nearest(self) -> bool:
+        """Whether nothing is interpolated."""
+        return self.interpolation == "nearest"
+
+    @property
+    def cubic(self) -> bool:
+        """Whether sixteen pixels are."""
+        return self.interpolation == "bicubic"
 
     @property
     def labelled(self) -> bool:
@@ -139,7 +152,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     out = empty_output(pixels, work, encoding)
 
     # Whether a block is cut to its footprint must follow from shapes alone, or bits would depend on the batch.
-    alone = pixels.image.device.type == "cpu" and _samples_per_block(pixels.image, size) == 1
+    alone = warp.looks_at_values(pixels.image.device) and _samples_per_block(pixels.image, size) == 1
     cut = alone and pixels.dem is None and work.band_shift is None
 
     counts = warp.places_averaged(work.matrix, work.most_places)
@@ -162,13 +175,13 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
             if way == "sample whole":
                 values, valid = sampled_whole(taken.image, places, shift, encoding.min_support, work.decoding)
             else:
-                values, valid = sampled_apart(taken, places, shift, encoding.min_support, work.decoding)
+                values, valid = sampled_apart(taken, places, shift, encoding.min_support, work.decoding, work.cubic)
         elif cut and most == 1:
-            part, *inside = around(taken, x, y)
-            values, valid = sampled(part, [warp.Place(*inside)], encoding.min_support, work.decoding)
+            part, *inside = around(taken, x, y, 1 if work.cubic else 0)
+            values, valid = sampled(part, [warp.Place(*inside)], encoding.min_support, work.decoding, work.cubic)
         else:
             places = [warp.Place(x, y)] if most == 1 else warp.places(work.matrix[rows], size, counts[rows], most)
-            values, valid = sampled(taken, places, encoding.min_support, work.decoding)
+            values, valid = sampled(taken, places, encoding.min_support, work.decoding, work.cubic)
         dem = None if taken.dem is None else moved_elevation(taken.dem, x, y, exact)
         done = _radiated(values, valid, dem, () if raw else work.rows(rows), work, rows)
         if done.invalid is not None:
@@ -182,7 +195,10 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         if out.cloud is not None and done.labels is not None:
             _write(out.cloud, rows, done.labels.view(len(values), work.dates, *size))
 
-    for_each_block(run, _blocks(work, pixels, counts))
+    if warp.looks_at_values(pixels.image.device):
+        for_each_block(run, _blocks(work, pixels, counts))
+    else:
+        run((slice(None), "sample", work.most_places))
     return out
 
 
@@ -238,15 +254,13 @@ def _blocks(work: Work, pixels: Pixels, counts: Int[Tensor, "b 2"]) -> list[tupl
     """The samples to run together, how, and how many places of each pixel along an axis are averaged at most: by their
     own matrix and validity alone, whatever their batch."""
     image = pixels.image
-    if image.device.type != "cpu":
-        return [(slice(None), "sample", work.most_places)]
     count = _samples_per_block(image, work.size)
     exact, whole = matrices.is_exact(work.matrix), torch.zeros(len(image), dtype=torch.bool)
     if work.nearest and work.band_shift is None:
         exact = torch.ones_like(exact)
     if work.band_shift is not None:
         exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
-        if not image.is_floating_point():
+        if not image.is_floating_point() and not work.cubic:
             whole = torch.ones_like(whole) if pixels.valid is None else pixels.valid.flatten(1).all(1)
             # Of several places in a pixel those outside the image weigh nothing, which takes weights to tell.
             whole &= counts.amax(1) == 1
@@ -290,7 +304,7 @@ def _store(
     fill = constant(encoding.fill, values.dtype, values.device)
     assert out.valid is not None
     _write(out.valid, rows, valid)
-    if isinstance(rows, slice) and encoding.dtype == values.dtype:
+    if isinstance(rows, slice) and encoding.dtype == values.dtype and not torch.compiler.is_compiling():
         torch.where(valid, values, fill, out=out.image[rows])
     else:
         _write(out.image, rows, torch.where(valid, values, fill))

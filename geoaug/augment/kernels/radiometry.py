@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.augment.kernels import stencils
+from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
-from geoaug.random import normal_blocks, standard_normal
+from geoaug.random import normal_blocks, standard_normal, whole_normal
 from geoaug.scratch import scratch
 
 # Backscatter below this power is written as this much: thermal noise removal leaves zeros and less.
@@ -79,7 +79,7 @@ def _run_other(block: Block, segment: GammaNoise | Steps | Stencil) -> None:
 
 def certainly(truth: Bool[Tensor, " r"]) -> bool:
     """Whether all are known to be true without waiting for a device."""
-    return truth.device.type == "cpu" and bool(truth.all())
+    return warp.looks_at_values(truth.device) and bool(truth.all())
 
 
 def _affine(block: Block, segment: Affine) -> None:
@@ -171,6 +171,9 @@ def _settle(block: Block) -> None:
     samples = block.key.shape[0]
     deviation = variance.sqrt_().view(samples, -1, variance.shape[-2] * variance.shape[-1])
     flat = values.view(deviation.shape) if len(values) != samples else values.flatten(2)
+    if torch.compiler.is_compiling():
+        flat.addcmul_(deviation, whole_normal(block.key, flat.shape[1], flat.shape[2], stream))
+        return
     for rows, channels, noise in normal_blocks(block.key, flat.shape[1], flat.shape[2], stream):
         flat[rows, channels].addcmul_(deviation[rows, channels], noise)
 

@@ -70,14 +70,15 @@ class Pixels:
 
 
 def around(
-    block: Pixels, x: Float[Tensor, "1 i j"], y: Float[Tensor, "1 i j"]
+    block: Pixels, x: Float[Tensor, "1 i j"], y: Float[Tensor, "1 i j"], beyond: int
 ) -> tuple[Pixels, Float[Tensor, "1 i j"], Float[Tensor, "1 i j"]]:
-    """The part of a single sample that is sampled, and the coordinates in it: a tile brings spare context."""
+    """The part of a single sample that is sampled, `beyond` the pixels next to its coordinates, and the coordinates in
+    it: a tile brings spare context."""
     height, width = block.image.shape[-2:]
     if x.numel() == 0:
         return block, x, y
-    left, right = (min(max(int(edge), 0), width - 1) for edge in (x.min().floor(), x.max().ceil()))
-    top, bottom = (min(max(int(edge), 0), height - 1) for edge in (y.min().floor(), y.max().ceil()))
+    left, right = (min(max(int(edge), 0), width - 1) for edge in (x.min().floor() - beyond, x.max().ceil() + beyond))
+    top, bottom = (min(max(int(edge), 0), height - 1) for edge in (y.min().floor() - beyond, y.max().ceil() + beyond))
     part = (..., slice(top, bottom + 1), slice(left, right + 1))
     valid = None if block.valid is None else block.valid[part]
     return Pixels(block.image[part], valid, None), x - left, y - top
@@ -123,15 +124,16 @@ def sampled(
     places: Sequence[Place],
     min_support: float,
     decoding: Decoding | None,
+    cubic: bool = False,
 ) -> tuple[Float[Tensor, "b n i j"], Bool[Tensor, "b 1 i j"]]:
     batch, channels, height, width = block.image.shape
     source = scratch("source", (batch, channels + 1, height, width), torch.float32, block.image.device)
     _weighted(block, decoding, source[:, :channels], source[:, channels:])
-    sample = warp.sampler(source.device)
+    sample = warp.sampler(source.device, cubic)
     sampled = warp.averaged(lambda x, y: sample(source, x, y), places)
     values, support = sampled[:, :channels], sampled[:, channels:]
     valid = support >= warp.least_support(min_support)
-    return values.mul_(warp.inverse_support(support, min_support)), valid
+    return values.mul_(warp.inverse_support(support, min_support, cubic)), valid
 
 
 def sampled_apart(
@@ -140,12 +142,13 @@ def sampled_apart(
     shift: Float[Tensor, "b n 2"],
     min_support: float,
     decoding: Decoding | None,
+    cubic: bool = False,
 ) -> tuple[Float[Tensor, "b n i j"], Bool[Tensor, "b 1 i j"]]:
     """Every band at its own coordinates, with its own support; a pixel is valid where all bands are."""
     batch, channels, height, width = block.image.shape
     source = scratch("bands apart", (batch, channels, 2, height, width), torch.float32, block.image.device)
     _weighted(block, decoding, source[:, :, 0], source[:, :, 1])
-    sample = warp.sampler(source.device)
+    sample = warp.sampler(source.device, cubic)
 
     def beside(x: Tensor, y: Tensor) -> Tensor:
         beside_x = (x[:, None] + shift[..., 0, None, None].float()).flatten(0, 1)
@@ -157,7 +160,7 @@ def sampled_apart(
     values, support = sampled.view(batch, channels, 2, *sampled.shape[2:]).unbind(2)
     valid = (support >= warp.least_support(min_support)).all(1, keepdim=True)
     valid &= _all_inside(places, shift, block.image.shape[-2:], min_support)
-    return (values * warp.inverse_support(support, min_support)), valid
+    return (values * warp.inverse_support(support, min_support, cubic)), valid
 
 
 def sampled_whole(

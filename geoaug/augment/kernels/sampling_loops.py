@@ -123,7 +123,7 @@ def settle_support(weights, subs, length, least, minimum, full, support, good):
             good[lane, i] &= held >= least
             support[lane, i] = share if held > full else share / max(held, minimum)
         for sub in range(subs):
-            for tap in range(4):
+            for tap in range(weights.shape[1]):
                 for i in range(length):
                     weights[sub, tap, lane, i] *= support[lane, i]
 
@@ -260,7 +260,7 @@ def _span(first, step, size, count):
 
 
 @njit(**OPTIONS)
-def _straight(back, size_in, size_out, row, column, count):
+def straight(back, size_in, size_out, row, column, count):
     """Where a piece of an output row lies in the input of an exact plan: its first index, the stride, and which of it
     lies inside."""
     across = np.float32(column) - np.float32(0.5) * np.float32(size_out[1] - 1)
@@ -285,7 +285,7 @@ def copy(source, back, size_in, size_out, run, block, length, values):
         done = 0
         while done < count:
             part = min(count - done, width - column)
-            first, stride, low, high = _straight(back, size_in, size_out, row, column, part)
+            first, stride, low, high = straight(back, size_in, size_out, row, column, part)
             into = values[lane, done + low : done + high]
             if len(into) > 0:
                 at = first + low * stride
@@ -316,7 +316,7 @@ def copy_validity(valid, back, size_in, size_out, run, block, length, good):
             good[lane, i] = False
         while done < count:
             part = min(count - done, width - column)
-            first, stride, low, high = _straight(back, size_in, size_out, row, column, part)
+            first, stride, low, high = straight(back, size_in, size_out, row, column, part)
             for i in range(low, high):
                 good[lane, done + i] = valid.size == 0 or valid[np.uint64(first + i * stride)]
             done, row, column = done + part, row + 1, 0

@@ -16,6 +16,7 @@ from geoaug.augment.kernels.triton_parts import (
     NORMAL,
     STEPS,
     corners,
+    cubic_tap,
     decoded,
     layer_at,
     normal,
@@ -85,6 +86,7 @@ def fused(
     DATES: tl.constexpr,
     MOST: tl.constexpr,
     NEAREST: tl.constexpr,
+    CUBIC: tl.constexpr,
     HAS_VALID: tl.constexpr,
     HAS_MASK: tl.constexpr,
     HAS_FLAGS: tl.constexpr,
@@ -136,8 +138,13 @@ def fused(
         for place in range(across * down):
             beside = shift + (sample * bands + check) * 2
             px, py = place_in(x, y, matrix, place, across, down, beside, MOST, APART)
-            left, right, top, bottom, wa, wb, wc, wd = corners(px, py, data, width, wide, tall, here, HAS_VALID)
-            held += (wa + wb) + (wc + wd)
+            if CUBIC:
+                for tap in tl.static_range(16):
+                    _column, _row, part_of = cubic_tap(px, py, data, width, wide, tall, here, tap, HAS_VALID)
+                    held += part_of
+            else:
+                left, right, top, bottom, wa, wb, wc, wd = corners(px, py, data, width, wide, tall, here, HAS_VALID)
+                held += (wa + wb) + (wc + wd)
         held = held * share
         good = good & (held >= least)
         factor = tl.where(held > full, share, share / tl.maximum(held, minimum))
@@ -204,17 +211,27 @@ def fused(
         for place in range(across * down):
             beside = shift + (sample * bands + band) * 2
             px, py = place_in(x, y, matrix, place, across, down, beside, MOST, APART)
-            left, right, top, bottom, wa, wb, wc, wd = corners(px, py, data, width, wide, tall, here, HAS_VALID)
-            held += (wa + wb) + (wc + wd)
             # Neighbours without weight are not read: they may be NaN, and an exact plan reads one pixel for one.
-            va = tl.load(plane + top * image_y + left * image_x, mask=good & (wa > 0), other=0).to(tl.float32)
-            vb = tl.load(plane + top * image_y + right * image_x, mask=good & (wb > 0), other=0).to(tl.float32)
-            vc = tl.load(plane + bottom * image_y + left * image_x, mask=good & (wc > 0), other=0).to(tl.float32)
-            vd = tl.load(plane + bottom * image_y + right * image_x, mask=good & (wd > 0), other=0).to(tl.float32)
-            if UNIT > 0:
-                va, vb = decoded(va, raw_offset, raw_scale, UNIT), decoded(vb, raw_offset, raw_scale, UNIT)
-                vc, vd = decoded(vc, raw_offset, raw_scale, UNIT), decoded(vd, raw_offset, raw_scale, UNIT)
-            value += (wa * va + wb * vb) + (wc * vc + wd * vd)
+            if CUBIC:
+                for tap in tl.static_range(16):
+                    at_x, at_y, part_of = cubic_tap(px, py, data, width, wide, tall, here, tap, HAS_VALID)
+                    held += part_of
+                    seen = good & (part_of != 0)
+                    read = tl.load(plane + at_y * image_y + at_x * image_x, mask=seen, other=0).to(tl.float32)
+                    if UNIT > 0:
+                        read = decoded(read, raw_offset, raw_scale, UNIT)
+                    value += part_of * read
+            else:
+                left, right, top, bottom, wa, wb, wc, wd = corners(px, py, data, width, wide, tall, here, HAS_VALID)
+                held += (wa + wb) + (wc + wd)
+                va = tl.load(plane + top * image_y + left * image_x, mask=good & (wa > 0), other=0).to(tl.float32)
+                vb = tl.load(plane + top * image_y + right * image_x, mask=good & (wb > 0), other=0).to(tl.float32)
+                vc = tl.load(plane + bottom * image_y + left * image_x, mask=good & (wc > 0), other=0).to(tl.float32)
+                vd = tl.load(plane + bottom * image_y + right * image_x, mask=good & (wd > 0), other=0).to(tl.float32)
+                if UNIT > 0:
+                    va, vb = decoded(va, raw_offset, raw_scale, UNIT), decoded(vb, raw_offset, raw_scale, UNIT)
+                    vc, vd = decoded(vc, raw_offset, raw_scale, UNIT), decoded(vd, raw_offset, raw_scale, UNIT)
+                value += (wa * va + wb * vb) + (wc * vc + wd * vd)
         if APART:
             held = held * share
             weight = tl.where(held > full, share, share / tl.maximum(held, minimum))

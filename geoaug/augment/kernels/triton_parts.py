@@ -89,6 +89,41 @@ def corners(x, y, data, width, wide, tall, here, HAS_VALID: tl.constexpr):
 
 
 @triton.jit
+def cubic_weight(share, tap: tl.constexpr):
+    """Of one of four neighbours: `warp.cubic_weights`."""
+    if tap == 0:
+        weight = ((1.0 - 0.5 * share) * share - 0.5) * share
+    elif tap == 1:
+        weight = (1.5 * share - 2.5) * share * share + 1.0
+    elif tap == 2:
+        weight = ((2.0 - 1.5 * share) * share + 0.5) * share
+    else:
+        weight = (0.5 * share - 0.5) * share * share
+    return weight
+
+
+@triton.jit
+def cubic_axis(place, size, tap: tl.constexpr):
+    """One of four neighbours along an axis, kept inside the image, and its weight."""
+    place = tl.minimum(tl.maximum(place, -3.0), size + 2.0)
+    below = tl.floor(place)
+    at = below + (tap - 1.0)
+    weight = tl.where((at >= 0.0) & (at <= size - 1.0), cubic_weight(place - below, tap), 0.0)
+    return tl.minimum(tl.maximum(at, 0.0), size - 1.0).to(tl.int32), weight
+
+
+@triton.jit
+def cubic_tap(x, y, data, width, wide, tall, here, tap: tl.constexpr, HAS_VALID: tl.constexpr):
+    """One of sixteen neighbours of places in the input, and its weight, which is that of data alone."""
+    column, weight_x = cubic_axis(x, wide, tap % 4)
+    row, weight_y = cubic_axis(y, tall, tap // 4)
+    weight = weight_x * weight_y
+    if HAS_VALID:
+        weight = weight * tl.load(data + row * width + column, mask=here, other=0).to(tl.float32)
+    return column, row, weight
+
+
+@triton.jit
 def place_in(x, y, matrix, place, across, down, shift, MOST: tl.constexpr, APART: tl.constexpr):
     """One of the places of every output pixel that are averaged, moved to where a band lies.
 
