@@ -18,7 +18,10 @@ if TYPE_CHECKING:
         warn_of_small_batch,
     )
     from geoaug.models.card import ClassName, ModelCard, read_card
+    from geoaug.models.change import siamese_resnet, siamese_unet
     from geoaug.models.dropout import Uncertainty, mc_dropout
+    from geoaug.models.losses import ClassLoss, ValueLoss
+    from geoaug.models.model_file import LoadedModel, load_model, save_model
     from geoaug.models.resnet import (
         ResNet,
         resnet18,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         resnext50_32x4d,
         wide_resnet50_2,
     )
+    from geoaug.models.segmentation import deeplabv3plus, fpn, unet
     from geoaug.models.statistics import (
         IMAGENET_MEAN,
         IMAGENET_STATISTICS,
@@ -47,13 +51,19 @@ __all__ = [
     "AdaptedStem",
     "Architecture",
     "BandStatistics",
+    "ClassLoss",
     "ClassName",
+    "LoadedModel",
     "ModelCard",
     "ResNet",
     "SmallBatchWarning",
     "Uncertainty",
+    "ValueLoss",
     "adapt_stem",
+    "deeplabv3plus",
+    "fpn",
     "freeze_batchnorm",
+    "load_model",
     "mc_dropout",
     "measure_statistics",
     "read_card",
@@ -64,7 +74,11 @@ __all__ = [
     "resnet101",
     "resnet152",
     "resnext50_32x4d",
+    "save_model",
     "set_batchnorm_momentum",
+    "siamese_resnet",
+    "siamese_unet",
+    "unet",
     "unfreeze_batchnorm",
     "use_norm",
     "warn_of_small_batch",
@@ -84,8 +98,15 @@ _HOMES = {
     "ClassName": "card",
     "ModelCard": "card",
     "read_card": "card",
+    "siamese_resnet": "change",
+    "siamese_unet": "change",
     "Uncertainty": "dropout",
     "mc_dropout": "dropout",
+    "ClassLoss": "losses",
+    "ValueLoss": "losses",
+    "LoadedModel": "model_file",
+    "load_model": "model_file",
+    "save_model": "model_file",
     "ResNet": "resnet",
     "resnet18": "resnet",
     "resnet34": "resnet",
@@ -94,6 +115,9 @@ _HOMES = {
     "resnet152": "resnet",
     "resnext50_32x4d": "resnet",
     "wide_resnet50_2": "resnet",
+    "deeplabv3plus": "segmentation",
+    "fpn": "segmentation",
+    "unet": "segmentation",
     "IMAGENET_MEAN": "statistics",
     "IMAGENET_STATISTICS": "statistics",
     "IMAGENET_STD": "statistics",

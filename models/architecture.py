@@ -18,7 +18,7 @@ __all__ = ["BACKBONES", "Architecture", "Decoder", "Fusion", "Network"]
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2")
 
 Decoder = Literal["none", "unet", "fpn", "deeplabv3+"]
-Fusion = Literal["none", "difference", "concatenation"]
+Fusion = Literal["none", "difference", "absolute"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Architecture:
         bands: of the input.
         outputs: classes, or numbers, that it answers with.
         decoder: "none" for an answer to the whole chip, or how one for each pixel is made.
-        fusion: of two dates; "none" for one date.
+        fusion: of the features of two dates: the later less the earlier, or how far they are apart; "none" for one.
         norm: "batch", "group", "frozen" or "sync".
         bn_momentum: in torch's convention.
         dropout: probability of dropping a feature before the last layer.

@@ -144,6 +144,14 @@ class ResNet(torchvision.models.ResNet, Network):  # type: ignore[misc]
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return torch.flatten(self.avgpool(x), 1)
 
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """The image and what each stage makes of it, from full to a 32nd of the size, for decoders."""
+        found = [x, self.relu(self.bn1(self.conv1(x)))]
+        found.append(self.layer1(self.maxpool(found[-1])))
+        for stage in (self.layer2, self.layer3, self.layer4):
+            found.append(stage(found[-1]))
+        return found
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
         check_image(x, self.architecture, self.sensor)
