@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geoaug.models.card import ClassName, ModelCard, read_card
     from geoaug.models.change import siamese_resnet, siamese_unet
     from geoaug.models.dropout import Uncertainty, mc_dropout
+    from geoaug.models.ema import averaged_network
     from geoaug.models.losses import ClassLoss, ValueLoss
     from geoaug.models.model_file import LoadedModel, load_model, save_model
     from geoaug.models.resnet import (
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
         resnext50_32x4d,
         wide_resnet50_2,
     )
+    from geoaug.models.schedules import Schedule
     from geoaug.models.segmentation import deeplabv3plus, fpn, unet
+    from geoaug.models.stages import Stage, load_stages
     from geoaug.models.statistics import (
         IMAGENET_MEAN,
         IMAGENET_STATISTICS,
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
         measure_statistics,
     )
     from geoaug.models.stem import STEMS, AdaptedStem, adapt_stem
+    from geoaug.models.tasks import ChangeTask, ClassificationTask, RegressionTask, SegmentationTask
+    from geoaug.models.training import Training
 
 __all__ = [
     "BACKBONES",
@@ -51,19 +56,28 @@ __all__ = [
     "AdaptedStem",
     "Architecture",
     "BandStatistics",
+    "ChangeTask",
     "ClassLoss",
     "ClassName",
+    "ClassificationTask",
     "LoadedModel",
     "ModelCard",
+    "RegressionTask",
     "ResNet",
+    "Schedule",
+    "SegmentationTask",
     "SmallBatchWarning",
+    "Stage",
+    "Training",
     "Uncertainty",
     "ValueLoss",
     "adapt_stem",
+    "averaged_network",
     "deeplabv3plus",
     "fpn",
     "freeze_batchnorm",
     "load_model",
+    "load_stages",
     "mc_dropout",
     "measure_statistics",
     "read_card",
@@ -102,6 +116,7 @@ _HOMES = {
     "siamese_unet": "change",
     "Uncertainty": "dropout",
     "mc_dropout": "dropout",
+    "averaged_network": "ema",
     "ClassLoss": "losses",
     "ValueLoss": "losses",
     "LoadedModel": "model_file",
@@ -115,9 +130,12 @@ _HOMES = {
     "resnet152": "resnet",
     "resnext50_32x4d": "resnet",
     "wide_resnet50_2": "resnet",
+    "Schedule": "schedules",
     "deeplabv3plus": "segmentation",
     "fpn": "segmentation",
     "unet": "segmentation",
+    "Stage": "stages",
+    "load_stages": "stages",
     "IMAGENET_MEAN": "statistics",
     "IMAGENET_STATISTICS": "statistics",
     "IMAGENET_STD": "statistics",
@@ -126,6 +144,11 @@ _HOMES = {
     "STEMS": "stem",
     "AdaptedStem": "stem",
     "adapt_stem": "stem",
+    "ChangeTask": "tasks",
+    "ClassificationTask": "tasks",
+    "RegressionTask": "tasks",
+    "SegmentationTask": "tasks",
+    "Training": "training",
 }
 
 
