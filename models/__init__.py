@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from geoaug.models.ema import averaged_network
     from geoaug.models.losses import ClassLoss, ValueLoss
     from geoaug.models.model_file import LoadedModel, load_model, save_model
+    from geoaug.models.predict import predict_scene
     from geoaug.models.resnet import (
         ResNet,
         resnet18,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         measure_statistics,
     )
     from geoaug.models.stem import STEMS, AdaptedStem, adapt_stem
+    from geoaug.models.stem_comparison import LabelledImages, StemScore, compare_stems
     from geoaug.models.tasks import ChangeTask, ClassificationTask, RegressionTask, SegmentationTask
     from geoaug.models.training import Training
 
@@ -60,6 +62,7 @@ __all__ = [
     "ClassLoss",
     "ClassName",
     "ClassificationTask",
+    "LabelledImages",
     "LoadedModel",
     "ModelCard",
     "RegressionTask",
@@ -68,11 +71,13 @@ __all__ = [
     "SegmentationTask",
     "SmallBatchWarning",
     "Stage",
+    "StemScore",
     "Training",
     "Uncertainty",
     "ValueLoss",
     "adapt_stem",
     "averaged_network",
+    "compare_stems",
     "deeplabv3plus",
     "fpn",
     "freeze_batchnorm",
@@ -80,6 +85,7 @@ __all__ = [
     "load_stages",
     "mc_dropout",
     "measure_statistics",
+    "predict_scene",
     "read_card",
     "recalibrate_batchnorm",
     "resnet18",
@@ -122,6 +128,7 @@ _HOMES = {
     "LoadedModel": "model_file",
     "load_model": "model_file",
     "save_model": "model_file",
+    "predict_scene": "predict",
     "ResNet": "resnet",
     "resnet18": "resnet",
     "resnet34": "resnet",
@@ -144,6 +151,9 @@ _HOMES = {
     "STEMS": "stem",
     "AdaptedStem": "stem",
     "adapt_stem": "stem",
+    "LabelledImages": "stem_comparison",
+    "StemScore": "stem_comparison",
+    "compare_stems": "stem_comparison",
     "ChangeTask": "tasks",
     "ClassificationTask": "tasks",
     "RegressionTask": "tasks",

@@ -193,7 +193,10 @@ class GeoTask(pl.LightningModule):
             self._steps_averaged = self.trainer.global_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["geoaug_random"] = torch.get_rng_state()
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["geoaug_random"] = states
         if isinstance(self.network, Network):
             checkpoint["geoaug"] = {
                 "architecture": self.network.architecture.to_dict(),
@@ -202,9 +205,12 @@ class GeoTask(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Dropout, and samplers that draw from torch's generator, go on as if nothing had happened.
-        state = checkpoint.get("geoaug_random")
-        if self._trainer is not None and self._trainer.training and state is not None:
-            torch.set_rng_state(state)
+        states = checkpoint.get("geoaug_random")
+        if self._trainer is None or not self._trainer.training or states is None:
+            return
+        torch.set_rng_state(states["cpu"].cpu())
+        if "cuda" in states and self._trainer.strategy.root_device.type == "cuda":
+            torch.cuda.set_rng_state(states["cuda"].cpu(), self._trainer.strategy.root_device)
 
     def _epochs(self) -> int:
         trainer = self.trainer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from geoaug.augment.compose import Compose
 from geoaug.augment.mixing import RandomMixUp
 from geoaug.errors import ConfigurationError
-from geoaug.models.card import ClassName
+from geoaug.models.card import ClassName, ModelCard
 from geoaug.models.losses import ClassLoss, ClassLossKind, ValueLoss, ValueLossKind, as_values, counted_labels
 from geoaug.models.metrics import class_metrics, confusion_figure, log_figure, readable, value_metrics
 from geoaug.models.task_base import GeoTask, Part
@@ -257,6 +257,11 @@ class RegressionTask(GeoTask):
         if float(count) > 1:  # the share of variance explained needs two numbers
             self.log_dict({f"{part}/{name}": value for name, value in metrics.compute().items()}, prog_bar=True)
         metrics.reset()
+
+    def card(self, **facts: Any) -> ModelCard:
+        # What is predicted from a file must come out in the target's units, too.
+        training = {**self.training_plan.to_dict(), "target_scale": list(self.scale)}
+        return super().card(**{"training": training, **facts})
 
     def readable_answer(self, answer: Tensor) -> Tensor:
         return answer.float() * self.scale[1] + self.scale[0]
