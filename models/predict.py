@@ -7,6 +7,7 @@ data, the map has none.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 import torch
 from torch import Tensor, nn
 
@@ -121,34 +123,33 @@ def predict_scene(
     rows = blend.rows(opened.height, opened.width)
     blender = StripBlender(channels, opened.height, opened.width, blend)
     with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(**_gdal_options()))
         sinks = _Sinks(stack, opened, card, Path(out), probabilities=probabilities, passes=passes)
-        readers = _Readers(stack, opened)
-        writing = stack.enter_context(ThreadPoolExecutor(1))
-        written: Future[None] | None = None
+        readers = _Readers(stack, opened, compose)
+        map_ = _Map(blender, _ValidRows(opened, blend), sinks)
+        behind = stack.enter_context(ThreadPoolExecutor(1))
+        waiting: deque[Future[None]] = deque()
         batches = readers.batches(rows, batch_size)
-        valid = _ValidRows(opened, blend)
         for number, row in enumerate(rows):
             done = 0
             while done < len(row):
-                windows, images, validities = next(batches)
-                prepared = compose(
-                    {"image": torch.from_numpy(images).to(device), "valid": _as_valid(validities, device)}
-                )
-                answers = answer(prepared["image"]).float().cpu().numpy()
-                for window, part, known in zip(windows, answers, validities, strict=True):
-                    blender.add(window, part)
-                    valid.add(window, known)
+                windows, image, valid = next(batches)
+                answers = answer(image.to(device)).float().cpu().numpy()
                 done += len(windows)
-            last = number == len(rows) - 1
-            finished, known_rows = blender.finished(last=last), valid.finished(last=last)
-            if written is not None:
-                written.result()
-            written = writing.submit(sinks.write, finished, known_rows)
+                waiting.append(behind.submit(map_.add, windows, answers, valid))
+                if len(waiting) > _BATCHES_AHEAD:
+                    waiting.popleft().result()
+            waiting.append(behind.submit(map_.finish_row, last=number == len(rows) - 1))
             if progress is not None:
                 progress(number + 1, len(rows))
-        if written is not None:
-            written.result()
+        while waiting:
+            waiting.popleft().result()
     return sinks.paths
+
+
+def _gdal_options() -> dict[str, int]:
+    """GDAL keeps a twentieth of the machine's memory of blocks unless told; windows need a few rows of them."""
+    return {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": 256}
 
 
 def _check_model(card: ModelCard, passes: int) -> None:
@@ -231,39 +232,52 @@ class _Answer:
         return (own + other).mean(1, keepdim=True) / float(np.log(2))
 
 
-class _Readers:
-    """Threads that read batches of windows ahead of the network, each with its own open file."""
+_Batch = tuple[list[Window], Tensor, npt.NDArray[np.bool_]]
 
-    def __init__(self, stack: ExitStack, scene: Scene) -> None:
-        self.scene = scene
+
+class _Readers:
+    """A thread that reads batches of windows ahead of the network, and scales and normalises them."""
+
+    def __init__(self, stack: ExitStack, scene: Scene, compose: Compose) -> None:
         self.reader = stack.enter_context(SceneReader(scene))
+        self.compose = compose
         self.pool = stack.enter_context(ThreadPoolExecutor(1))
 
-    def batches(
-        self, rows: Sequence[Sequence[Window]], batch_size: int
-    ) -> Iterator[tuple[list[Window], npt.NDArray[np.generic], npt.NDArray[np.bool_]]]:
-        """Windows with their pixels and validity; no batch has windows of two rows."""
-        wanted = (list(row[start : start + batch_size]) for row in rows for start in range(0, len(row), batch_size))
-        ahead: deque[tuple[list[Window], Future[tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]]]] = deque()
-        for windows in wanted:
-            ahead.append((windows, self.pool.submit(self._read, windows)))
-            if len(ahead) > _BATCHES_AHEAD:
-                first, coming = ahead.popleft()
-                yield first, *coming.result()
+    def batches(self, rows: Sequence[Sequence[Window]], batch_size: int) -> Iterator[_Batch]:
+        """Windows with what the network is given and their validity; no batch has windows of two rows."""
+        ahead: deque[Future[_Batch]] = deque()
+        for row in rows:
+            for start in range(0, len(row), batch_size):
+                ahead.append(self.pool.submit(self._read, list(row[start : start + batch_size])))
+                if len(ahead) > _BATCHES_AHEAD:
+                    yield ahead.popleft().result()
         while ahead:
-            first, coming = ahead.popleft()
-            yield first, *coming.result()
+            yield ahead.popleft().result()
 
-    def _read(self, windows: Sequence[Window]) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]:
+    def _read(self, windows: list[Window]) -> _Batch:
         tiles = [self.reader.read(window) for window in windows]
-        images = np.stack([tile.image for tile in tiles])
-        if images.dtype not in (np.uint8, np.uint16, np.int16, np.float32):
-            images = images.astype(np.float32)
-        return images, np.stack([tile.valid for tile in tiles])
+        image, valid = np.stack([tile.image for tile in tiles]), np.stack([tile.valid for tile in tiles])
+        if image.dtype not in (np.uint8, np.uint16, np.int16, np.float32):
+            image = image.astype(np.float32)
+        batch = {"image": torch.from_numpy(image), "valid": torch.from_numpy(valid)[:, None]}
+        return windows, self.compose(batch)["image"], valid
 
 
-def _as_valid(valid: npt.NDArray[np.bool_], device: str | torch.device) -> Tensor:
-    return torch.from_numpy(valid)[:, None].to(device)
+class _Map:
+    """Answers blended into rows, and rows written; one thread does it in order."""
+
+    def __init__(self, blender: StripBlender, valid: _ValidRows, sinks: _Sinks) -> None:
+        self.blender, self.valid, self.sinks = blender, valid, sinks
+
+    def add(self, windows: Sequence[Window], answers: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> None:
+        """Take the answers of a batch into the sums."""
+        for window, answer, known in zip(windows, answers, valid, strict=True):
+            self.blender.add(window, answer)
+            self.valid.add(window, known)
+
+    def finish_row(self, *, last: bool) -> None:
+        """Write what no later row of windows reaches."""
+        self.sinks.write(self.blender.finished(last=last), self.valid.finished(last=last))
 
 
 class _ValidRows:
