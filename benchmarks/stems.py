@@ -67,7 +67,7 @@ def main() -> None:
     console = Console()
     console.print(
         f"{len(train.label)} chips to train on, {len(test.label)} to test on, {len(classes)} classes, {SIZE} px, "
-        f"correlation of neighbours {measured.neighbour:.3f}"
+        f"correlation of neighbours {min(measured.neighbours):.3f} to {max(measured.neighbours):.3f}"
     )
     rows = []
     for title, bands, stems in (("13 bands", BANDS, STEMS), ("RGB only", "B04,B03,B02", ("copy",))):

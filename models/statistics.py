@@ -45,8 +45,9 @@ class BandStatistics:
         mean: per band.
         std: per band, above 0.
         covariance: of the bands, n x n, its diagonal std^2; None where only the bands alone are known.
-        neighbour: correlation of neighbouring pixels, in [0, 1); that of pixels (dx, dy) apart is taken as
-            `neighbour ** (|dx| + |dy|)`. None where unknown.
+        neighbour: correlation of neighbouring pixels of each band, or one for all, in [0, 1); that of pixels (dx, dy)
+            apart is taken as `neighbour ** (|dx| + |dy|)`, and between two bands with their geometric mean. None where
+            unknown.
 
     Raises:
         ConfigurationError: lengths that differ, a deviation that is not positive, a covariance that is none.
@@ -55,7 +56,7 @@ class BandStatistics:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...] | None = None
-    neighbour: float | None = None
+    neighbour: tuple[float, ...] | float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -66,8 +67,14 @@ class BandStatistics:
             )
         if not all(0 < value < float("inf") for value in self.std):
             raise ConfigurationError(f"every std of band statistics is above 0, not {self.std}")
-        if self.neighbour is not None and not 0 <= self.neighbour < 1:
-            raise ConfigurationError(f"the correlation of neighbours is within [0, 1), not {self.neighbour}")
+        if self.neighbour is not None:
+            near = self.neighbour
+            each = (near,) * len(self.mean) if isinstance(near, int | float) else tuple(near)
+            object.__setattr__(self, "neighbour", tuple(float(value) for value in each))
+            if len(each) != len(self.mean) or not all(0 <= value < 1 for value in each):
+                raise ConfigurationError(
+                    f"the correlation of neighbours is one number within [0, 1), or one a band, not {each}"
+                )
         if self.covariance is not None:
             rows = tuple(tuple(float(value) for value in row) for row in self.covariance)
             object.__setattr__(self, "covariance", rows)
@@ -91,6 +98,11 @@ class BandStatistics:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    @property
+    def neighbours(self) -> tuple[float, ...]:
+        """`neighbour` of each band; zeros where unknown."""
+        return self.neighbour if isinstance(self.neighbour, tuple) else (0.0,) * len(self.mean)
 
     def matrix(self, *, correlated: bool) -> Float[Tensor, "n n"]:
         """The covariance, or its diagonal alone; float64."""
@@ -126,7 +138,7 @@ class BandStatistics:
             tuple(self.mean[i] for i in positions),
             tuple(self.std[i] for i in positions),
             None if covariance is None else tuple(tuple(covariance[i][j] for j in positions) for i in positions),
-            self.neighbour,
+            None if self.neighbour is None else tuple(self.neighbours[i] for i in positions),
         )
 
     @staticmethod
@@ -160,7 +172,7 @@ def measure_statistics(batches: Iterable[Mapping[str, Any] | Tensor], most: int 
     """
     total: Tensor | None = None
     count, products, pivot = 0.0, torch.zeros(()), torch.zeros(())
-    pairs = torch.zeros(2, dtype=torch.float64)
+    pairs, paired = torch.zeros(()), 0.0
     for position, batch in enumerate(batches):
         if most is not None and position >= most:
             break
@@ -175,7 +187,9 @@ def measure_statistics(batches: Iterable[Mapping[str, Any] | Tensor], most: int 
         apart = torch.where(valid, image - pivot[:, None, None], 0.0)
         flat = apart.movedim(1, 0).flatten(1)
         total, products, count = total + flat.sum(1), products + flat @ flat.T, count + float(valid.sum())
-        pairs += _pairs(apart, valid, -1) + _pairs(apart, valid, -2)
+        for axis in (-1, -2):
+            product, number = _pairs(apart, valid, axis)
+            pairs, paired = pairs + product, paired + number
     if total is None or count < 2:
         raise ConfigurationError("no valid pixel to take statistics of")
     covariance = products / count - torch.outer(total / count, total / count)
@@ -184,9 +198,9 @@ def measure_statistics(batches: Iterable[Mapping[str, Any] | Tensor], most: int 
         constant = [number + 1 for number, value in enumerate(variance.tolist()) if value <= 0]
         raise ConfigurationError(f"bands of one value only have no deviation: number {', '.join(map(str, constant))}")
     neighbour = None
-    if pairs[1] > 0:
-        level = float((total / count).square().sum())
-        neighbour = min(max((float(pairs[0] / pairs[1]) - level) / float(variance.sum()), 0.0), 0.999)
+    if paired > 0:
+        found = (pairs / paired - (total / count).square()) / variance
+        neighbour = tuple(found.clamp(0.0, 0.999).tolist())
     rows = tuple(tuple(row) for row in covariance.tolist())
     return BandStatistics(tuple((pivot + total / count).tolist()), tuple(variance.sqrt().tolist()), rows, neighbour)
 
@@ -206,12 +220,12 @@ def _image_and_valid(batch: Mapping[str, Any] | Tensor) -> tuple[Tensor, Tensor]
     return torch.where(known, image, 0.0), known
 
 
-def _pairs(apart: Tensor, valid: Tensor, axis: int) -> Tensor:
-    """Sum of products of neighbours along an axis over all bands, and how many pairs of pixels there were."""
+def _pairs(apart: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, float]:
+    """Sum of products of neighbours along an axis in each band, and how many pairs of pixels there were."""
     length = apart.shape[axis]
     if length < 2:
-        return torch.zeros(2, dtype=torch.float64)
+        return torch.zeros(apart.shape[1], dtype=torch.float64), 0.0
     first, second = apart.narrow(axis, 0, length - 1), apart.narrow(axis, 1, length - 1)
     both = valid.narrow(axis, 0, length - 1) & valid.narrow(axis, 1, length - 1)
-    product = (first * second).sum() if bool(both.all()) else (first * second * both).sum()
-    return torch.stack((product, both.sum().double()))
+    # What is invalid is not zero about the pivot: it has no say.
+    return (first * second * both).sum((0, 2, 3)), float(both.sum())

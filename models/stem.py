@@ -101,10 +101,9 @@ def adapt_stem(
     else:
         before, after = weights_statistics, statistics
     correlated = before.covariance is not None and after.covariance is not None
-    near = (before.neighbour, after.neighbour)
-    apart = near if near[0] is not None and near[1] is not None else (0.0, 0.0)
-    wanted = response_variance(old, before, neighbour=apart[0] or 0.0, correlated=correlated)
-    found = response_variance(new, after, neighbour=apart[1] or 0.0, correlated=correlated)
+    smooth = before.neighbour is not None and after.neighbour is not None
+    wanted = response_variance(old, before, smooth=smooth, correlated=correlated)
+    found = response_variance(new, after, smooth=smooth, correlated=correlated)
     # A filter that answers nothing to the new bands cannot be scaled to answer something.
     alive = found > 1e-12 * torch.maximum(found.max(), wanted)
     new = new * torch.where(alive, wanted / torch.where(alive, found, 1.0), 1.0).sqrt()[:, None, None, None]
@@ -113,21 +112,28 @@ def adapt_stem(
 
 
 def response_variance(
-    weight: Float[Tensor, "k n h w"], statistics: BandStatistics, *, neighbour: float = 0.0, correlated: bool = True
+    weight: Float[Tensor, "k n h w"], statistics: BandStatistics, *, smooth: bool = True, correlated: bool = True
 ) -> Float[Tensor, " k"]:
     """Variance of each filter's answer to an input of these statistics, float64.
 
     Args:
         weight: of the convolution.
         statistics: of its input.
-        neighbour: correlation of neighbouring pixels; see `BandStatistics`.
+        smooth: whether the correlation of neighbouring pixels counts, where it is known.
         correlated: whether the covariance of the bands counts, where there is one.
     """
     kernel = weight.detach().double()
-    down, along = (_decay(length, neighbour) for length in kernel.shape[2:])
-    spread = torch.einsum("kchw,hi,wj->kcij", kernel, down, along)
-    gram = torch.einsum("kcij,kdij->kcd", spread, kernel)
-    return (gram * statistics.matrix(correlated=correlated)).sum((1, 2)).clamp_min(0)
+    covariance = statistics.matrix(correlated=correlated)
+    near = statistics.neighbours if smooth else (0.0,) * len(statistics)
+    variance = torch.zeros(len(kernel), dtype=torch.float64)
+    for first, one in enumerate(near):
+        for second, other in enumerate(near[: first + 1]):
+            if covariance[first, second] != 0:
+                down, along = (_decay(length, math.sqrt(one * other)) for length in kernel.shape[2:])
+                spread = torch.einsum("khw,hi,wj->kij", kernel[:, first], down, along)
+                gram = (spread * kernel[:, second]).sum((1, 2))
+                variance += covariance[first, second] * gram * (1 if first == second else 2)
+    return variance.clamp_min(0)
 
 
 def _decay(length: int, neighbour: float) -> Float[Tensor, "n n"]:

@@ -77,10 +77,10 @@ def test_the_variance_of_smooth_images_is_the_closed_one(weight: Tensor) -> None
             parts.append(neighbour * parts[-1] + math.sqrt(1 - neighbour**2) * field.select(axis, place))
         field = torch.stack(parts, axis)
     found = answers(weight.double(), field)[1]
-    wanted = response_variance(weight, BandStatistics.unit(3), neighbour=neighbour)
+    wanted = response_variance(weight, BandStatistics((0.0,) * 3, (1.0,) * 3, neighbour=neighbour))
     torch.testing.assert_close(found, wanted, rtol=0.05, atol=1e-3)
     measured = measure_statistics([field[:32].float(), {"image": field[32:].float()}])
-    assert measured.neighbour == pytest.approx(neighbour, abs=0.01)
+    assert measured.neighbour == pytest.approx((neighbour,) * 3, abs=0.01)
     assert measured.std == pytest.approx((1.0, 1.0, 1.0), abs=0.03)
 
 
