@@ -127,7 +127,7 @@ class GeoTask(pl.LightningModule):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         loss = self.loss_of(self(batch["image"]), batch)
         size = len(batch["image"])
-        if batch_idx == 0 and self.current_epoch == 0:
+        if batch_idx == 0:  # of every epoch, because another stage may train other norms
             warn_of_small_batch(self.network, size)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
         return loss

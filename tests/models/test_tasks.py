@@ -22,6 +22,7 @@ from geoaug.models import (
     ClassificationTask,
     RegressionTask,
     SegmentationTask,
+    SmallBatchWarning,
     Stage,
     Training,
     load_model,
@@ -29,7 +30,7 @@ from geoaug.models import (
     save_model,
     siamese_resnet,
 )
-from geoaug.models.metrics import class_metrics, readable
+from geoaug.models.metrics import class_metrics, confusion_figure, log_figure, readable
 
 CLASSES = ["a", "b", "c"]
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -324,3 +325,46 @@ def test_metrics_of_each_class_are_those_of_their_definition() -> None:
     own = [((t == k) & (a == k)).sum() / ((t == k) | (a == k)).sum() for k in range(3)]
     torch.testing.assert_close(found["iou"], torch.stack(own).mean())
     torch.testing.assert_close(found["accuracy/q"], (a[t == 1] == 1).float().mean())
+
+
+def test_numbers_of_pixels_count_where_they_are_known_and_valid(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = []
+    for chip in chips(24):
+        target = chip["image"][:1] * 3 + 10
+        target[:, 0] = torch.nan
+        valid = torch.ones(1, 12, 12, dtype=torch.bool)
+        valid[:, :, :4] = False
+        data.append({"image": chip["image"], "target": torch.where(valid, target, 1000.0), "valid": valid})
+    task = RegressionTask(TinyPixels(outputs=1), training=Training(lr=0.05), scale=(10.0, 3.0), loss="huber")
+    trainer = trainer_for(tmp_path, max_epochs=10)
+    trainer.fit(task, *loaders(8, data))
+    # A single pixel of a thousand would make this impossible.
+    assert float(trainer.callback_metrics["val/rmse"]) < 2.5
+    batch = {name: torch.stack([chip[name] for chip in data]) for name in data[0]}
+    known = batch["target"].isfinite() & batch["valid"]
+    with torch.no_grad():
+        error = (task.readable_answer(task.eval()(batch["image"])) - batch["target"])[known]
+    torch.testing.assert_close(trainer.callback_metrics["val/rmse"], error.square().mean().sqrt(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_small_batch_is_warned_of_when_training_starts(tmp_path: Path) -> None:
+    with pytest.warns(SmallBatchWarning, match="4 samples"):
+        trainer_for(tmp_path, max_epochs=1).fit(ClassificationTask(TinyNet(), CLASSES), *loaders(4))
+
+
+def test_pictures_go_to_loggers_that_take_them() -> None:
+    given: list[tuple[str, int]] = []
+
+    class Experiment:
+        def add_figure(self, name: str, figure: Any, global_step: int, close: bool) -> None:
+            given.append((name, global_step))
+            assert len(figure.axes[0].texts) == 3  # what never happened is not written
+
+    class Logger:
+        experiment = Experiment()
+
+    figure = confusion_figure(torch.tensor([[5, 0], [2, 3]]), ["field", "town"])
+    log_figure([Logger()], "val/confusion", figure, 7)
+    assert given == [("val/confusion", 7)]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["100", "40", "60"]
