@@ -200,6 +200,28 @@ def test_views_are_averaged(tmp_path: Path) -> None:
     assert np.abs(error).max() <= 0.5 / 254 + 1e-4
 
 
+def test_several_classes_at_once_come_as_their_probabilities(pixels: np.ndarray, tmp_path: Path) -> None:
+    scene, network = scene_of(tmp_path / "s.tif", pixels), Small()
+    found = predict_scene(model_of(network, multilabel=True), scene, tmp_path)
+    assert found.classes is None
+    with rasterio.open(found.probabilities) as dataset:
+        assert dataset.descriptions == ("field", "wood", "lake")
+        sums = dataset.read(out_dtype="float32").sum(0) * dataset.scales[0]
+    assert sums.std() > 0.1  # not shares of one
+
+
+def test_one_output_tells_two_classes_apart(pixels: np.ndarray, tmp_path: Path) -> None:
+    network = Small(outputs=1)
+    two = (ClassName("land", (1, 1, 1)), ClassName("water", (2, 2, 2)))
+    model = model_of(network, architecture=Architecture("resnet18", 3, 1, decoder="unet"), classes=two)
+    found = predict_scene(model, scene_of(tmp_path / "s.tif", pixels), tmp_path, probabilities=True)
+    share = read(found.probabilities)[0] / 254
+    certain = np.abs(share - 0.5) > 0.01
+    assert np.array_equal(read(found.classes)[0][certain], (share > 0.5).astype(np.uint8)[certain])
+    with rasterio.open(found.probabilities) as dataset:
+        assert dataset.descriptions == ("water",)
+
+
 def test_numbers_come_in_their_units(pixels: np.ndarray, tmp_path: Path) -> None:
     pixels[:, :9] = 0
     network = Small(outputs=1)
