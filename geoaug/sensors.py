@@ -19,6 +19,7 @@ __all__ = [
     "Band",
     "Sensor",
     "available_sensors",
+    "colour_band",
     "false_colour_bands",
     "generic_sensor",
     "get_sensor",
@@ -377,6 +378,11 @@ def rgb_bands(sensor: Sensor) -> tuple[int, int, int] | None:
 def false_colour_bands(sensor: Sensor) -> tuple[int, int, int] | None:
     """Return the 0-based near infrared, red and green bands by wavelength; None where one is lacking."""
     return _three(sensor, "near infrared", "red", "green")
+
+
+def colour_band(sensor: Sensor, colour: Literal["red", "green", "blue", "near infrared"]) -> int | None:
+    """Return the 0-based band of one colour by wavelength; None where the sensor lacks it."""
+    return _nearest_to(sensor, colour)
 
 
 def _three(sensor: Sensor, *colours: str) -> tuple[int, int, int] | None:

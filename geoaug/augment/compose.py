@@ -205,6 +205,11 @@ class Compose(nn.Module):
         return min(int(beyond.ceil()) + 1, max(tile))
 
     @property
+    def normalize(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """(mean, std) per band that the output is normalised by; None where it is not."""
+        return None if self._normalize is None else (tuple(self._normalize[0]), tuple(self._normalize[1]))
+
+    @property
     def keeps_place(self) -> bool:
         """Whether a geotransform can describe the output: no operation bends the tile."""
         return not any(isinstance(step, Opaque) and step.geometric for step in self._steps)

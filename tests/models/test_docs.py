@@ -1,0 +1,44 @@
+"""The documentation of models names what there is, and its examples run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import geoaug.models
+from geoaug.models import STEMS, load_stages
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = [
+    (page, number, text)
+    for page in ("models.md", "stems.md")
+    for number, text in enumerate(re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL))
+]
+
+
+# Lightning's advice about workers, small batches in a page's example, and its own deprecations.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("page", "number", "text"), EXAMPLES)
+def test_an_example_runs_as_written(
+    page: str, number: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, f"{page} example {number}", "exec"), {"__name__": "docs"})
+
+
+def test_every_stem_is_told_and_the_stages_shown_are_valid() -> None:
+    text = (DOCS / "stems.md").read_text("utf-8")
+    for stem in STEMS:
+        assert f"| `{stem}`" in text
+    [stages] = re.findall(r"```yaml\n(.*?)```", (DOCS / "models.md").read_text("utf-8"), re.DOTALL)
+    import yaml
+
+    assert [stage.train for stage in load_stages(yaml.safe_load(stages))] == ["head", "+layer4", "all"]
+
+
+def test_what_is_exported_is_there() -> None:
+    for name in geoaug.models.__all__:
+        assert getattr(geoaug.models, name) is not None
+    assert set(geoaug.models.__all__) <= set(dir(geoaug.models))
+    with pytest.raises(AttributeError, match="no attribute 'resnet19'"):
+        getattr(geoaug.models, "resnet19")  # noqa: B009
