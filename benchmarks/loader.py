@@ -7,13 +7,15 @@ Files: six scenes of 13 bands, uint16, 4096 x 4096 pixels, DEFLATE with a predic
 zone beside each other (`--layout scenes`: a file each, pixel by pixel; `--layout bands`: a file for each band), 2.6 GB
 once decoded, ten times the cache that GDAL is given. They are made in `--folder` on the first run and used again.
 
-Work: tiles of 256 x 256 pixels and all bands in batches of 64, from the start; with worker processes, from when they
+Work: tiles of 256 x 256 pixels and all bands in batches of 64, as in the middle of a training: each loader goes on from
+turn to turn, and what it had read ahead when its turn begins is taken first and not counted.
 
 The bare rate is rasterio's: whole blocks in the order of the file, each read once, by as many threads as there are
 cores, and dropped.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 import tempfile
@@ -30,6 +32,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 from report import publish, spread
+from torch.utils.data import DataLoader
 
 from geoaug.data import (
     Catalog,
@@ -88,61 +91,68 @@ def _landscape(seed: int) -> np.ndarray:
     ).astype(np.uint16)
 
 
-def rate_of(batches: Iterable[Any], tiles: int, workers: int = 0) -> float:
-    """Tiles per second: from the start, or once worker processes have started and given what they read meanwhile."""
-    start = time.perf_counter()
-    iterator = iter(batches)
-    if workers:
-        for _ in range(2 * workers + 1):
-            next(iterator)
-        start = time.perf_counter()
-    count = 0
-    for batch in iterator:
-        count += len(batch["image"])
-        if count >= tiles:
-            break
-    seconds = time.perf_counter() - start
-    close = getattr(iterator, "close", None)
-    if close is not None:
-        close()
-    return count / seconds
+class Turns:
+    """A loader that goes on from turn to turn.
+
+    Args:
+        batches: makes an epoch, by its number.
+        tiles: counted in a turn.
+        ahead: batches that may have been read since the last turn.
+    """
+
+    def __init__(self, batches: Callable[[int], Iterable[Any]], tiles: int, ahead: int) -> None:
+        self.tiles, self.ahead = tiles, ahead
+        self._going = (batch for epoch in itertools.count() for batch in batches(epoch))
+
+    def __call__(self) -> float:
+        """Tiles per second of a turn."""
+        for _ in range(self.ahead):
+            next(self._going)
+        start, count = time.perf_counter(), 0
+        while count < self.tiles:
+            count += len(next(self._going)["image"])
+        return count / (time.perf_counter() - start)
 
 
-def geoaug_candidates(paths: list[Path], tiles: int) -> dict[str, Callable[[], float]]:
+def geoaug_candidates(paths: list[Path], tiles: int, memory_mb: int) -> dict[str, Callable[[], float]]:
     """This library: its own loader with each sampler, and torch's loader."""
-    from torch.utils.data import DataLoader
-
     catalog = Catalog.from_files([str(path) for path in paths])
-    dataset = TileDataset(catalog, TILE)
-    turn = iter(range(10**6))
 
-    def fresh(sampler: Any) -> Any:
-        dataset.reader.chunks.clear()
-        sampler.set_epoch(next(turn))
-        return sampler
+    def candidate(make: Callable[[TileDataset], Any], workers: int | None = None) -> Turns:
+        dataset = TileDataset(catalog, TILE, memory_mb=memory_mb)  # each with memory of its own
+        sampler = make(dataset)
+        loader: Any
+        if workers is None:
+            loader = TileLoader(dataset, sampler, BATCH)
+            ahead = 2 * loader.look_ahead
+        else:
+            loader = DataLoader(
+                dataset, BATCH, sampler=sampler, num_workers=workers, collate_fn=collate_tiles,
+                persistent_workers=workers > 0,
+            )  # fmt: skip
+            ahead = 2 * workers + 1
 
-    def ours(make: Callable[[], Any]) -> Callable[[], float]:
-        return lambda: rate_of(TileLoader(dataset, fresh(make()), BATCH), tiles)
+        def epoch(number: int) -> Iterable[Any]:
+            sampler.set_epoch(number)
+            return loader
 
-    def torchs(make: Callable[[], Any], workers: int) -> Callable[[], float]:
-        return lambda: rate_of(
-            DataLoader(dataset, BATCH, sampler=fresh(make()), num_workers=workers, collate_fn=collate_tiles),
-            tiles,
-        )
+        return Turns(epoch, tiles, ahead)
 
+    length = 100 * tiles
     return {
-        "geoaug, locality": ours(lambda: LocalityTileSampler(dataset, 4 * tiles)),
-        "geoaug, uniform": ours(lambda: RandomTileSampler(dataset, 4 * tiles)),
-        "geoaug, grid": ours(lambda: GridTileSampler(dataset)),
-        "geoaug in torch's DataLoader, locality": torchs(lambda: LocalityTileSampler(dataset, 4 * tiles), 0),
-        "geoaug in torch's DataLoader, locality, 2 workers": torchs(lambda: LocalityTileSampler(dataset, 4 * tiles), 2),
+        "geoaug, locality": candidate(lambda dataset: LocalityTileSampler(dataset, length)),
+        "geoaug, uniform": candidate(lambda dataset: RandomTileSampler(dataset, length)),
+        "geoaug, grid": candidate(GridTileSampler),
+        "geoaug in torch's DataLoader, locality": candidate(lambda dataset: LocalityTileSampler(dataset, length), 0),
+        "geoaug in torch's DataLoader, locality, 2 workers": candidate(
+            lambda dataset: LocalityTileSampler(dataset, length), 2
+        ),
     }
 
 
 def torchgeo_candidates(paths: list[Path], layout: str, tiles: int) -> dict[str, Callable[[], float]]:
     """TorchGeo's raster dataset with its samplers; none where it is not installed."""
     try:
-        from torch.utils.data import DataLoader
         from torchgeo.datasets import RasterDataset, stack_samples
         from torchgeo.samplers import GridGeoSampler, RandomGeoSampler
     except ImportError:
@@ -155,18 +165,15 @@ def torchgeo_candidates(paths: list[Path], layout: str, tiles: int) -> dict[str,
         all_bands = tuple(f"B{band + 1:02d}" for band in range(BANDS)) if layout == "bands" else ()
 
     def loader(sampler: Callable[[Any], Any], workers: int) -> Callable[[], float]:
-        def run() -> float:
-            # A new one each time: workers that are forked from a process which has read already share its handles.
+        def epoch(number: int) -> Iterable[Any]:
+            # A new dataset each time: workers that are forked from a process which has read share its handles.
             dataset = Scenes(str(paths[0].parent))
-            batches = DataLoader(
-                dataset, BATCH, sampler=sampler(dataset), num_workers=workers, collate_fn=stack_samples
-            )
-            return rate_of(batches, tiles // 2, workers)
+            return DataLoader(dataset, BATCH, sampler=sampler(dataset), num_workers=workers, collate_fn=stack_samples)
 
-        return run
+        return Turns(epoch, tiles // 2, 2 * workers + 1)
 
     def uniform(dataset: Any) -> Any:
-        return RandomGeoSampler(dataset, size=TILE, length=2 * tiles)
+        return RandomGeoSampler(dataset, size=TILE, length=100 * tiles)
 
     return {
         "TorchGeo, random, 2 workers": loader(uniform, 2),
@@ -209,15 +216,22 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "geoaug-bench-loader")
     parser.add_argument("--layout", choices=("scenes", "bands"), default="scenes")
     parser.add_argument("--tiles", type=int, default=1024, help="of a turn; TorchGeo gets half of them")
+    parser.add_argument("--memory-mb", type=int, default=2048, help="of each of geoaug's datasets")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
     paths = make_scenes(arguments.folder, arguments.layout)
-    candidates = {
-        **geoaug_candidates(paths, arguments.tiles),
-        **torchgeo_candidates(paths, arguments.layout, arguments.tiles),
-        "bare rasterio, whole blocks": bare(paths, arguments.tiles),
-    }
+    # Those with worker processes first: forked later, they would share the memory of all others, page by page.
+    candidates: dict[str, Callable[[], float]] = dict(
+        sorted(
+            {
+                **geoaug_candidates(paths, arguments.tiles, arguments.memory_mb),
+                **torchgeo_candidates(paths, arguments.layout, arguments.tiles),
+                "bare rasterio, whole blocks": bare(paths, arguments.tiles),
+            }.items(),
+            key=lambda item: "workers" not in item[0],
+        )
+    )
     rates: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(arguments.rounds + 1):
         for name, run in candidates.items():

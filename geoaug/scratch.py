@@ -6,9 +6,12 @@ batch of the same size, as a GPU's allocator would have it.
 """
 
 import math
+import mmap
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,8 @@ _MOST_KEPT_BYTES = 64 * 2**20
 
 # Bytes from which numpy asks Linux for huge pages, which are also the cheaper ones to touch first.
 _LARGE_BYTES = 2**22
+
+_LEAST_PAGES = 2**18  # bytes worth pages of their own
 
 # Outputs that lie idle: one for the batch after the one in use, and one for a loader that runs ahead.
 _MOST_IDLE = 2
@@ -55,9 +60,14 @@ def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch
 
 
 class Outputs:
-    """Large buffers, each lent out as long as any tensor uses it; `most_idle` of them are kept for the next batch."""
+    """Large buffers, each lent out as long as any tensor uses it; `most_idle` of them are kept for the next batch.
 
-    def __init__(self, most_idle: int = _MOST_IDLE) -> None:
+    With `own_pages` each lies in pages of its own, which go back to the system with it: many buffers of some megabytes
+    that live and die in threads would leave holes in the memory of C's allocator.
+    """
+
+    def __init__(self, most_idle: int = _MOST_IDLE, *, own_pages: bool = False) -> None:
+        self._own_pages = own_pages and hasattr(mmap, "MAP_PRIVATE")
         # A deque takes and gives from any thread, also when the last tensor dies in the middle of a call here.
         self._idle: deque[npt.NDArray[np.uint8]] = deque(maxlen=most_idle)
 
@@ -72,6 +82,15 @@ class Outputs:
         if size < _LARGE_BYTES:
             return torch.empty(shape, dtype=dtype)
         return self.take(size).view(dtype).view(shape)
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """As `tensor`, for numpy."""
+        size = math.prod(shape) * dtype.itemsize
+        if size < _LEAST_PAGES:
+            return np.empty(shape, dtype=dtype)
+        # Numpy would forget the view that ends with its user, and hold the buffer itself; torch does not.
+        array: npt.NDArray[Any] = self.take(size).numpy().view(dtype).reshape(shape)
+        return array
 
     def take(self, size: int) -> Tensor:
         """`size` bytes that no other tensor uses."""
@@ -92,7 +111,15 @@ class Outputs:
                 break
             if buffer.nbytes == size:
                 return buffer
-        return np.empty(size, dtype=np.uint8)
+        return _in_own_pages(size) if self._own_pages else np.empty(size, dtype=np.uint8)
+
+
+def _in_own_pages(size: int) -> npt.NDArray[np.uint8]:
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype=np.uint8)
 
 
 _OUTPUTS = Outputs()

@@ -76,7 +76,8 @@ class Reader:
         self.budget, self.threads, self.gdal_bytes = budget, threads, gdal_bytes
         self.handles = HandlePool()
         self.chunks = ChunkCache(budget)
-        self.outputs = Outputs()
+        self.outputs = Outputs(own_pages=True)
+        self._blocks = Outputs(2 * threads, own_pages=True)
         self._pool: ThreadPoolExecutor | None = None
         self._working = 0  # threads of it
         self._process = os.getpid()
@@ -99,9 +100,12 @@ class Reader:
 
     def decode(self, key: ChunkKey, view: View, scene: str) -> Chunk:
         """A chunk, decoded unless it is kept."""
-        return self.chunks.get(
-            key, lambda: read_chunk(self.handles, view, view.chunk_window(key.down, key.across), scene)
-        )
+        window = view.chunk_window(key.down, key.across)
+        return self.chunks.get(key, lambda: self.read(view, window, scene))
+
+    def read(self, view: View, window: Window, scene: str) -> Chunk:
+        """A window of a view, decoded."""
+        return read_chunk(self.handles, view, window, scene, memory=self._blocks)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool = False) -> Tensor:
         """A tensor of a batch, not filled; of memory that an earlier batch has used, where that was dropped."""
@@ -120,7 +124,8 @@ class Reader:
     def _threads(self) -> ThreadPoolExecutor:
         if self._process != os.getpid():  # threads, and what they held, did not come along
             self._pool, self._process = None, os.getpid()
-            self.chunks, self.outputs = ChunkCache(self.budget), Outputs()
+            self.chunks, self.outputs = ChunkCache(self.budget), Outputs(own_pages=True)
+            self._blocks = Outputs(2 * self.threads, own_pages=True)
         if self._pool is None:
             worker = get_worker_info()
             sharers = 1 if worker is None else worker.num_workers
@@ -282,7 +287,7 @@ def _scatter(
 
 
 def _read_directly(reader: Reader, view: View, window: Window, scene: str, batch: BatchBuffers, copy: _Copy) -> None:
-    _paste(read_chunk(reader.handles, view, window, scene), view, batch, copy)
+    _paste(reader.read(view, window, scene), view, batch, copy)
 
 
 def _paste(chunk: Chunk, view: View, batch: BatchBuffers, copy: _Copy) -> None:

@@ -19,11 +19,11 @@ from geoaug.errors import ConfigurationError
 _SAVED = (".parquet", ".geoparquet")
 _METHODS: dict[str, Callable[..., Catalog]] = {
     "blocks": split_by_blocks,
-    "folds": split_into_folds,
+    "kfold": split_into_folds,
     "attribute": split_by_attribute,
     "date": split_by_date,
     "folder": split_by_folder,
-    "chance": split_by_chance,
+    "random": split_by_chance,
 }
 
 
@@ -58,7 +58,7 @@ def split_as(catalog: Catalog, how: Mapping[str, Any] | Callable[[Catalog], Cata
 
     Args:
         catalog: to split.
-        how: a method ("blocks", which is the default, "folds", "attribute", "date", "folder" or "chance") with the
+        how: a method ("blocks", which is the default, "kfold", "attribute", "date", "folder" or "random") with the
             arguments of its function in `geoaug.data.splits`: {"method": "blocks", "buffer_m": 1000}; or a function of
             the catalog.
 

@@ -22,6 +22,7 @@ from geoaug.data.inputs import is_remote
 from geoaug.data.views import View
 from geoaug.data.windows import Window
 from geoaug.errors import RasterError
+from geoaug.scratch import Outputs
 
 _PAUSE_S = 0.5  # before the last of several attempts; each pause is twice the one before
 
@@ -52,15 +53,18 @@ class Chunk:
         return int(self.image.nbytes) + (0 if self.valid is None else int(self.valid.nbytes))
 
 
-def read_chunk(pool: HandlePool, view: View, window: Window, scene: str, attempts: int = 3) -> Chunk:
-    """Decode a window of a view.
+def read_chunk(
+    pool: HandlePool, view: View, window: Window, scene: str, *, memory: Outputs | None = None, attempts: int = 3
+) -> Chunk:
+    """Decode a window of a view, into `memory` where it is given.
 
     A source over the network is tried `attempts` times, through a new connection each.
 
     Raises:
         RasterError: the pixels cannot be read; names the scene, the file and the window.
     """
-    image, masks = _decode_patiently(pool, view, window, scene, attempts if is_remote(view.source.path) else 1)
+    attempts = attempts if is_remote(view.source.path) else 1
+    image, masks = _decode_patiently(pool, view, window, scene, memory, attempts)
     valid = _validity(view, image, masks)
     if view.quality is not None:
         image = image[:0]
@@ -73,28 +77,32 @@ def read_chunk(pool: HandlePool, view: View, window: Window, scene: str, attempt
 
 
 def _decode_patiently(
-    pool: HandlePool, view: View, window: Window, scene: str, attempts: int
+    pool: HandlePool, view: View, window: Window, scene: str, memory: Outputs | None, attempts: int
 ) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]:
     place = RasterioWindow(window.col, window.row, window.width, window.height)
     try:
-        return _decode(pool, view, place)
+        return _decode(pool, view, place, memory)
     except (RasterioError, OSError, RasterError) as error:
+        if attempts == 1 and isinstance(error, RasterError):  # the file itself, whatever was wanted of it
+            raise RasterError(f"scene '{scene}': {error}") from error
         if attempts == 1:
-            cause = error if isinstance(error, RasterError) else error.__cause__ or error
+            cause = error.__cause__ or error
             raise RasterError(
                 f"scene '{scene}': cannot read rows {window.row} to {window.row_stop - 1}, columns {window.col} to "
                 f"{window.col_stop - 1} of {view.source.path}: the file may be damaged, cut short or gone ({cause})"
             ) from error
     time.sleep(_PAUSE_S * 2.0 ** (2 - attempts))
-    return _decode_patiently(pool, view, window, scene, attempts - 1)
+    return _decode_patiently(pool, view, window, scene, memory, attempts - 1)
 
 
 def _decode(
-    pool: HandlePool, view: View, place: RasterioWindow
+    pool: HandlePool, view: View, place: RasterioWindow, memory: Outputs | None
 ) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]:
     """The bands of a window, and the masks that apply to them."""
     with pool.borrow(view.source) as dataset:
-        image = dataset.read(view.indexes, window=place)
+        shape, dtype = (len(view.indexes), place.height, place.width), np.dtype(view.dtype)
+        out = None if memory is None else memory.array(shape, dtype)
+        image = dataset.read(view.indexes, window=place, out=out)
         masked = _masked(dataset, view.indexes) if view.has_mask else ()
         return image, [dataset.read_masks(index, window=place) for index in masked]
 

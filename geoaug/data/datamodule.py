@@ -115,6 +115,10 @@ class TileDataModule(LightningDataModule):
             )
         if isinstance(augment, Compose) and (normalize is not None or output_size is not None):
             raise ConfigurationError("augment is a Compose: give it normalize and size itself")
+        if unknown := set(names or {}) - set(_SPLITS):
+            raise ConfigurationError(f"names tells of {', '.join(sorted(unknown))}: splits are {', '.join(_SPLITS)}")
+        if length is not None and length < 1:
+            raise ConfigurationError(f"length is {length}: an epoch has one tile at least")
         self.source, self.size, self.batch_size, self.length = source, size, batch_size, length
         self.sampler, self.augment, self.normalize = sampler, augment, normalize
         self.splits, self.names, self.output_size = splits, dict(names or {}), output_size
@@ -182,8 +186,13 @@ class TileDataModule(LightningDataModule):
 
     def has_split(self, split: str) -> bool:
         """Whether there is data for "train", "val", "test" or "predict"."""
-        name = self._split_name(split)
-        return name is None or name in split_names(self.catalog)
+        name, known = self._split_name(split), split_names(self.catalog)
+        if name is not None and name not in known and split in self.names:
+            raise ConfigurationError(
+                f"names has {name!r} for '{split}', which the catalog has not: its splits are "
+                f"{', '.join(known) or 'none'}"
+            )
+        return name is None or name in known
 
     def prepare_data(self) -> None:
         """Measure the statistics once, where they are kept in a file."""

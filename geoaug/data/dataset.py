@@ -183,14 +183,26 @@ class TileDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int | TileRef) -> dict[str, Any]:
         """One tile; raises `RasterError` where it was left out."""
         before = self.skipped.copy()
-        samples = self.__getitems__([index])
-        if not samples:
+        batch = self.read([index])
+        if not len(batch["scene"]):
             raise RasterError(f"tile {index} is left out: {next(iter(self.skipped - before))}")
-        return samples[0]
+        return SampleList(batch)[0]
 
     def __getitems__(self, indexes: Sequence[int | TileRef]) -> SampleList:
-        """Tiles of one batch: each block of a file that they touch is decoded once."""
-        return SampleList(self.read(indexes))
+        """Tiles of one batch: each block of a file that they touch is decoded once.
+
+        Raises:
+            RasterError: all of them were left out. Torch's loader would go on with a batch of nothing.
+        """
+        before = self.skipped.copy()
+        batch = self.read(indexes)
+        if not len(batch["scene"]) and len(indexes):
+            why = "; ".join(self.skipped - before)
+            raise RasterError(
+                f"all {len(indexes)} tiles of a batch are left out ({why[:500]}): TileLoader puts others in their "
+                "place, and samplers pass by what geoaug stats --update-catalog found to be invalid"
+            )
+        return SampleList(batch)
 
     def read(self, indexes: Sequence[int | TileRef]) -> Batch:
         """A batch of tiles; smaller than asked for where some are left out."""
@@ -223,6 +235,8 @@ class TileDataset(Dataset[dict[str, Any]]):
 
     def _ref(self, index: int | TileRef) -> TileRef:
         if isinstance(index, TileRef):
+            if not 0 <= index.scene < len(self.catalog):
+                raise IndexError(f"scene {index.scene} of {len(self.catalog)}")
             return index
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
@@ -287,7 +301,9 @@ class TileDataset(Dataset[dict[str, Any]]):
 
     def _tile_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         if size is not None:
-            pair = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+            pair = tuple(size) if isinstance(size, list | tuple) else (size, size)
+            if len(pair) != 2 or any(type(side) is not int for side in pair):
+                raise ConfigurationError(f"size is {size!r}: it is a number of pixels, or two (height, width)")
             if min(pair) < 1:
                 raise ConfigurationError(f"a tile of {pair[0]} x {pair[1]} pixels: it must have one at least")
             return pair

@@ -4,6 +4,7 @@ GDAL frees Python's lock while it decodes, so threads of one process read at onc
 A handle that is not in use is kept for the next thread that asks for the same raster.
 """
 
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -19,7 +20,9 @@ from rasterio.vrt import WarpedVRT
 
 from geoaug.data.opening import forget_cached, gdal_environment, open_dataset
 from geoaug.data.records import Grid
+from geoaug.errors import RasterError
 
+_MOVED = 0.5  # pixels; catalogs of others round
 _WARP_MEMORY_MB = 64
 # In pixels. GDAL's usual approximation depends on the window, so that tiles would not fit together; none at all (0) is
 # refused by rasterio 1.4 where source and target have one CRS.
@@ -46,9 +49,18 @@ class Warp:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a handle is opened on: a file as it is, or on another grid."""
+    """What a handle is opened on: a file as it is, or on another grid.
+
+    Attributes:
+        path: of the file.
+        grid: that it had when it was indexed.
+        bands: (index, stored type) of those that are read.
+        warp: None for the file as it is.
+    """
 
     path: str
+    grid: Grid
+    bands: tuple[tuple[int, str], ...]
     warp: Warp | None = None
 
 
@@ -132,6 +144,11 @@ class HandlePool:
 
 def _open(source: Source) -> Any:
     dataset = open_dataset(source.path)
+    try:
+        _check_unchanged(dataset, source)
+    except RasterError:
+        dataset.close()
+        raise
     if source.warp is None:
         return dataset
     warp, grid = source.warp, source.warp.grid
@@ -149,6 +166,28 @@ def _open(source: Source) -> Any:
         warp_mem_limit=_WARP_MEMORY_MB,
         **options,
     )
+
+
+def _check_unchanged(dataset: Any, source: Source) -> None:
+    """Raise where a file is not what it was when it was indexed: its pixels would be read as what they are not."""
+    grid = source.grid
+    changed = ""
+    if (dataset.height, dataset.width) != (grid.height, grid.width):
+        changed = f"has {dataset.height} x {dataset.width} pixels, and had {grid.height} x {grid.width}"
+    for index, dtype in source.bands:
+        if index > dataset.count:
+            changed = changed or f"has {dataset.count} bands, and had a band {index}"
+        elif dataset.dtypes[index - 1] != dtype:
+            changed = changed or f"stores band {index} as {dataset.dtypes[index - 1]}, and stored it as {dtype}"
+    if not changed and grid.crs is not None:
+        to_known = ~grid.transform * dataset.transform
+        corners = ((0, 0), (grid.width, 0), (0, grid.height))
+        if any(math.dist(to_known * corner, corner) > _MOVED for corner in corners):
+            changed = "lies at another place than it did"
+    if changed:
+        raise RasterError(
+            f"{source.path}: was changed since it was indexed: it {changed}; index it again (geoaug index --refresh)"
+        )
 
 
 def _close(handle: Any) -> None:

@@ -28,6 +28,10 @@ _REMOTE_OPTIONS: dict[str, Any] = {
     "GDAL_HTTP_MULTIPLEX": "YES",
     "GDAL_HTTP_MAX_RETRY": 3,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
+    # A server that falls silent is given up, where curl would wait for ever.
+    "GDAL_HTTP_CONNECTTIMEOUT": 30,
+    "GDAL_HTTP_LOW_SPEED_TIME": 30,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "VSI_CACHE": "TRUE",
 }
 

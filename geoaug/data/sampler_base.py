@@ -89,9 +89,15 @@ class TileSampler(Sampler[TileRef], ABC):
             self.epoch = epoch
             self.position = self._resumed_at = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the epoch stands."""
-        return {"epoch": self.epoch, "seed": self.seed, "position": self.position, "length": self.length}
+    def state_dict(self, given: int | None = None) -> dict[str, Any]:
+        """Where the epoch stands.
+
+        Args:
+            given: tiles of this process that training had in it; those that were drawn, unless told. Worker processes
+                of torch's `DataLoader` have drawn more than they gave.
+        """
+        position = self.position if given is None else given
+        return {"epoch": self.epoch, "seed": self.seed, "position": position, "length": self.length}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken: the next iteration gives the rest of that epoch.

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoaug.data.counting_loops import KEYS, count_integers, count_numbers, key_middles, sum_products
+from geoaug.errors import RasterError
 from geoaug.sensors import Sensor
 from geoaug.statistics import ROUNDED, BandStatistics, Histogram, Statistics
 
@@ -125,7 +126,12 @@ class StatisticsTally:
             scenes: how many were read.
             share: of the regions that were counted.
             **known: further attributes of `Statistics`.
+
+        Raises:
+            RasterError: no pixel was valid.
         """
+        if not self._moments.count:
+            raise RasterError("no pixel is valid: there is nothing to measure (geoaug info shows nodata and masks)")
         total = sum(self._counted) if self._counted else np.zeros(self._counts_shape(), dtype=np.int64)
         errors = self._mean_errors(share)
         histograms = [self._histogram(place, np.asarray(total)[place]) for place in range(len(self.sensor))]

@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 
 from geoaug.data.grids import same_crs
 from geoaug.data.handles import Source, Warp
+from geoaug.data.inputs import is_remote
 from geoaug.data.records import BandFile, Grid, QualityLayer, SceneRecord
 from geoaug.data.windows import Window
 from geoaug.errors import ConfigurationError
@@ -193,10 +194,11 @@ def _view(
     bands: list[BandFile], places: list[int], grid: Grid, *, shift: list[int], tile_dtype: str, resampling: str
 ) -> View:
     first = bands[0]
+    stored = tuple((band.index, band.dtype) for band in bands)
     offset = _offset(first.grid, grid)
     if offset is not None:
         return View(
-            source=Source(first.path),
+            source=Source(first.path, first.grid, stored),
             indexes=tuple(band.index for band in bands),
             places=tuple(places),
             nodata=tuple(band.nodata for band in bands),
@@ -214,7 +216,7 @@ def _view(
     if first.has_mask:
         nodata = None
     return View(
-        source=Source(first.path, Warp(grid, resampling, nodata, first.dtype)),
+        source=Source(first.path, first.grid, stored, Warp(grid, resampling, nodata, first.dtype)),
         indexes=tuple(band.index for band in bands),
         places=tuple(places),
         nodata=(nodata,) * len(bands),
@@ -231,9 +233,14 @@ def _view(
 
 
 def _chunk_shape(band: BandFile) -> tuple[int, int]:
-    """Whole blocks, as few as make a call worth its while, first below each other and then side by side."""
+    """Whole blocks, as few as make a call worth its while, first below each other and then side by side.
+
+    One block of a file behind a network, where bytes cost more than calls.
+    """
     height, width = band.grid.height, band.grid.width
     rows, cols = min(band.block_shape[0], height), min(band.block_shape[1], width)
+    if is_remote(band.path) and cols < width:
+        return rows, cols
     down = min(-(-_LEAST_CHUNK // (rows * cols)), -(-height // rows))
     if cols < width:
         side = max(1, math.isqrt(down))

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import catalog_of, numbers, scene_of, write_raster
+from affine import Affine
+from scenes import PLACE, catalog_of, numbers, scene_of, write_raster
+from torch.utils.data import DataLoader
 
-from geoaug.data import Catalog, TileDataset, TileRef
+from geoaug.data import Catalog, GridTileSampler, TileDataset, TileLoader, TileRef, collate_tiles
 from geoaug.errors import ConfigurationError, RasterError
 
 BLOCKS = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
@@ -183,10 +185,52 @@ def test_an_empty_catalog_is_refused() -> None:
 
 
 def test_scenes_without_a_crs_are_cut_but_not_warped(tmp_path: Path) -> None:
-    from affine import Affine
-
     path = write_raster(tmp_path / "chip.tif", numbers((1, 64, 64)), crs=None, transform=Affine.identity())
     with TileDataset(catalog_of(path), 32) as dataset:
         assert dataset.read([TileRef(0, 3, 3)])["crs"] == [None]
     with pytest.raises(ConfigurationError, match="without a CRS"):
         TileDataset(catalog_of(path), 32, gsd_m=20)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "place", "message"),
+    [
+        ((2, 300, 300), "uint16", PLACE, "has 300 x 300 pixels, and had 512 x 512"),
+        ((1, 512, 512), "uint16", PLACE, "has 1 bands, and had a band 2"),
+        ((2, 512, 512), "int16", PLACE, "stores band 1 as int16, and stored it as uint16"),
+        ((2, 512, 512), "uint16", PLACE @ Affine.translation(3, 0), "lies at another place"),
+    ],
+)
+def test_a_file_that_was_changed_since_it_was_indexed_is_not_read_as_what_it_was(
+    two_scenes: tuple[Path, Path], shape: tuple[int, int, int], dtype: str, place: Affine, message: str
+) -> None:
+    catalog = catalog_of(*two_scenes)
+    write_raster(two_scenes[1], numbers(shape, dtype), transform=place, **BLOCKS)
+    with TileDataset(catalog, 60) as dataset, pytest.raises(RasterError, match=f"scene 'bad'.*changed.*{message}"):
+        dataset.read([GOOD, FINE])
+    with TileDataset(catalog, 60, on_error="skip") as dataset:
+        assert dataset.read([GOOD, FINE, BROKEN])["scene"] == ["good"]
+        assert list(dataset.skipped.values()) == [2], "one cause, whatever was wanted of the file"
+
+
+def test_torchs_loader_is_not_given_a_batch_of_nothing(tmp_path: Path) -> None:
+    image = numbers((1, 256, 256))
+    image[:, :128] = 0
+    catalog = catalog_of(write_raster(tmp_path / "half.tif", image, nodata=0))
+    with TileDataset(catalog, 64, min_valid=0.5) as dataset:
+        batches = iter(DataLoader(dataset, 4, sampler=GridTileSampler(dataset), collate_fn=collate_tiles))
+        with pytest.raises(RasterError, match=r"all 4 tiles of a batch are left out \(scene 'half': less than 0\.5"):
+            list(batches)
+        assert sum(len(batch["image"]) for batch in TileLoader(dataset, GridTileSampler(dataset), 4)) == 8
+
+
+@pytest.mark.parametrize("size", ["64", True, 64.0, (64, 64, 64), (64, 32.5)])
+def test_sizes_are_whole_numbers(tmp_path: Path, size: object) -> None:
+    catalog = catalog_of(write_raster(tmp_path / "scene.tif", numbers((1, 64, 64))))
+    with pytest.raises(ConfigurationError, match="size is"):
+        TileDataset(catalog, size)  # type: ignore[arg-type]
+
+
+def test_a_scene_that_is_not_there_is_an_index_error(two_scenes: tuple[Path, Path]) -> None:
+    with TileDataset(catalog_of(*two_scenes), 60) as dataset, pytest.raises(IndexError, match="scene 2 of 2"):
+        dataset.read([TileRef(2, 0, 0)])

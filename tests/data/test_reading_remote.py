@@ -36,6 +36,26 @@ def test_only_the_blocks_that_a_tile_touches_are_fetched(server: RangeServer) ->
     assert BLOCK_BYTES <= fetched < BLOCK_BYTES + 150_000
 
 
+def test_small_blocks_are_fetched_one_by_one(server: RangeServer, tmp_path: Path) -> None:
+    copy(tmp_path / "plain.tif", tmp_path / "small.tif", driver="COG", compress="none", blocksize=128, overviews="none")
+    with TileDataset(Catalog.from_files([f"{server.address}/small.tif"]), 128) as dataset:
+        before = server.sent
+        batch = dataset.read([TileRef(0, 256, 384)])
+        fetched = server.sent - before
+    np.testing.assert_array_equal(batch["image"].numpy()[0], IMAGE[:, 256:384, 384:512])
+    assert BLOCK_BYTES / 4 <= fetched < BLOCK_BYTES / 4 + 100_000
+
+
+def test_a_server_that_falls_silent_is_given_up(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    catalog = Catalog.from_files([f"{server.address}/scene.tif"])
+    with TileDataset(catalog, 100) as dataset:
+        server.silent_from = 20_000
+        with pytest.raises(RasterError, match="scene 'scene': cannot read rows 256 to 511"):
+            dataset.read([TileRef(0, 300, 600)])
+
+
 def test_a_connection_that_breaks_is_made_anew(server: RangeServer) -> None:
     catalog = Catalog.from_files([f"{server.address}/scene.tif"])
     with TileDataset(catalog, 100) as dataset:

@@ -17,6 +17,7 @@ class RangeServer:
         requests: (method, name, first byte, bytes) of each.
         cut: how many of the next answers from `cut_from` on lose their connection in the middle of the body.
         cut_from: first byte of a range from which answers may be cut; the header of a file lies before.
+        silent_from: first byte from which answers stop in the middle while the connection stays; None for none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,6 +25,8 @@ class RangeServer:
         self.requests: list[tuple[str, str, int, int]] = []
         self.cut = 0
         self.cut_from = 0
+        self.silent_from: int | None = None
+        self._end = threading.Event()
         self.lock = threading.Lock()
         outer = self
 
@@ -65,6 +68,11 @@ class RangeServer:
                 if cut:
                     data = data[: len(data) // 2]
                     self.close_connection = True
+                if outer.silent_from is not None and first >= outer.silent_from:
+                    self.wfile.write(data[: len(data) // 2])
+                    outer._end.wait()
+                    self.close_connection = True
+                    return
                 self.wfile.write(data)
                 with outer.lock:
                     outer.sent += len(data)
@@ -83,6 +91,7 @@ class RangeServer:
         try:
             yield self
         finally:
+            self._end.set()
             self._server.shutdown()
             self._server.server_close()
             thread.join()
