@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -103,6 +103,44 @@ def progress_bar() -> Iterator[Told]:
             )
 
         yield tell
+
+
+@contextmanager
+def work_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """For work told as (done, total) in any unit: a bar with the share done and the time left on a terminal, and a
+    plain line now and then elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _PlainShare(what)
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.SpinnerColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.TaskProgressColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, total=total, completed=done)
+
+
+class _PlainShare:
+    def __init__(self, what: str) -> None:
+        self._what, self._begun = what, time.monotonic()
+        self._last = self._begun
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last < _PLAIN_LINE_EVERY_S or not done:
+            return
+        self._last = now
+        left = (now - self._begun) * (total - done) / done
+        print_note(f"{self._what}: {100 * done / total:.0f} %, {left:.0f} s left")
 
 
 class _Rate:

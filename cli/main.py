@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geoaug.cli import augment, bench, demo, info, preview, recipes
+from geoaug.cli import augment, bench, demo, index, info, plot, preview, recipes, split, stats
 from geoaug.cli.console import print_error, print_out
 
 app = typer.Typer(
@@ -27,6 +27,10 @@ app.command("preview")(preview.preview)
 app.command("info")(info.info)
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
+app.command("index")(index.index)
+app.command("stats")(stats.stats)
+app.command("split")(split.split)
+app.add_typer(plot.app, name="plot")
 app.add_typer(recipes.app, name="recipes")
 
 # Typer carries a click of its own in some versions and not in others.

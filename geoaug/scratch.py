@@ -61,6 +61,11 @@ class Outputs:
         # A deque takes and gives from any thread, also when the last tensor dies in the middle of a call here.
         self._idle: deque[npt.NDArray[np.uint8]] = deque(maxlen=most_idle)
 
+    def keep(self, most_idle: int) -> None:
+        """Keep at least so many buffers from now on."""
+        if most_idle > (self._idle.maxlen or 0):
+            self._idle = deque(self._idle, maxlen=most_idle)
+
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An uninitialised tensor on the CPU that is the caller's until it drops it, then perhaps the next one's."""
         size = math.prod(shape) * dtype.itemsize
@@ -73,8 +78,11 @@ class Outputs:
         buffer = self._fitting(size)
         # Torch holds on to this view until nothing uses the memory any more; its end brings the buffer back.
         view = buffer[:]
-        weakref.finalize(view, self._idle.append, buffer).atexit = False
+        weakref.finalize(view, self._take_back, buffer).atexit = False
         return torch.from_numpy(view)
+
+    def _take_back(self, buffer: npt.NDArray[np.uint8]) -> None:
+        self._idle.append(buffer)
 
     def _fitting(self, size: int) -> npt.NDArray[np.uint8]:
         while self._idle:

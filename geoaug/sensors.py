@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -402,6 +402,7 @@ def _nearest_to(sensor: Sensor, colour: str) -> int | None:
     return min(distances)[1] if distances else None
 
 
+@lru_cache(maxsize=4096)
 def _label(name: str) -> str:
     """Reduce a name to what counts in it: "B04" and "b4" are one band, as are "red edge 1" and "rededge1"."""
     joined = re.sub(r"[\s_\-]+", "", name.lower())

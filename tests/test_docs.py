@@ -2,14 +2,19 @@
 
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from geoaug.augment import mixing
 from geoaug.augment.registry import own_operations
+from geoaug.cli.main import app
 
-RECIPES = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+RECIPES = (DOCS / "recipes.md").read_text(encoding="utf-8")
+DATA = (DOCS / "data.md").read_text(encoding="utf-8")
 COMMON = {"self", "sensor", "p", "same_on_batch", "keepdim", "strength", "same_on_time"}
 ROWS = {
     name: row
@@ -40,3 +45,24 @@ def test_the_examples_run_as_written() -> None:
     assert examples
     for example in examples:
         exec(compile(example, "recipes.md", "exec"), {"__name__": "recipes"})
+
+
+def test_the_examples_about_data_run_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", DATA, flags=re.DOTALL)
+    assert len(examples) >= 6
+    names: dict[str, object] = {"__name__": "data"}
+    for example in examples:
+        exec(compile(example, "data.md", "exec"), names)
+
+
+def test_the_commands_about_data_have_the_options_shown() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    shown = re.findall(r"^    (geoaug [^#\n]*)", DATA, flags=re.MULTILINE)
+    assert {line.split()[1] for line in shown} == {"index", "stats", "split", "plot"}
+    for line in shown:
+        words = shlex.split(line)
+        command = commands[words[1]]
+        command = getattr(command, "commands", {}).get(words[2], command)
+        known = {flag for parameter in command.params for flag in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= known, line

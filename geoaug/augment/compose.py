@@ -21,6 +21,7 @@ from geoaug.augment.kernels.portable import Encoding, Work
 from geoaug.augment.kernels.sampling import Decoding, Pixels
 from geoaug.augment.matrices import Size
 from geoaug.augment.members import Step, members_of
+from geoaug.augment.normalization import NormalizeBy, normalization
 from geoaug.augment.plan import FusedStage, Plan
 from geoaug.augment.planner import Fit, Scenery, TileSpec, make_plan
 from geoaug.augment.policies import Policy
@@ -74,7 +75,8 @@ class Compose(nn.Module):
         size: of the output tile, one number or (height, width); None: whatever the operations leave.
         fit: how a tile comes to `size`: "crop" about the centre (padding where it is smaller) keeps the ground
             sampling distance, "resize" stretches.
-        normalize: (mean, std) per band in the units of the output.
+        normalize: (mean, std) per band in the units of the output; or a file of `geoaug stats` (or its `Statistics`),
+            in which the sensor's bands are found by name.
         ignore_index: label of pixels without a label.
         out_dtype: of the output image; None: that of the input. Integers are rounded and saturated.
         out_units: "reflectance" (for SAR: linear power), "dn" for the sensor's digital numbers, or "db" for SAR.
@@ -99,7 +101,7 @@ class Compose(nn.Module):
         size: int | Sequence[int] | None = None,
         *,
         fit: Fit = "crop",
-        normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+        normalize: NormalizeBy | None = None,
         ignore_index: int = 255,
         out_dtype: torch.dtype | None = torch.float32,
         out_units: OutUnits = "reflectance",
@@ -125,8 +127,6 @@ class Compose(nn.Module):
             raise ConfigurationError(
                 f"out_dtype={out_dtype} would round reflectance away; give out_units='dn' and no normalize"
             )
-        if normalize is not None and not all(deviation > 0 for deviation in normalize[1]):
-            raise ConfigurationError("normalize is (mean, std) per band, every std above 0")
         if interpolation not in ("bilinear", "nearest"):
             raise ConfigurationError(f"interpolation={interpolation!r} is not 'bilinear' or 'nearest'")
         if executor not in EXECUTORS:
@@ -144,7 +144,7 @@ class Compose(nn.Module):
         self.channels_last = channels_last
         self.executor: Executor = executor
         self._scale = PixelScale.of(self.sensor)
-        self._normalize = normalize
+        self._normalize = normalization(normalize, self.sensor, out_units)
         self._steps: list[Step] = [self._as_step(operation) for operation in operations]
         self._members = [member.step for member in members_of(self._steps)]
 

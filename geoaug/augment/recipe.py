@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 
 from geoaug.augment.base import as_size
 from geoaug.augment.compose import Compose
+from geoaug.augment.normalization import normalization
 from geoaug.augment.registry import OperationError, build_operation, check_arguments
 from geoaug.errors import ConfigurationError
 from geoaug.presets import RecipeSummary, available_recipes, find_recipe, preset_text
@@ -38,6 +39,15 @@ __all__ = [
 _DEEPEST = 6
 
 
+class _MeanAndStd(BaseModel):
+    """Numbers to normalise by, one for each band."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mean: list[float]
+    std: list[float]
+
+
 class _RecipeModel(BaseModel):
     """The shape of a recipe file."""
 
@@ -46,12 +56,20 @@ class _RecipeModel(BaseModel):
     summary: str = ""
     sensor: str | None = None
     size: int | tuple[int, int] | None = None
+    normalize: str | _MeanAndStd | None = None
     operations: list[str | dict[str, dict[str, Any] | None]]
 
     def check_size(self) -> None:
         """Raise `ConfigurationError` for a size that no tile has."""
         if self.size is not None:
             as_size(self.size, "size")
+
+    def check_normalize(self) -> None:
+        """Raise `ConfigurationError` for numbers that normalise nothing."""
+        if isinstance(self.normalize, _MeanAndStd):
+            if len(self.normalize.mean) != len(self.normalize.std):
+                raise ConfigurationError("normalize has a mean and a std for each band")
+            normalization((self.normalize.mean, self.normalize.std), None, "reflectance")
 
     def check_sensor(self) -> None:
         """Raise `ConfigurationError` for a sensor that does not exist."""
@@ -77,6 +95,8 @@ class Recipe:
         sensor: name or path of the sensor it was written for, or None.
         size: of the output tile, or None.
         specs: the operations in order.
+        normalize: (mean, std) per band, or the file of `geoaug stats` that holds them, as the recipe names it.
+        folder: of the recipe's file, from which that file is looked for; None for a recipe without one.
     """
 
     name: str
@@ -84,6 +104,8 @@ class Recipe:
     sensor: str | None
     size: int | tuple[int, int] | None
     specs: tuple[OperationSpec, ...]
+    normalize: str | tuple[list[float], list[float]] | None = None
+    folder: Path | None = None
 
     @property
     def operations(self) -> list[nn.Module]:
@@ -91,13 +113,18 @@ class Recipe:
         return [build_operation(spec.name, spec.arguments) for spec in self.specs]
 
     def compose(self, **arguments: Any) -> Compose:
-        """`Compose` of this recipe; arguments win over what the recipe says of sensor and size."""
-        chosen = {"sensor": self.sensor, "size": self.size, **arguments}
+        """`Compose` of this recipe; arguments win over what the recipe says of sensor, size and normalize."""
+        by: Any = self.normalize
+        if isinstance(by, str) and self.folder is not None:
+            by = self.folder / by
+        chosen = {"sensor": self.sensor, "size": self.size, "normalize": by, **arguments}
         return Compose(self.operations, **chosen)
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default written out, as it would stand in a file."""
-        head = {"summary": self.summary or None, "sensor": self.sensor, "size": _plain(self.size)}
+        head: dict[str, Any] = {"summary": self.summary or None, "sensor": self.sensor, "size": _plain(self.size)}
+        by = self.normalize
+        head["normalize"] = by if by is None or isinstance(by, str) else {"mean": by[0], "std": by[1]}
         operations = [
             {spec.name: {name: _plain(value) for name, value in spec.arguments.items()}}
             if spec.arguments
@@ -161,7 +188,8 @@ def _parsed(text: str, name: str, place: str) -> Recipe:
     if not isinstance(content, dict):
         raise ConfigurationError(f"{place}: a recipe is a mapping with a list of 'operations'")
     recipe = _checked(content, place, _lines(node, place))
-    return Recipe(name, recipe.summary, recipe.sensor, recipe.size, recipe.specs)
+    folder = Path(place).parent if Path(place).is_file() else None
+    return replace(recipe, name=name, folder=folder)
 
 
 def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], int]) -> Recipe:
@@ -181,7 +209,8 @@ def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], i
         else:
             what = f"{'.'.join(map(str, where))}: {what}"
         raise ConfigurationError(f"{_at(place, lines, tuple(where))}{what}") from None
-    for key, check in (("size", model.check_size), ("sensor", model.check_sensor)):
+    checks = (("size", model.check_size), ("sensor", model.check_sensor), ("normalize", model.check_normalize))
+    for key, check in checks:
         try:
             check()
         except ConfigurationError as error:
@@ -201,7 +230,9 @@ def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], i
             raise ConfigurationError(f"{_at(place, lines, path)}{error}") from None
         told = {k: _plain(v) for k, v in complete.items() if v is not None and not _is_default(k, v)}
         specs.append(OperationSpec(name, told))
-    return Recipe("recipe", model.summary, model.sensor, model.size, tuple(specs))
+    by = model.normalize
+    numbers = (by.mean, by.std) if isinstance(by, _MeanAndStd) else by
+    return Recipe("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers)
 
 
 def _is_default(name: str, value: Any) -> bool:

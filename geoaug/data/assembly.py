@@ -6,6 +6,7 @@ what is decoded. Which tiles go into which batch is decided by the dataset and t
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from geoaug.data.chunks import Chunk, ChunkCache, ChunkKey, read_chunk
 from geoaug.data.handles import HandlePool
@@ -64,16 +66,18 @@ class Reader:
         budget: bytes of decoded chunks that are kept.
         threads: that decode at once; as many as this process may use cores, unless told.
 
-    May be forked and pickled: threads, open files and chunks stay behind.
+    May be forked and pickled: threads, open files and chunks stay behind. The worker processes of a torch `DataLoader`
+    share budget and threads among them.
     """
 
     def __init__(self, budget: int, threads: int | None = None) -> None:
         self.budget = budget
-        self.threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        self.threads = _usable_cores() if threads is None else threads
         self.handles = HandlePool()
         self.chunks = ChunkCache(budget)
         self.outputs = Outputs()
         self._pool: ThreadPoolExecutor | None = None
+        self._working = 0  # threads of it
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,7 +92,8 @@ class Reader:
         """Begin to fill batches; `others` are further tasks, such as reading labels."""
         assembly = Assembly(batches)
         tasks = _chunk_tasks(self, batches, scenes)
-        assembly.run(self._threads(), [*tasks, *others])
+        pool = self._threads()
+        assembly.run(pool, self._working, [*tasks, *others])
         return assembly
 
     def decode(self, key: ChunkKey, view: View, scene: str) -> Chunk:
@@ -96,6 +101,12 @@ class Reader:
         return self.chunks.get(
             key, lambda: read_chunk(self.handles, view, view.chunk_window(key.down, key.across), scene)
         )
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool = False) -> Tensor:
+        """A tensor of a batch, not filled; of memory that an earlier batch has used, where that was dropped."""
+        if pinned:  # torch keeps such memory by itself, and waits for copies that are still on their way
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
+        return self.outputs.tensor(shape, dtype)
 
     def close(self) -> None:
         """Stop the threads and close the files; the next read starts anew."""
@@ -110,7 +121,11 @@ class Reader:
             self._pool, self._process = None, os.getpid()
             self.chunks, self.outputs = ChunkCache(self.budget), Outputs()
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="geoaug-read")
+            worker = get_worker_info()
+            sharers = 1 if worker is None else worker.num_workers
+            self.chunks.budget = self.budget // sharers
+            self._working = max(1, self.threads // sharers)
+            self._pool = ThreadPoolExecutor(self._working, thread_name_prefix="geoaug-read")
         return self._pool
 
 
@@ -135,15 +150,17 @@ class Assembly:
         self.batches = batches
         self._changed = threading.Condition()
         self._left = [0] * len(batches)
+        self._waiting: deque[Task] = deque()
         self._futures: list[Future[None]] = []
         self._broken: BaseException | None = None
 
-    def run(self, pool: ThreadPoolExecutor, tasks: list[Task]) -> None:
-        """Hand the tasks to the threads, those first that the first tiles wait for."""
+    def run(self, pool: ThreadPoolExecutor, threads: int, tasks: list[Task]) -> None:
+        """Hand the tasks to the threads of a pool, those first that the first tiles wait for."""
         for task in tasks:
             for batch in {batch for batch, _ in task.tiles}:
                 self._left[batch] += 1
-        self._futures = [pool.submit(self._do, task) for task in sorted(tasks, key=lambda task: task.order)]
+        self._waiting.extend(sorted(tasks, key=lambda task: task.order))
+        self._futures = [pool.submit(self._work) for _ in range(min(threads, len(tasks)))]
 
     def wait(self, batch: int) -> BatchBuffers:
         """The batch at a place, once all its tiles are read or failed."""
@@ -155,11 +172,18 @@ class Assembly:
 
     def cancel(self) -> None:
         """Drop what has not begun, and wait for what has."""
+        self._waiting.clear()
         for future in self._futures:
-            future.cancel()
-        for future in self._futures:
-            if not future.cancelled():
+            if not future.cancel():
                 future.result()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                task = self._waiting.popleft()
+            except IndexError:
+                return
+            self._do(task)
 
     def _do(self, task: Task) -> None:
         broken: BaseException | None = None
@@ -276,9 +300,21 @@ def _paste(chunk: Chunk, view: View, batch: BatchBuffers, copy: _Copy) -> None:
 
 
 def empty_batch(
-    reader: Reader, windows: list[tuple[int, Window]], bands: int, size: tuple[int, int], dtype: torch.dtype
+    reader: Reader,
+    windows: list[tuple[int, Window]],
+    bands: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    *,
+    pinned: bool = False,
 ) -> BatchBuffers:
     """Buffers for tiles at `windows`, of which each pixel counts as valid until the contrary is known."""
     shape = (len(windows), bands, *size)
-    valid = torch.ones((len(windows), 1, *size), dtype=torch.bool)
-    return BatchBuffers(windows, reader.outputs.tensor(shape, dtype), valid)
+    image = reader.empty(shape, dtype, pinned=pinned)
+    valid = reader.empty((len(windows), 1, *size), torch.bool, pinned=pinned)
+    valid.numpy().fill(True)  # torch would wait for its threads, whose cores are decoding
+    return BatchBuffers(windows, image, valid)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

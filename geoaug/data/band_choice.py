@@ -4,7 +4,7 @@ Works on the columns of a catalog at once, so that 100,000 scenes are looked ove
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class BandChoice:
         height, width, block_height, block_width: of the finest wanted band of each kept scene.
         transform: of the same, (scenes, 6).
         offset: of each band in DN, (scenes, bands).
+        places: of each band among those of its scene, (scenes, bands).
     """
 
     names: tuple[str, ...]
@@ -47,10 +48,11 @@ class BandChoice:
     block_width: npt.NDArray[np.int64]
     transform: npt.NDArray[np.float64]
     offset: npt.NDArray[np.float64]
+    places: npt.NDArray[np.int64]
 
-    def select(self, record: SceneRecord) -> SceneRecord:
-        """A kept scene with the wanted bands alone."""
-        return record.select(self.names)
+    def select(self, record: SceneRecord, scene: int) -> SceneRecord:
+        """The record of a kept scene with the wanted bands alone."""
+        return replace(record, bands=tuple(record.bands[place] for place in self.places[scene].tolist()))
 
     def shift(self, scene: int) -> list[int]:
         """What is added to the numbers of each band of a kept scene, so that all have the scaling of `sensor`."""
@@ -132,6 +134,7 @@ def choose_bands_of(
         block_width=of_finest("block_width"),
         transform=transforms[rows, finest],
         offset=offset,
+        places=places[layout[kept]],
     )
 
 

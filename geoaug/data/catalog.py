@@ -19,6 +19,7 @@ import shapely
 
 from geoaug.data.catalog_table import FOOTPRINT_CRS, SCHEMA, record_of, row_of
 from geoaug.data.records import SceneRecord
+from geoaug.data.saved_table import ROWS_READ_TOGETHER, SavedTable
 from geoaug.errors import ConfigurationError
 
 _OURS = b"geoaug"
@@ -34,11 +35,21 @@ class Catalog:
     """
 
     def __init__(self, table: pa.Table, notes: Mapping[str, Any] | None = None) -> None:
-        self.table = table
+        self._rows: pa.Table | SavedTable = table
         self.notes: dict[str, Any] = dict(notes or {})
 
+    @property
+    def table(self) -> pa.Table:
+        """All rows and columns; of a catalog that was opened, read on first use."""
+        if isinstance(self._rows, SavedTable):
+            self._rows = self._rows.read()
+        return self._rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": self.table}
+
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return int(self._rows.num_rows)
 
     def __iter__(self) -> Iterator[SceneRecord]:
         return (self[place] for place in range(len(self)))
@@ -47,7 +58,12 @@ class Catalog:
         """The scene at a place (0-based)."""
         if not 0 <= place < len(self):
             raise IndexError(f"scene {place} of a catalog of {len(self)}")
-        return record_of(self.table.slice(place, 1).to_pylist()[0])
+        return record_of(self._rows.slice(place, 1).to_pylist()[0])
+
+    def records(self, places: Sequence[int]) -> list[SceneRecord]:
+        """The scenes at places, much sooner than one by one."""
+        rows = self.table.take(pa.array(places, pa.int64())).to_pylist()
+        return [record_of(row) for row in rows]
 
     @classmethod
     def from_records(
@@ -98,17 +114,16 @@ class Catalog:
         """
         if not Path(path).is_file():
             raise ConfigurationError(f"{path}: no such catalog; make one with geoaug index")
-        try:
-            table = pyarrow.parquet.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ConfigurationError(f"{path}: not a GeoParquet file ({error})") from error
-        ours = (table.schema.metadata or {}).get(_OURS)
+        rows = SavedTable(path)
+        ours = (rows.schema.metadata or {}).get(_OURS)
         if ours is None:
             raise ConfigurationError(f"{path}: is no catalog of geoaug; make one with geoaug index")
         notes = json.loads(ours)
         if notes.pop("version") != _VERSION:
             raise ConfigurationError(f"{path}: was made by another version of geoaug; make it again with geoaug index")
-        return cls(table, notes)
+        catalog = cls(rows.schema.empty_table(), notes)
+        catalog._rows = rows
+        return catalog
 
     def save(self, path: str | Path) -> None:
         """Write the catalog as GeoParquet, whole or not at all; geopandas and QGIS read it, too."""
@@ -131,7 +146,12 @@ class Catalog:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            pyarrow.parquet.write_table(self.table.replace_schema_metadata(metadata), temporary, compression="zstd")
+            pyarrow.parquet.write_table(
+                self.table.replace_schema_metadata(metadata),
+                temporary,
+                compression="zstd",
+                row_group_size=ROWS_READ_TOGETHER,
+            )
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -142,6 +162,16 @@ class Catalog:
         if chosen.dtype == bool:
             chosen = np.flatnonzero(chosen)
         return Catalog(self.table.take(pa.array(chosen.astype(np.int64))), self.notes)
+
+    def split(self, name: str) -> "Catalog":
+        """The scenes of a split that `geoaug.data.splits` made, or that an index found; tiles keep to its ground.
+
+        Raises:
+            ConfigurationError: no such split, or nothing in it.
+        """
+        from geoaug.data.splits import scenes_of_split
+
+        return scenes_of_split(self, name)
 
     def with_column(self, name: str, values: Sequence[Any] | pa.Array) -> "Catalog":
         """The catalog with a column added or replaced."""
@@ -156,13 +186,14 @@ class Catalog:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """The values of a column, one for each scene."""
-        if name not in self.table.column_names:
-            raise ConfigurationError(f"the catalog has no column {name!r}; it has {', '.join(self.table.column_names)}")
-        return np.asarray(self.table.column(name).to_numpy(zero_copy_only=False))
+        names = self._rows.schema.names
+        if name not in names:
+            raise ConfigurationError(f"the catalog has no column {name!r}; it has {', '.join(names)}")
+        return np.asarray(self._rows.column(name).to_numpy(zero_copy_only=False))
 
     @property
     def ids(self) -> list[str]:
-        return [str(name) for name in self.table.column("id").to_pylist()]
+        return [str(name) for name in self._rows.column("id").to_pylist()]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -172,7 +203,7 @@ class Catalog:
     @cached_property
     def footprints(self) -> npt.NDArray[np.object_]:
         """Outlines of the scenes in WGS 84 (longitude, latitude); None for a scene without a CRS."""
-        return np.asarray(shapely.from_wkb(self.table.column("geometry").to_numpy(zero_copy_only=False)))
+        return np.asarray(shapely.from_wkb(self._rows.column("geometry").to_numpy(zero_copy_only=False)))
 
     def to_geopandas(self) -> geopandas.GeoDataFrame:
         """The table with its footprints, for a look or a plot."""

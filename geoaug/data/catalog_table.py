@@ -96,15 +96,16 @@ def record_of(row: dict[str, Any]) -> SceneRecord:
     """The scene of a row."""
     quality = row["quality"]
     moment = row["datetime"]
+    grids: dict[tuple[Any, ...], Grid] = {}
     return SceneRecord(
         id=row["id"],
         kind=row["kind"],
         path=row["path"],
-        bands=tuple(_band(band) for band in row["bands"]),
+        bands=tuple(_band(band, grids) for band in row["bands"]),
         sensor=row["sensor"],
         quality=None
         if quality is None
-        else QualityLayer(_band(quality["band"]), quality["kind"], tuple(quality["invalid"])),
+        else QualityLayer(_band(quality["band"], grids), quality["kind"], tuple(quality["invalid"])),
         datetime=None if moment is None else moment.isoformat(),
         label=row["label"],
         mask_path=row["mask_path"],
@@ -137,12 +138,17 @@ def _band_row(band: BandFile) -> dict[str, Any]:
     }
 
 
-def _band(row: dict[str, Any]) -> BandFile:
+def _band(row: dict[str, Any], grids: dict[tuple[Any, ...], Grid]) -> BandFile:
+    """The band of a row; bands on one grid share it."""
+    place = (row["crs"], *row["transform"], row["height"], row["width"])
+    grid = grids.get(place)
+    if grid is None:
+        grid = grids[place] = Grid(row["crs"], Affine(*row["transform"]), row["height"], row["width"])
     return BandFile(
         name=row["name"],
         path=row["path"],
         index=row["index"],
-        grid=Grid(row["crs"], Affine(*row["transform"]), row["height"], row["width"]),
+        grid=grid,
         dtype=row["dtype"],
         nodata=row["nodata"],
         block_shape=(row["block_height"], row["block_width"]),

@@ -4,6 +4,7 @@ A chunk knows nothing of tiles; which chunks a batch needs is planned in `geoaug
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +22,8 @@ from geoaug.data.inputs import is_remote
 from geoaug.data.views import View
 from geoaug.data.windows import Window
 from geoaug.errors import RasterError
+
+_PAUSE_S = 0.5  # before the last of several attempts; each pause is twice the one before
 
 
 class ChunkKey(NamedTuple):
@@ -57,21 +60,7 @@ def read_chunk(pool: HandlePool, view: View, window: Window, scene: str, attempt
     Raises:
         RasterError: the pixels cannot be read; names the scene, the file and the window.
     """
-    place = RasterioWindow(window.col, window.row, window.width, window.height)
-    left = attempts if is_remote(view.source.path) else 1
-    while True:
-        left -= 1
-        try:
-            image, masks = _decode(pool, view, place)
-        except (RasterioError, OSError, RasterError) as error:
-            if left:
-                continue
-            cause = error if isinstance(error, RasterError) else error.__cause__ or error
-            raise RasterError(
-                f"scene '{scene}': cannot read rows {window.row} to {window.row_stop - 1}, columns {window.col} to "
-                f"{window.col_stop - 1} of {view.source.path}: the file may be damaged, cut short or gone ({cause})"
-            ) from error
-        break
+    image, masks = _decode_patiently(pool, view, window, scene, attempts if is_remote(view.source.path) else 1)
     valid = _validity(view, image, masks)
     if view.quality is not None:
         image = image[:0]
@@ -80,6 +69,23 @@ def read_chunk(pool: HandlePool, view: View, window: Window, scene: str, attempt
             if shift:
                 _shift(band, shift, valid, scene, view.source.path)
     return Chunk(image, None if valid is None or valid.all() else valid)
+
+
+def _decode_patiently(
+    pool: HandlePool, view: View, window: Window, scene: str, attempts: int
+) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]:
+    place = RasterioWindow(window.col, window.row, window.width, window.height)
+    try:
+        return _decode(pool, view, place)
+    except (RasterioError, OSError, RasterError) as error:
+        if attempts == 1:
+            cause = error if isinstance(error, RasterError) else error.__cause__ or error
+            raise RasterError(
+                f"scene '{scene}': cannot read rows {window.row} to {window.row_stop - 1}, columns {window.col} to "
+                f"{window.col_stop - 1} of {view.source.path}: the file may be damaged, cut short or gone ({cause})"
+            ) from error
+    time.sleep(_PAUSE_S * 2.0 ** (2 - attempts))
+    return _decode_patiently(pool, view, window, scene, attempts - 1)
 
 
 def _decode(
@@ -145,7 +151,7 @@ class ChunkCache:
         self.decoded = 0  # chunks, for those who measure
         self._lock = threading.Lock()
         self._kept: OrderedDict[ChunkKey, Chunk] = OrderedDict()
-        self._bytes = 0
+        self.nbytes = 0  # of what is kept
         self._coming: dict[ChunkKey, Future[Chunk]] = {}
 
     def get(self, key: ChunkKey, decode: Callable[[], Chunk]) -> Chunk:
@@ -178,13 +184,13 @@ class ChunkCache:
         """Drop all chunks."""
         with self._lock:
             self._kept.clear()
-            self._bytes = 0
+            self.nbytes = 0
 
     def _keep(self, key: ChunkKey, chunk: Chunk) -> None:
         if chunk.nbytes > self.budget:
             return
         self._kept[key] = chunk
-        self._bytes += chunk.nbytes
-        while self._bytes > self.budget:
+        self.nbytes += chunk.nbytes
+        while self.nbytes > self.budget:
             _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.nbytes
+            self.nbytes -= oldest.nbytes

@@ -5,38 +5,40 @@ orders of tiles made in the samplers.
 """
 
 import logging
-import threading
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
+from rasterio.errors import CRSError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from geoaug.data.assembly import Assembly, BatchBuffers, Reader, Task, empty_batch
+from geoaug.data.assembly import Reader
 from geoaug.data.band_choice import choose_bands_of
+from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
 from geoaug.data.labels import LabelSource, open_labels
-from geoaug.data.records import Grid, TileRef
+from geoaug.data.reading import Batch, Reading, TooLittleValidError
+from geoaug.data.records import Grid, SceneRecord, TileRef
 from geoaug.data.targets import ChipTargets
 from geoaug.data.tile_labels import TileLabels
 from geoaug.data.tile_source import SceneGrids, ground_area_m2
 from geoaug.data.views import WARPED_BLOCK, SceneView, scene_view, target_grid
-from geoaug.data.windows import Window
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.sensors import Sensor
 
 _log = logging.getLogger("geoaug")
 
-_MOST_VIEWS = 4096
+_MOST_VIEWS = 2**15  # of a few kilobytes each
 _CACHE_SHARE = 0.5  # of the memory; the rest is for batches on their way
 _NAMED_ONCE = 20
-
-Batch = dict[str, Any]
 
 
 class SampleList(list[dict[str, Any]]):
@@ -107,18 +109,11 @@ class TileDataset(Dataset[dict[str, Any]]):
         dtype: str | None = None,
         min_valid: float = 0.0,
         on_error: Literal["raise", "skip"] = "raise",
-        memory_mb: int = 1024,
+        memory_mb: int = 2048,
         threads: int | None = None,
     ) -> None:
-        if on_error not in ("raise", "skip"):
-            raise ConfigurationError(f"on_error is {on_error!r}: it must be 'raise' or 'skip'")
-        if resampling not in Resampling.__members__:
-            raise ConfigurationError(
-                f"resampling {resampling!r} is not known; GDAL has {', '.join(Resampling.__members__)}"
-            )
-        if not 0 <= min_valid <= 1:
-            raise ConfigurationError(f"min_valid is {min_valid}: it is a share from 0 to 1")
-        wanted = [name.strip() for name in bands.split(",")] if isinstance(bands, str) else bands
+        _check_options(crs, gsd_m, resampling, min_valid, on_error, memory_mb, threads)
+        wanted = None if bands is None else [str(name) for name in band_list(bands) or ()]
         self._choice = choose_bands_of(catalog, wanted, dtype, skip=on_error == "skip")
         self.skipped: Counter[str] = Counter(f"scene '{scene}': {why}" for scene, why in self._choice.left_out.items())
         for line in list(self.skipped)[:_NAMED_ONCE]:
@@ -127,20 +122,17 @@ class TileDataset(Dataset[dict[str, Any]]):
         self.crs, self.gsd_m, self.resampling = crs, gsd_m, resampling
         self.ignore_index, self.min_valid, self.on_error = ignore_index, min_valid, on_error
         self.memory_mb = memory_mb
+        self.ids = self.catalog.ids
         self._crs_of_scenes = self.catalog.column("crs")
         self._grids = self._all_grids()
         self.size = self._tile_size(size)
         self.reader = Reader(int(memory_mb * 2**20 * _CACHE_SHARE), threads)
-        self._views: OrderedDict[int, SceneView] = OrderedDict()
-        self._lock = threading.Lock()
-        self._labels = self._open_labels(labels, label_field, classes)
-        self._targets = ChipTargets.of(self.catalog, target)
+        self._views: dict[int, SceneView] = {}
+        self.labels = self._open_labels(labels, label_field, classes)
+        self.targets = ChipTargets.of(self.catalog, target)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lock": None, "_views": OrderedDict()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        return {**self.__dict__, "_views": {}}
 
     @property
     def sensor(self) -> Sensor:
@@ -154,7 +146,12 @@ class TileDataset(Dataset[dict[str, Any]]):
     @property
     def dtype(self) -> torch.dtype:
         """Of the image."""
-        return torch.from_numpy(np.empty(0, dtype=self._choice.dtype)).dtype
+        return _torch_dtype(self._choice.dtype)
+
+    @property
+    def mask_dtype(self) -> torch.dtype:
+        """Of the mask; uint8 where there is none."""
+        return _torch_dtype("uint8" if self.labels is None else self.labels.dtype)
 
     @property
     def grids(self) -> SceneGrids:
@@ -165,7 +162,7 @@ class TileDataset(Dataset[dict[str, Any]]):
     def tile_bytes(self) -> int:
         """Of a tile's image, validity and labels."""
         pixel = len(self.band_names) * self.dtype.itemsize + 1
-        pixel += 0 if self._labels is None else self._labels.dtype.itemsize
+        pixel += 0 if self.labels is None else self.labels.dtype.itemsize
         return self.size[0] * self.size[1] * pixel
 
     def grid(self, scene: int) -> Grid:
@@ -173,14 +170,21 @@ class TileDataset(Dataset[dict[str, Any]]):
         own = self._choice.grid(scene, self._crs_of_scenes[scene])
         return target_grid(own, self.crs, self.gsd_m)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __len__(self) -> int:
         return len(self._cover)
 
     def __getitem__(self, index: int | TileRef) -> dict[str, Any]:
         """One tile; raises `RasterError` where it was left out."""
+        before = self.skipped.copy()
         samples = self.__getitems__([index])
         if not samples:
-            raise RasterError(f"tile {index} is left out: {next(reversed(self.skipped))}")
+            raise RasterError(f"tile {index} is left out: {next(iter(self.skipped - before))}")
         return samples[0]
 
     def __getitems__(self, indexes: Sequence[int | TileRef]) -> SampleList:
@@ -189,61 +193,23 @@ class TileDataset(Dataset[dict[str, Any]]):
 
     def read(self, indexes: Sequence[int | TileRef]) -> Batch:
         """A batch of tiles; smaller than asked for where some are left out."""
-        refs = [self._ref(index) for index in indexes]
-        reading = self.start([refs])
-        return self.finish(reading, 0, refs)
+        return self.start([[self._ref(index) for index in indexes]]).batch(0)
 
-    def start(self, batches: Sequence[Sequence[TileRef]]) -> "Reading":
-        """Begin to read batches; `finish` gives each."""
-        return Reading(self, batches)
-
-    def finish(self, reading: "Reading", place: int, refs: Sequence[TileRef]) -> Batch:
-        """A batch that was begun, once it is read; raises `RasterError` unless errors are to be skipped."""
-        buffers = reading.assembly.wait(place)
-        mask = reading.masks[place]
-        keep = self._kept(buffers)
-        image, valid = buffers.image, buffers.valid
-        if len(keep) < len(refs):
-            chosen = torch.tensor(keep, dtype=torch.int64)
-            image, valid = _rows(image, chosen), valid[chosen]
-            mask = None if mask is None else mask[chosen]
-        windows = [buffers.windows[slot] for slot in keep]
-        grids = [self._view(place).grid for place, _ in windows]
-        ids = self.catalog.table.column("id")
-        batch: Batch = {
-            "image": image,
-            "valid": valid,
-            "transform": torch.tensor(
-                [
-                    list(grid.shifted(window.row, window.col, window.height, window.width).transform)[:6]
-                    for grid, (_, window) in zip(grids, windows, strict=True)
-                ],
-                dtype=torch.float64,
-            ).reshape(-1, 6),
-            "crs": [grid.crs for grid in grids],
-            "scene": [ids[place].as_py() for place, _ in windows],
-            "window": torch.tensor([[w.row, w.col, w.height, w.width] for _, w in windows]).reshape(-1, 4),
-        }
-        if mask is not None:
-            batch["mask"] = mask
-        if self._targets is not None:
-            batch["label"] = self._targets.values[[place for place, _ in windows]]
-        keys = [refs[slot].key for slot in keep]
-        if all(key is not None for key in keys):
-            batch["key"] = torch.tensor(keys, dtype=torch.int64)
-        return batch
+    def start(self, batches: Sequence[Sequence[TileRef]], *, pinned: bool = False) -> Reading:
+        """Begin to read batches; `Reading.batch` gives each. `pinned`: into memory that a GPU copies from meanwhile."""
+        return Reading(self, batches, pinned=pinned)
 
     def close(self) -> None:
         """Close all files and stop all threads; the next read starts anew."""
         self.reader.close()
-        if self._labels is not None:
-            self._labels.close()
+        if self.labels is not None:
+            self.labels.close()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes by id, as far as they are known."""
-        if self._targets is not None and self._targets.classes:
-            return self._targets.classes
+        if self.targets is not None and self.targets.classes:
+            return self.targets.classes
         return self.catalog.classes
 
     @property
@@ -264,40 +230,42 @@ class TileDataset(Dataset[dict[str, Any]]):
         # A key made without an epoch would augment a tile alike in every epoch: Compose draws one.
         return found._replace(key=None)
 
-    def _kept(self, buffers: BatchBuffers) -> list[int]:
-        failed = dict(buffers.failed)
-        if self.min_valid > 0:
-            share = buffers.validity.mean(axis=(1, 2))
-            for slot in np.flatnonzero(share < self.min_valid).tolist():
-                failed.setdefault(slot, _TooLittleError(f"less than {self.min_valid:g} of a tile is valid"))
-        for slot, error in failed.items():
-            scene = self.catalog.table.column("id")[buffers.windows[slot][0]].as_py()
-            if self.on_error == "raise" and not isinstance(error, _TooLittleError):
-                raise error
-            line = str(error) if f"'{scene}'" in str(error) else f"scene '{scene}': {error}"
-            self.skipped[line] += 1
-            if self.skipped[line] == 1 and not isinstance(error, _TooLittleError):
-                _log.warning("left out: %s", line)
-        return [slot for slot in range(len(buffers.windows)) if slot not in failed]
+    def view(self, scene: int) -> SceneView:
+        """How the files of a scene appear on the grid of its tiles. From any thread."""
+        # Single steps on a dict need no lock, which a fork could copy while it is held.
+        known = self._views.get(scene)
+        return self._make_view(scene, self.catalog[scene]) if known is None else known
 
-    def _view(self, scene: int) -> SceneView:
-        with self._lock:
-            if (known := self._views.get(scene)) is not None:
-                self._views.move_to_end(scene)
-                return known
-        record = self._choice.select(self.catalog[scene])
+    def prepare(self, scenes: Iterable[int]) -> None:
+        """Make the views of scenes that are about to be read, sooner than `view` one by one."""
+        missing = [scene for scene in dict.fromkeys(scenes) if scene not in self._views]
+        for scene, record in zip(missing, self.catalog.records(missing), strict=True):
+            with suppress(GeoaugError):  # which `view` raises where it concerns a tile
+                self._make_view(scene, record)
+
+    def _make_view(self, scene: int, record: SceneRecord) -> SceneView:
         view = scene_view(
-            record,
+            self._choice.select(record, scene),
             self.grid(scene),
             dtype=self._choice.dtype,
             shift=self._choice.shift(scene),
             resampling=self.resampling,
         )
-        with self._lock:
-            self._views[scene] = view
-            if len(self._views) > _MOST_VIEWS:
-                self._views.popitem(last=False)
+        if len(self._views) >= _MOST_VIEWS:
+            self._views.clear()
+        self._views[scene] = view
         return view
+
+    def leave_out(self, scene: int, error: GeoaugError) -> None:
+        """Count a tile that is left out, name its cause once in the log; raise it unless errors are to be skipped."""
+        little = isinstance(error, TooLittleValidError)
+        if self.on_error == "raise" and not little:
+            raise error
+        name = self.ids[scene]
+        line = str(error) if f"'{name}'" in str(error) else f"scene '{name}': {error}"
+        self.skipped[line] += 1
+        if self.skipped[line] == 1 and not little:
+            _log.warning("left out: %s", line)
 
     def _all_grids(self) -> SceneGrids:
         choice = self._choice
@@ -342,46 +310,35 @@ class TileDataset(Dataset[dict[str, Any]]):
         return TileLabels(source, classes=allowed, ignore_index=self.ignore_index, first=first)
 
 
-class _TooLittleError(GeoaugError):
-    """A tile with too few valid pixels: no fault, but left out."""
+def _torch_dtype(dtype: Any) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype=dtype)).dtype
 
 
-class Reading:
-    """Batches of a dataset that are being read."""
-
-    def __init__(self, dataset: TileDataset, batches: Sequence[Sequence[TileRef]]) -> None:
-        height, width = dataset.size
-        bands, labels = len(dataset.band_names), dataset._labels
-        self.masks: list[Tensor | None] = []
-        buffers, others = [], []
-        order = 0
-        for number, refs in enumerate(batches):
-            windows = [(ref.scene, Window(ref.row, ref.col, height, width)) for ref in refs]
-            buffers.append(empty_batch(dataset.reader, windows, bands, (height, width), dataset.dtype))
-            if labels is None:
-                self.masks.append(None)
-                continue
-            mask = torch.from_numpy(np.empty((len(refs), height, width), dtype=labels.dtype))
-            self.masks.append(mask)
-            for slot, (scene, window) in enumerate(windows):
-                order += 1
-                others.append(Task(order, [(number, slot)], _LabelWork(dataset, scene, window, mask[slot].numpy())))
-        self.assembly: Assembly = dataset.reader.start(buffers, dataset._view, others)
-
-
-class _LabelWork:
-    """Reading the labels of one tile."""
-
-    def __init__(self, dataset: TileDataset, scene: int, window: Window, out: Any) -> None:
-        self.dataset, self.scene, self.window, self.out = dataset, scene, window, out
-
-    def __call__(self) -> None:
-        labels, view = self.dataset._labels, self.dataset._view(self.scene)
-        assert labels is not None
-        w = self.window
-        labels.read(view.record, view.grid.shifted(w.row, w.col, w.height, w.width), self.out)
-
-
-def _rows(image: Tensor, chosen: Tensor) -> Tensor:
-    """Rows of a tensor of any type; torch indexes no uint16 on some versions."""
-    return torch.from_numpy(image.numpy()[chosen.numpy()])
+def _check_options(
+    crs: str | None,
+    gsd_m: float | None,
+    resampling: str,
+    min_valid: float,
+    on_error: str,
+    memory_mb: int,
+    threads: int | None,
+) -> None:
+    if on_error not in ("raise", "skip"):
+        raise ConfigurationError(f"on_error is {on_error!r}: it must be 'raise' or 'skip'")
+    if resampling not in Resampling.__members__:
+        raise ConfigurationError(
+            f"resampling {resampling!r} is not known; GDAL has {', '.join(Resampling.__members__)}"
+        )
+    if not 0 <= min_valid <= 1:
+        raise ConfigurationError(f"min_valid is {min_valid}: it is a share from 0 to 1")
+    if gsd_m is not None and not 0 < gsd_m < math.inf:
+        raise ConfigurationError(f"gsd_m is {gsd_m:g}: it is a distance in metres, above 0")
+    if crs is not None:
+        try:
+            CRS.from_user_input(crs)
+        except CRSError as error:
+            raise ConfigurationError(f"crs {crs!r} is not known ({error})") from error
+    if memory_mb < 1:
+        raise ConfigurationError(f"memory_mb is {memory_mb}: it must be at least 1")
+    if threads is not None and threads < 1:
+        raise ConfigurationError(f"threads is {threads}: it must be at least 1")

@@ -17,10 +17,13 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from geoaug.data.opening import gdal_environment, open_dataset
+from geoaug.data.opening import forget_cached, gdal_environment, open_dataset
 from geoaug.data.records import Grid
 
 _WARP_MEMORY_MB = 64
+# In pixels. GDAL's usual approximation depends on the window, so that tiles would not fit together; none at all (0) is
+# refused by rasterio 1.4 where source and target have one CRS.
+_WARP_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class HandlePool:
                 else:
                     # What failed once, such as a connection cut in the middle, is opened anew the next time.
                     _close(handle)
+                    forget_cached(source.path)
 
     def close(self) -> None:
         """Close what lies idle."""
@@ -132,7 +136,6 @@ def _open(source: Source) -> Any:
         return dataset
     warp, grid = source.warp, source.warp.grid
     options: dict[str, Any] = {"add_alpha": True} if warp.nodata is None else {"nodata": warp.nodata}
-    # Tolerance 0: GDAL's usual approximation depends on the window, so that tiles would not fit together.
     return WarpedVRT(
         dataset,
         crs=None if grid.crs is None else CRS.from_user_input(grid.crs),
@@ -141,7 +144,7 @@ def _open(source: Source) -> Any:
         width=grid.width,
         resampling=Resampling[warp.resampling],
         src_nodata=warp.nodata,
-        tolerance=0.0,
+        tolerance=_WARP_TOLERANCE,
         dtype=warp.dtype,
         warp_mem_limit=_WARP_MEMORY_MB,
         **options,

@@ -265,8 +265,8 @@ def _with_scaling_of_file(
     stated = [pair != (1.0, 0.0) for pair in pairs]
     if any(stated) and all(math.isfinite(s) and s > 0 and math.isfinite(o) for s, o in pairs):
         sensor = sensor.with_scaling(
-            [_tidy(1 / s) if told else q for (s, _), told, q in zip(pairs, stated, sensor.quantification, strict=True)],
-            [_tidy(o / s) if told else p for (s, o), told, p in zip(pairs, stated, sensor.offset, strict=True)],
+            [tidy(1 / s) if told else q for (s, _), told, q in zip(pairs, stated, sensor.quantification, strict=True)],
+            [tidy(o / s) if told else p for (s, o), told, p in zip(pairs, stated, sensor.offset, strict=True)],
         )
         note = f"{_formula(sensor)} by the file's scale and offset"
     elif own or generic or sensor.domain == "sar":
@@ -321,7 +321,7 @@ def _formula(sensor: Sensor) -> str:
     return f"reflectance = {dn}" if quantification == 1 else f"reflectance = {dn} / {quantification:g}"
 
 
-def _tidy(value: float) -> float:
+def tidy(value: float) -> float:
     """Undo the rounding of a decimal scale: 0.1 / 0.0001 is meant to be 1000."""
     nearest = float(round(value))
     return nearest if math.isclose(value, nearest, rel_tol=1e-9) else value

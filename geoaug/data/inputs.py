@@ -10,11 +10,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from geoaug.errors import ConfigurationError
 
 RASTER_EXTENSIONS: tuple[str, ...] = (".tif", ".tiff", ".gtif", ".gtiff", ".jp2", ".vrt", ".img")
 """What counts as a raster inside a folder. A file that is named itself may have any extension."""
+
+PICTURE_EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png")
+"""What counts as an image in datasets of chips, besides; elsewhere such files are quicklooks."""
 
 _SCHEMES = {
     "http://": "/vsicurl/http://",
@@ -78,16 +82,30 @@ def scene_ids(paths: Iterable[str]) -> dict[str, str]:
     return ids
 
 
+def address_to_path(address: str) -> str:
+    """The path under which GDAL reads an address (http, https, s3, gs, az, file); any other text as it is."""
+    for scheme, prefix in _SCHEMES.items():
+        if address.lower().startswith(scheme):
+            return prefix + address[len(scheme) :]
+    return unquote(address.removeprefix("file://")) if address.startswith("file://") else address
+
+
 def is_remote(path: str) -> bool:
     """Whether GDAL reads `path` over the network."""
     return path.startswith(("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", *_SCHEMES))
 
 
+def absolute(path: str) -> str:
+    """A path that holds from any folder; addresses, archives and datasets inside files are left as they are."""
+    if is_remote(path) or path.startswith("/vsi") or _SUBDATASET.match(path):
+        return path
+    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps ".."
+
+
 def _resolve(text: str, extensions: tuple[str, ...]) -> Iterator[str]:
-    for scheme, prefix in _SCHEMES.items():
-        if text.lower().startswith(scheme):
-            yield prefix + text[len(scheme) :]
-            return
+    if text.lower().startswith(tuple(_SCHEMES)):
+        yield address_to_path(text)
+        return
     path = Path(text).expanduser()
     if path.is_dir():
         yield from _in_folder(path, extensions)

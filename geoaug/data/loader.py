@@ -3,15 +3,24 @@
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 
-from geoaug.data.dataset import Batch, Reading, TileDataset
+from geoaug.data.dataset import TileDataset
+from geoaug.data.reading import Batch, Reading
 from geoaug.data.records import TileRef
 from geoaug.errors import ConfigurationError
 
 _MOST_BATCHES = 16  # read ahead together, however small they are
+
+
+class _Group(NamedTuple):
+    """Batches that are read together, and the position of the first tile of each in the sampler's order."""
+
+    reading: Reading
+    positions: list[int]
 
 
 class TileLoader:
@@ -21,13 +30,18 @@ class TileLoader:
     group is used the next is read. Threads do the work; nothing is pickled. Memory stays within the dataset's
     `memory_mb`.
 
+    A tile that is left out (see `TileDataset`) is replaced by another one where the sampler has such (those that draw
+    at random do), so that batches stay whole; where not, its batch is smaller. What stands in for it follows from its
+    place in the order alone.
+
     Args:
         dataset: of the tiles.
-        sampler: gives their order; see `geoaug.data.samplers`.
+        sampler: gives their order; see `geoaug.data.samplers`. Any iterable of `TileRef` with a length will do.
         batch_size: tiles in a batch.
         drop_last: whether a last batch that is not full is left out.
         look_ahead: batches in a group; as many as the memory allows, up to 16, unless told.
-        pin_memory: whether batches lie in pinned memory, from which copies to a GPU can be made meanwhile.
+        pin_memory: whether images are read into pinned memory, from which a GPU copies while it computes; where there
+            is no GPU it makes no difference.
 
     `state_dict` and `load_state_dict` stop and go on at any batch of an epoch.
     """
@@ -44,14 +58,18 @@ class TileLoader:
     ) -> None:
         if batch_size < 1:
             raise ConfigurationError(f"the batch size is {batch_size}: it must be at least 1")
+        if look_ahead is not None and look_ahead < 1:
+            raise ConfigurationError(f"look_ahead is {look_ahead}: it must be at least 1")
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.drop_last, self.pin_memory = drop_last, pin_memory
         if look_ahead is None:
             share = dataset.memory_mb * 2**20 - dataset.reader.budget
             look_ahead = min(max(share // (2 * batch_size * dataset.tile_bytes), 1), _MOST_BATCHES)
         self.look_ahead = look_ahead
-        self._position = 0  # tiles of the epoch that were given, or left out, by now
-        self._epoch_of_position = getattr(sampler, "epoch", 0)
+        # Two groups are on their way, and the batch in use comes back, too.
+        dataset.reader.outputs.keep(2 * look_ahead + 1)
+        self._position = 0  # tiles of the epoch whose batches were given by now
+        self._resumed_at = 0
 
     @property
     def skipped(self) -> Counter[str]:
@@ -63,53 +81,63 @@ class TileLoader:
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        groups = self._groups()
-        reading: deque[tuple[Reading, list[list[TileRef]]]] = deque()
+        self._position, self._resumed_at = self._resumed_at, 0
+        starts = self._starts(self._position)
+        groups: deque[_Group] = deque(itertools.islice(starts, 1))
+        replacement = self.sampler.replacement if getattr(self.sampler, "endless", False) else None
         try:
-            self._begin(reading, groups)
-            while reading:
+            while groups:
                 # The next group is begun when this one is, and read while it is used.
-                self._begin(reading, groups)
-                group, batches = reading[0]
-                for place, refs in enumerate(batches):
-                    batch = self.dataset.finish(group, place, refs)
-                    self._position += len(refs)
+                groups.extend(itertools.islice(starts, 1))
+                reading, positions = groups[0]
+                for place, position in enumerate(positions):
+                    replace = None if replacement is None else partial(_replacement, replacement, position)
+                    count = len(reading.refs[place])
+                    batch = reading.batch(place, replace)
+                    self._position = position + count
                     if len(batch["scene"]):
-                        yield self._pinned(batch)
-                reading.popleft()
+                        yield batch
+                groups.popleft()
             self._position = 0
         finally:
-            for group, _ in reading:
-                group.assembly.cancel()
+            for group in groups:
+                group.reading.cancel()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which pass over the data comes next, as for torch's `DistributedSampler`."""
+        self.sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands: how many tiles of it were given."""
         return {"sampler": self.sampler.state_dict(), "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a state was taken; the next iteration gives what would have come next."""
+        """Go on where a state was taken: the next iteration gives what would have come next."""
         self.sampler.load_state_dict({**state["sampler"], "position": state["position"]})
-        self._position = state["position"]
+        self._position = self._resumed_at = state["position"]
 
-    def _groups(self) -> Iterator[list[list[TileRef]]]:
-        refs = iter(self.sampler)
+    def _starts(self, position: int) -> Iterator[_Group]:
+        """Begin to read one group after the other, each when it is asked for."""
+        pinned = self.pin_memory and torch.cuda.is_available()
+        refs = self._refs(position)
         batches = iter(lambda: list(itertools.islice(refs, self.batch_size)), [])
-        while group := list(itertools.islice(batches, self.look_ahead)):
+        size = 1  # the first groups are small, so that the first batch comes soon
+        while group := list(itertools.islice(batches, size)):
+            size = min(2 * size, self.look_ahead)
             if self.drop_last and len(group[-1]) < self.batch_size:
                 group.pop()
+            positions = [position + self.batch_size * number for number in range(len(group))]
+            position += self.batch_size * len(group)
             if group:
-                yield group
+                yield _Group(self.dataset.start(group, pinned=pinned), positions)
 
-    def _begin(
-        self,
-        reading: deque[tuple[Reading, list[list[TileRef]]]],
-        groups: Iterator[list[list[TileRef]]],
-    ) -> None:
-        group = next(groups, None)
-        if group is not None:
-            reading.append((self.dataset.start(group), group))
+    def _refs(self, position: int) -> Iterator[TileRef]:
+        order = getattr(self.sampler, "order", None)
+        if order is None:
+            return itertools.islice(self.sampler, position, None)
+        return itertools.islice(order(position), len(self.sampler) - position)
 
-    def _pinned(self, batch: Batch) -> Batch:
-        if not self.pin_memory or not torch.cuda.is_available():
-            return batch
-        return {name: value.pin_memory() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+
+def _replacement(draw: Any, position: int, slot: int, attempt: int) -> TileRef:
+    found: TileRef = draw(position + slot, attempt)
+    return found

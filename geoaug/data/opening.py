@@ -6,8 +6,8 @@ What is read from an open raster is decided by those who open it, such as `geoau
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from rasterio.io import DatasetReader
 from geoaug.data.inputs import is_remote
 from geoaug.errors import RasterError
 
-# A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in
-# it. On a local disk they cost nothing and are found.
+# A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in it. On a
+# disk each is asked for by its name: listing the thousands of files of some folders takes most of the time of opening.
 _REMOTE_OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
@@ -30,7 +30,10 @@ _REMOTE_OPTIONS: dict[str, Any] = {
     "VSI_CACHE": "TRUE",
 }
 
+_LOCAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+
 _warnings_lock = threading.Lock()
+_silent: list[Any] = [0, None]  # how many are silent, and what ends the silence
 
 
 def open_dataset(path: str) -> DatasetReader:
@@ -42,25 +45,49 @@ def open_dataset(path: str) -> DatasetReader:
         if is_remote(path):
             with gdal_environment(path)():
                 return rasterio.open(path)
-        with georeference_optional():
+        with georeference_optional(), rasterio.Env(**_unless_set(_LOCAL_OPTIONS)):
             return rasterio.open(path)
     except (RasterioError, OSError) as error:
+        forget_cached(path)
         raise RasterError(f"{path}: not a raster that GDAL can read ({error})") from error
+
+
+def forget_cached(path: str) -> None:
+    """Drop what GDAL keeps of a remote file: it keeps an answer that was cut short, too, and would not ask again."""
+    if not is_remote(path):
+        return
+    # GDAL drops what it keeps when a handle of such a file is closed.
+    with gdal_environment(path)(), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=path), suppress(RasterioError, OSError):
+        rasterio.open(path).close()
 
 
 @contextmanager
 def georeference_optional() -> Iterator[None]:
     """Silence rasterio's warning about a raster without a geotransform, which is allowed here."""
-    # The list of warning filters belongs to the whole process: two threads must not save and restore it
-    # crosswise.
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    # The list of warning filters belongs to the whole process: threads must not save and restore it crosswise, so the
+    # first one in changes it and the last one out restores it.
+    with _warnings_lock:
+        _silent[0] += 1
+        if _silent[0] == 1:
+            _silent[1] = warnings.catch_warnings()
+            _silent[1].__enter__()
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    try:
         yield
+    finally:
+        with _warnings_lock:
+            _silent[0] -= 1
+            if _silent[0] == 0:
+                _silent[1].__exit__(None, None, None)
+                _silent[1] = None
 
 
 def gdal_environment(path: str) -> Callable[[], AbstractContextManager[Any]]:
     """A factory of the GDAL settings for `path`; what a person set in the environment is left as it is."""
     if not is_remote(path):
         return nullcontext
-    options = {key: value for key, value in _REMOTE_OPTIONS.items() if key not in os.environ}
-    return partial(rasterio.Env, **options)
+    return partial(rasterio.Env, **_unless_set(_REMOTE_OPTIONS))
+
+
+def _unless_set(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key not in os.environ}

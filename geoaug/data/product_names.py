@@ -6,6 +6,7 @@ Only names are read here, nothing is opened; what follows for the sensor is judg
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 # In a SAFE folder the product's name stands five folders above the image.
 _PARTS_READ = 6
@@ -25,6 +26,8 @@ _LANDSAT_ID = re.compile(r"L[COTEM]0?(?P<number>[1-9])(?P<rest>_L[12][A-Z]{2}_|\
 _LANDSAT = re.compile(
     r"(?<![a-z0-9])(?:landsat[-_ ]?0?(?P<word>[1-9])(?![0-9])|l0?(?P<letter>[4-9])(?![a-z0-9]))", re.IGNORECASE
 )
+_MOMENT = re.compile(r"(?<!\d)((?:19[7-9]|20\d)\d)-?(\d\d)-?(\d\d)(?:T(\d{6})(?!\d)|(?!\d))")
+_LANDSAT_DAY = re.compile(r"L[COTEM]\d\d{6}(\d{7})[A-Z]{3}\d\d")
 _LANDSAT_COLLECTION_1_REFLECTANCE = re.compile(r"_sr_band\d", re.IGNORECASE)
 
 
@@ -161,4 +164,27 @@ def _by_tags(tags: Mapping[str, str]) -> Product | None:
         family = f"landsat-{craft[1]}"
         sensors = _at_levels(family, f"l{level_tag[1]}" if level_tag else None) if craft[1] in "89" else ()
         return Product(f"Landsat {craft[1]}", sensors, "by its tags", certain=level_tag is not None)
+    return None
+
+
+def moment_in_name(path: str) -> str | None:
+    """The date of acquisition in the name of a file or the folders above it, ISO 8601; None where there is none.
+
+    The first of several counts, as it does in the names of Sentinel-2 and Landsat.
+    """
+    for part in _parts(path):
+        for match in _MOMENT.finditer(part):
+            try:
+                year, month, day = (int(match[group]) for group in (1, 2, 3))
+                clock = match[4] or "000000"
+                hour, minute, second = (int(clock[at : at + 2]) for at in (0, 2, 4))
+                moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+                return moment.isoformat()
+            except ValueError:
+                continue
+        if found := _LANDSAT_DAY.search(part):
+            try:
+                return datetime.strptime(found[1], "%Y%j").replace(tzinfo=UTC).isoformat()
+            except ValueError:
+                continue
     return None

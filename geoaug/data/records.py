@@ -140,7 +140,8 @@ class SceneRecord:
     @property
     def grid(self) -> Grid:
         """The grid of the finest band, of the first one among equals."""
-        return min((band.grid for band in self.bands), key=lambda grid: abs(grid.transform.determinant))
+        grids = {id(band.grid): band.grid for band in self.bands}
+        return min(grids.values(), key=lambda grid: abs(grid.transform.determinant))
 
     @property
     def band_names(self) -> tuple[str, ...]:

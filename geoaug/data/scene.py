@@ -165,7 +165,8 @@ def open_scene(
         chosen_sensor = identification.sensor.select([place + 1 for place in places])
         chosen = [indexes[place] - 1 for place in places]
         dtype = _common_dtype(name, [dataset.dtypes[band] for band in chosen])
-        flags = [dataset.mask_flag_enums[band] for band in chosen]
+        flags_of_all = dataset.mask_flag_enums  # each look computes them all
+        flags = [flags_of_all[band] for band in chosen]
         # An alpha band that was taken for an image band masks nothing, though GDAL says it masks all the
         # others.
         alpha_is_image = len(indexes) == dataset.count and any(MaskFlags.alpha in flag for flag in flags)
@@ -179,7 +180,7 @@ def open_scene(
             crs=dataset.crs or None,
             transform=dataset.transform,
             band_nodata=tuple(
-                _usable_nodata(dtype, dataset.nodatavals[band], of_sensor.nodata)
+                usable_nodata(dtype, dataset.nodatavals[band], of_sensor.nodata)
                 for band, of_sensor in zip(chosen, chosen_sensor.bands, strict=True)
             ),
             block_shape=dataset.block_shapes[chosen[0]],
@@ -278,7 +279,7 @@ def _common_dtype(path: str, names: list[str]) -> np.dtype[Any]:
     return np.dtype(kinds[0])
 
 
-def _usable_nodata(dtype: np.dtype[Any], *candidates: float | None) -> float | None:
+def usable_nodata(dtype: np.dtype[Any], *candidates: float | None) -> float | None:
     """The first candidate that a pixel of `dtype` can hold: 0.5 or -9999 is never stored in an unsigned
     integer."""
     for value in candidates:

@@ -142,14 +142,17 @@ def scene_view(
         ConfigurationError: a band is stored in a type that does not fit.
     """
     for band in record.bands:
-        if not np.can_cast(np.dtype(band.dtype), np.dtype(dtype), casting="safe"):
+        if band.dtype != dtype and not np.can_cast(np.dtype(band.dtype), np.dtype(dtype), casting="safe"):
             raise ConfigurationError(
                 f"{band.path}: band '{band.name}' is stored as {band.dtype}, which does not fit the {dtype} of the "
                 f"other scenes: give dtype='{np.promote_types(band.dtype, dtype)}'"
             )
     by_file: dict[tuple[object, ...], list[int]] = {}
+    offsets: dict[int, tuple[int, int] | None] = {}
     for place, band in enumerate(record.bands):
-        key = (band.path, band.dtype, band.has_mask) if _offset(band.grid, grid) else (band, place)
+        if id(band.grid) not in offsets:
+            offsets[id(band.grid)] = _offset(band.grid, grid)
+        key = (band.path, band.dtype, band.has_mask) if offsets[id(band.grid)] else (band, place)
         by_file.setdefault(key, []).append(place)
     views = [
         _view([record.bands[place] for place in places], places, grid, [shift[place] for place in places], resampling)
@@ -165,6 +168,8 @@ def scene_view(
 
 def _offset(own: Grid, grid: Grid) -> tuple[int, int] | None:
     """(row, column) in the pixels of `own` at which `grid` begins; None where the two differ by more than that."""
+    if own == grid:
+        return 0, 0
     if not same_crs(own.crs, grid.crs):
         return None
     a, b, c, d, e, f = (~own.transform * grid.transform)[:6]

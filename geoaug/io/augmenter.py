@@ -65,6 +65,7 @@ class Augmenter:
             compose = self._recipe.compose(
                 sensor=scene.sensor,
                 size=self._recipe.size or self._job.tile,
+                normalize=None,  # files hold digital numbers, whatever training makes of them
                 out_units="dn",
                 out_dtype=None,
                 fill=pixels.working_fill,

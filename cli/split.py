@@ -1,0 +1,197 @@
+"""`geoaug split`: the scenes of a catalog, or parts of their ground, in training, validation and test."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geoaug.cli.console import print_note, print_out, stdout_console
+
+if TYPE_CHECKING:
+    from geoaug.data.catalog import Catalog
+    from geoaug.data.split_summary import SplitSummary
+
+_GROUND, _OTHER, _OUTPUT = "Splits of the ground", "Other splits", "What comes out"
+
+
+class Method(StrEnum):
+    """How a catalog is split."""
+
+    blocks = "blocks"
+    kfold = "kfold"
+    attribute = "attribute"
+    date = "date"
+    folder = "folder"
+    random = "random"
+
+
+def split(
+    catalog: Annotated[
+        Path, typer.Argument(metavar="CATALOG", help="Made by [bold]geoaug index[/bold].", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where the catalog with its splits is written; it replaces CATALOG unless told.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="blocks: by ground, so that a place is in one split at all dates. kfold: the same in folds. "
+            "attribute, date, folder: by what is known of scenes. random: by chance, scenes that overlap together."
+        ),
+    ] = Method.blocks,
+    shares: Annotated[
+        str, typer.Option(help="Of the valid ground, by split (blocks, random).", rich_help_panel=_GROUND)
+    ] = "train=0.7,val=0.15,test=0.15",
+    block_m: Annotated[
+        float | None,
+        typer.Option(
+            "--block-m",
+            help="Side of a block in metres. Default: such that about 200 hold the scenes.",
+            show_default=False,
+            rich_help_panel=_GROUND,
+        ),
+    ] = None,
+    buffer_m: Annotated[
+        float,
+        typer.Option("--buffer-m", min=0, help="Metres that tiles of two splits keep.", rich_help_panel=_GROUND),
+    ] = 0.0,
+    folds: Annotated[int, typer.Option(min=2, help="How many (kfold).", rich_help_panel=_GROUND)] = 5,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Of the catalog, to split by (attribute).", show_default=False, rich_help_panel=_OTHER),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Values of that column for a split: train=spring,summer. Once for each split.",
+            show_default=False,
+            rich_help_panel=_OTHER,
+        ),
+    ] = None,
+    starts: Annotated[
+        str | None,
+        typer.Option(
+            help="When each split begins (date): train=,val=2023-01-01,test=2023-07-01.",
+            show_default=False,
+            rich_help_panel=_OTHER,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same splits.")] = 0,
+    size: Annotated[int, typer.Option(min=1, help="Of the tiles that are counted.", rich_help_panel=_OUTPUT)] = 256,
+) -> None:
+    """Split a catalog into training, validation and test, and say what each holds.
+
+    Splits by ground are checked for leaks before they are written.
+    """
+    from geoaug.data.catalog import Catalog
+    from geoaug.data.leaks import check_leaks
+    from geoaug.data.split_summary import summarise
+
+    known = Catalog.open(catalog)
+    asked = _Asked(shares, block_m, buffer_m, folds, column, values or [], starts, seed)
+    found = asked.split(known, method)
+    if method in (Method.blocks, Method.kfold):
+        check_leaks(found, buffer_m)
+    target = catalog if output is None else output
+    found.save(target)
+    rows = summarise(found, size)
+    _show(rows, size)
+    out = len(found) - _placed(found)
+    if out:
+        print_note(f"{out} of {len(found)} scenes are in no split")
+    print_out(f"written to {target}")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was asked for on the command line."""
+
+    shares: str
+    block_m: float | None
+    buffer_m: float
+    folds: int
+    column: str | None
+    values: list[str]
+    starts: str | None
+    seed: int
+
+    def split(self, catalog: "Catalog", method: Method) -> "Catalog":
+        from geoaug.data import splits
+        from geoaug.errors import ConfigurationError
+
+        ground: dict[str, Any] = {"buffer_m": self.buffer_m, "seed": self.seed}
+        if method is Method.blocks:
+            return splits.split_by_blocks(catalog, _numbers(self.shares), block_m=self.block_m, **ground)
+        if method is Method.kfold:
+            return splits.split_into_folds(catalog, self.folds, block_m=self.block_m, **ground)
+        if method is Method.random:
+            return splits.split_by_chance(catalog, _numbers(self.shares), **ground)
+        if method is Method.folder:
+            return splits.split_by_folder(catalog)
+        if method is Method.date:
+            if self.starts is None:
+                raise ConfigurationError("say when each split begins: --starts train=,val=2023-01-01")
+            return splits.split_by_date(catalog, {name: text or None for name, text in _pairs(self.starts).items()})
+        if self.column is None or not self.values:
+            raise ConfigurationError("name a column and its values for each split: --column season --values train=dry")
+        wanted: dict[str, list[str]] = {}
+        for line in self.values:
+            name, _, told = line.partition("=")
+            wanted.setdefault(name.strip(), []).extend(value.strip() for value in told.split(","))
+        return splits.split_by_attribute(catalog, self.column, wanted)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    from geoaug.errors import ConfigurationError
+
+    found = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise ConfigurationError(f"{part!r} is not written as name=value")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _numbers(text: str) -> dict[str, float]:
+    from geoaug.errors import ConfigurationError
+
+    found = {}
+    for name, value in _pairs(text).items():
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise ConfigurationError(f"the share of '{name}' is {value!r}: it must be a number") from error
+    return found
+
+
+def _placed(found: "Catalog") -> int:
+    """How many scenes are in some split."""
+    table = found.table
+    placed = table.column("split").is_valid().to_numpy()
+    if "regions" in table.column_names:
+        placed = placed | table.column("regions").is_valid().to_numpy()
+    return int(placed.sum())
+
+
+def _show(rows: "list[SplitSummary]", size: int) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    classes = list(rows[0].classes)
+    for number, heading in enumerate(("split", "scenes", "ground km2", f"tiles of {size}", *classes)):
+        table.add_column(escape(heading), justify="right" if number else "left")
+    for row in rows:
+        counts = [str(row.classes[name]) for name in classes]
+        table.add_row(escape(row.name), str(row.scenes), f"{row.ground_km2:.4g}", str(row.tiles), *counts)
+    stdout_console().print(table)

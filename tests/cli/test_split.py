@@ -1,0 +1,82 @@
+"""`geoaug split`: splits are written into the catalog, and what they hold is said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_catalogs import made_scene
+
+from geoaug.data import Catalog
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    records = [
+        made_scene(f"{season}{n}", 500, 500, x=400000 + 6000 * n, datetime=f"202{n}-05-01", folder=folder)
+        for n, (season, folder) in enumerate([("dry", "train"), ("wet", "train"), ("dry", "test"), ("wet", "test")])
+    ]
+    path = tmp_path / "scenes.parquet"
+    Catalog.from_records(records, attributes={"season": ["dry", "wet", "dry", "wet"]}).save(path)
+    return path
+
+
+def test_ground_is_split_and_said(geoaug: Any, catalog: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.parquet"
+    done = geoaug("split", catalog, "-o", target, "--block-m", 1000, "--buffer-m", 100, "--size", 32)
+    assert done.code == 0, done.err
+    found = Catalog.open(target)
+    rows = {line.split()[0]: line.split() for line in done.out.splitlines()[1:4]}
+    assert sorted(rows) == ["test", "train", "val"]
+    for name, row in rows.items():
+        assert len(found.split(name)) == int(row[1])
+    ground = {name: float(row[2]) for name, row in rows.items()}
+    assert sum(ground.values()) < 100, "buffers are taken off the 4 scenes of 25 km2"
+    assert ground["train"] / sum(ground.values()) == pytest.approx(0.7, abs=0.08)
+    assert "split" not in Catalog.open(catalog).table.column_names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "train", "test"),
+    [
+        (("--method", "folder"), ["dry0", "wet1"], ["dry2", "wet3"]),
+        (("--method", "date", "--starts", "train=,test=2021-01-01"), ["dry0"], ["wet1", "dry2", "wet3"]),
+        (
+            ("--method", "attribute", "--column", "season", "--values", "train=dry", "--values", "test=wet"),
+            ["dry0", "dry2"],
+            ["wet1", "wet3"],
+        ),
+    ],
+)
+def test_scenes_are_split_by_what_is_known_of_them(
+    geoaug: Any, catalog: Path, arguments: tuple[str, ...], train: list[str], test: list[str]
+) -> None:
+    done = geoaug("split", catalog, *arguments)
+    assert done.code == 0, done.err
+    found = Catalog.open(catalog)
+    assert (found.split("train").ids, found.split("test").ids) == (train, test)
+
+
+def test_folds_and_chance(geoaug: Any, catalog: Path) -> None:
+    assert geoaug("split", catalog, "--method", "kfold", "--folds", 3, "--block-m", 1500).code == 0
+    assert len(Catalog.open(catalog).split("fold2-train"))
+    done = geoaug("split", catalog, "--method", "random", "--shares", "train=0.5,test=0.5")
+    assert done.code == 0
+    assert len(Catalog.open(catalog).split("test")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--shares", "train=0.7,val"), "'val' is not written as name=value"),
+        (("--shares", "train=most,val=0.2"), "the share of 'train' is 'most'"),
+        (("--method", "date"), "say when each split begins"),
+        (("--method", "attribute"), "name a column"),
+        (("--block-m", "900000"), "too few for 3 splits"),
+    ],
+)
+def test_what_cannot_be_split_is_told(geoaug: Any, catalog: Path, arguments: tuple[str, ...], said: str) -> None:
+    before = catalog.read_bytes()
+    done = geoaug("split", catalog, *arguments)
+    assert done.code == 2
+    assert said in done.err
+    assert catalog.read_bytes() == before

@@ -1,0 +1,189 @@
+"""What cannot be read is an error that names it, or a counted skip: nothing is filled in silently."""
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scenes import catalog_of, numbers, scene_of, write_raster
+
+from geoaug.data import Catalog, TileDataset, TileRef
+from geoaug.errors import ConfigurationError, RasterError
+
+BLOCKS = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+
+
+@pytest.fixture
+def two_scenes(tmp_path: Path) -> tuple[Path, Path]:
+    return tuple(  # type: ignore[return-value]
+        write_raster(tmp_path / f"{name}.tif", numbers((2, 512, 512), seed=seed), **BLOCKS)
+        for seed, name in enumerate(["good", "bad"])
+    )
+
+
+def destroy_last_block(path: Path) -> None:
+    """Overwrite the compressed bytes of the last block, which lies at the end of what GDAL wrote."""
+    with path.open("r+b") as file:
+        file.seek(-2000, os.SEEK_END)
+        file.write(b"\xff" * 2000)
+
+
+GOOD, FINE, BROKEN = TileRef(0, 100, 100), TileRef(1, 0, 0), TileRef(1, 400, 400)
+
+
+def test_a_corrupt_block_is_an_error_that_names_scene_file_and_rows(two_scenes: tuple[Path, Path]) -> None:
+    catalog = catalog_of(*two_scenes)
+    destroy_last_block(two_scenes[1])
+    with TileDataset(catalog, 60) as dataset:
+        dataset.read([GOOD, FINE])
+        with pytest.raises(RasterError, match=r"'bad': cannot read rows 256 to 511, columns 256 to 511.*bad\.tif"):
+            dataset.read([GOOD, BROKEN])
+
+
+def test_a_corrupt_block_is_left_out_counted_and_named_once(
+    two_scenes: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = catalog_of(*two_scenes)
+    destroy_last_block(two_scenes[1])
+    with TileDataset(catalog, 60, on_error="skip") as dataset, caplog.at_level(logging.WARNING, "geoaug"):
+        batch = dataset.read([BROKEN, GOOD, BROKEN, FINE])
+        assert batch["scene"] == ["good", "bad"]
+        np.testing.assert_array_equal(batch["image"].numpy()[0], dataset.read([GOOD])["image"].numpy()[0])
+        assert list(dataset.skipped.values()) == [2]
+        assert "scene 'bad': cannot read rows 256 to 511" in next(iter(dataset.skipped))
+        with pytest.raises(RasterError, match="left out: scene 'bad'"):
+            dataset[BROKEN]
+    assert len(caplog.records) == 1
+
+
+def test_a_file_that_vanished_is_named(two_scenes: tuple[Path, Path]) -> None:
+    catalog = catalog_of(*two_scenes)
+    two_scenes[1].unlink()
+    with TileDataset(catalog, 60) as dataset, pytest.raises(RasterError, match=r"scene 'bad'.*bad\.tif: no such file"):
+        dataset.read([GOOD, FINE])
+    with TileDataset(catalog, 60, on_error="skip") as dataset:
+        assert dataset.read([GOOD, FINE])["scene"] == ["good"]
+
+
+def test_a_file_cut_short_is_named(two_scenes: tuple[Path, Path]) -> None:
+    catalog = catalog_of(*two_scenes)
+    os.truncate(two_scenes[1], two_scenes[1].stat().st_size // 2)
+    with TileDataset(catalog, 60) as dataset, pytest.raises(RasterError, match="scene 'bad'"):
+        dataset.read([BROKEN])
+
+
+def test_a_band_that_one_scene_lacks_is_an_error_or_leaves_the_scene_out(tmp_path: Path) -> None:
+    catalog = catalog_of(
+        write_raster(tmp_path / "whole.tif", numbers((3, 64, 64))),
+        write_raster(tmp_path / "lacking.tif", numbers((2, 64, 64))),
+    )
+    with pytest.raises(ConfigurationError, match=r"lacking\.tif.*'B3'.*on_error='skip'"):
+        TileDataset(catalog, 32)
+    with TileDataset(catalog, 32, on_error="skip") as dataset:
+        assert dataset.catalog.ids == ["whole"]
+        assert list(dataset.skipped) == [next(line for line in dataset.skipped if "scene 'lacking'" in line)]
+    with TileDataset(catalog, 32, bands="B2,B1") as dataset:
+        assert len(dataset.catalog) == 2
+    with pytest.raises(ConfigurationError, match="no scene has the bands B7"):
+        TileDataset(catalog, 32, bands="B7", on_error="skip")
+
+
+def test_mixed_types_are_an_error_that_says_which_type_holds_all(tmp_path: Path) -> None:
+    catalog = catalog_of(
+        write_raster(tmp_path / "a.tif", numbers((1, 64, 64), "uint16")),
+        write_raster(tmp_path / "b.tif", numbers((1, 64, 64), "int16", seed=1)),
+    )
+    with pytest.raises(ConfigurationError, match=r"uint16 in 'a', int16 in 'b'|int16 in 'b', uint16 in 'a'") as error:
+        TileDataset(catalog, 32)
+    assert "dtype='int32'" in str(error.value)
+    with TileDataset(catalog, 32, dtype="int32") as dataset:
+        batch = dataset.read([TileRef(0, 0, 0), TileRef(1, 0, 0)])
+    np.testing.assert_array_equal(batch["image"].numpy()[1], numbers((1, 64, 64), seed=1)[:, :32, :32])
+    with pytest.raises(ConfigurationError, match="dtype uint8 cannot hold"):
+        TileDataset(catalog, 32, dtype="uint8")
+
+
+def test_each_scene_keeps_its_own_nodata(tmp_path: Path) -> None:
+    image = numbers((1, 64, 64))
+    image[0, :32] = 7
+    catalog = catalog_of(
+        write_raster(tmp_path / "a.tif", image, nodata=7),
+        write_raster(tmp_path / "b.tif", image),
+    )
+    with TileDataset(catalog, 64) as dataset:
+        valid = dataset.read([TileRef(0, 0, 0), TileRef(1, 0, 0)])["valid"][:, 0].numpy()
+    np.testing.assert_array_equal(valid[0], image[0] != 7)
+    assert valid[1].all()
+
+
+def test_labels_outside_the_list_are_named(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "scene.tif", numbers((1, 64, 64)))
+    ids = np.zeros((1, 64, 64), dtype="uint8")
+    ids[0, 40, 40] = 9
+    labels = write_raster(tmp_path / "labels.tif", ids)
+    with TileDataset(catalog_of(path), 32, labels=labels, classes=3) as dataset:
+        dataset.read([TileRef(0, 0, 0)])
+        with pytest.raises(RasterError, match=r"'scene': labels .*labels\.tif hold the id 9, not among .* 0, 1, 2"):
+            dataset.read([TileRef(0, 32, 32)])
+    with TileDataset(catalog_of(path), 32, labels=labels, classes=[0, 9]) as dataset:
+        assert set(np.unique(dataset.read([TileRef(0, 32, 32)])["mask"])) == {0, 9}
+    with TileDataset(catalog_of(path), 32, labels=labels, classes=3, ignore_index=9) as dataset:
+        dataset.read([TileRef(0, 32, 32)])
+
+
+def test_a_scene_without_labels_of_its_own_is_named(tmp_path: Path) -> None:
+    paths = [write_raster(tmp_path / f"{name}.tif", numbers((1, 32, 32))) for name in "ab"]
+    labels = write_raster(tmp_path / "labels.tif", np.ones((1, 32, 32), dtype="uint8"))
+    scenes = [replace(scene_of(paths[0]), mask_path=str(labels)), scene_of(paths[1])]
+    with TileDataset(Catalog.from_records(scenes), 32) as dataset:
+        assert (dataset.read([TileRef(0, 0, 0)])["mask"] == 1).all()
+        with pytest.raises(RasterError, match="scene 'b': has no labels of its own"):
+            dataset.read([TileRef(1, 0, 0)])
+
+
+def test_numbers_that_an_offset_drives_out_of_their_type_are_an_error(tmp_path: Path) -> None:
+    scenes = []
+    for name, value, offset in [("old", 65000, 0.0), ("new", 5, -1000.0)]:
+        scene = scene_of(write_raster(tmp_path / f"{name}.tif", np.full((1, 32, 32), value, dtype="uint16")))
+        scenes.append(replace(scene, bands=tuple(replace(band, offset=offset) for band in scene.bands)))
+    expected = pytest.raises(RasterError, match=r"scene 'old'.*leave uint16.*\+1000.*dtype='int32'")
+    with TileDataset(Catalog.from_records(scenes), 32) as dataset, expected:
+        dataset.read([TileRef(0, 0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+        ({"resampling": "bilinar"}, "resampling 'bilinar' is not known; GDAL has nearest, bilinear"),
+        ({"min_valid": 1.5}, "min_valid is 1.5"),
+        ({"size": 0}, "a tile of 0 x 0 pixels"),
+        ({"gsd_m": 20.0, "crs": "EPSG:4326000"}, "EPSG:4326000"),
+        ({"gsd_m": -3.0}, "gsd_m is -3"),
+        ({"memory_mb": 0}, "memory_mb is 0"),
+        ({"threads": 0}, "threads is 0"),
+        ({"bands": ""}, "no bands"),
+        ({"target": "yield"}, "no column 'yield'"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    catalog = catalog_of(write_raster(tmp_path / "scene.tif", numbers((1, 64, 64))))
+    with pytest.raises(ConfigurationError, match=message):
+        TileDataset(catalog, **{"size": 32, **options})  # type: ignore[arg-type]
+
+
+def test_an_empty_catalog_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="holds no scene"):
+        TileDataset(Catalog.from_records([]), 32)
+
+
+def test_scenes_without_a_crs_are_cut_but_not_warped(tmp_path: Path) -> None:
+    from affine import Affine
+
+    path = write_raster(tmp_path / "chip.tif", numbers((1, 64, 64)), crs=None, transform=Affine.identity())
+    with TileDataset(catalog_of(path), 32) as dataset:
+        assert dataset.read([TileRef(0, 3, 3)])["crs"] == [None]
+    with pytest.raises(ConfigurationError, match="without a CRS"):
+        TileDataset(catalog_of(path), 32, gsd_m=20)

@@ -1,0 +1,161 @@
+"""STAC items become scenes: placed and scaled as they say, without opening files where they say enough."""
+
+import json
+import sys
+from pathlib import Path
+
+import pystac
+import pytest
+import rasterio
+from stac_api import make_item, stac_api
+
+from geoaug.data import Catalog, SceneRecord, TileDataset, TileRef
+from geoaug.errors import ConfigurationError, RasterError
+
+
+def only(catalog: Catalog) -> SceneRecord:
+    assert len(catalog) == 1
+    return catalog[0]
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])
+def test_an_item_that_says_enough_is_not_opened(tmp_path: Path, version: str) -> None:
+    item = make_item(tmp_path, version=version)
+    headers = {}
+    for path in tmp_path.rglob("*.tif"):
+        with rasterio.open(path) as file:
+            headers[str(path)] = (file.transform, file.shape, file.crs.to_epsg(), file.dtypes[0], file.nodata)
+        path.write_bytes(b"cannot be opened")
+    record = only(Catalog.from_stac(item))
+    assert record.id == item["id"]
+    assert record.kind == "stac"
+    assert record.sensor == "sentinel-2-l2a"
+    assert record.band_names == ("B04", "B08", "B11")
+    assert record.datetime == "2023-06-17T10:36:29+00:00"
+    assert record.quality is not None
+    for band in (*record.bands, record.quality.band):
+        transform, shape, epsg, dtype, nodata = headers[band.path]
+        assert (band.grid.transform, (band.grid.height, band.grid.width)) == (transform, shape)
+        assert (band.grid.crs, band.dtype) == (f"EPSG:{epsg}", dtype)
+        if band is not record.quality.band:
+            assert (band.nodata, band.quantification, band.offset) == (nodata, 10000, -1000)
+    assert Catalog.from_stac(item).column("cloud_cover")[0] == 12.5
+
+
+@pytest.mark.parametrize(("projection", "raster"), [(False, True), (True, False), (False, False)])
+def test_what_an_item_leaves_out_is_read_from_the_files(tmp_path: Path, projection: bool, raster: bool) -> None:
+    whole = only(Catalog.from_stac(make_item(tmp_path)))
+    item = make_item(tmp_path, projection=projection, raster=raster, properties={"s2:processing_baseline": "05.09"})
+    record = only(Catalog.from_stac(item))
+    for band, expected in zip(record.bands, whole.bands, strict=True):
+        assert band.grid == expected.grid
+        assert (band.name, band.dtype, band.nodata) == (expected.name, expected.dtype, expected.nodata)
+        assert (band.quantification, band.offset) == (10000, -1000)
+
+
+def test_an_offset_that_was_taken_out_is_not_applied_again(tmp_path: Path) -> None:
+    item = make_item(tmp_path, properties={"earthsearch:boa_offset_applied": True, "s2:processing_baseline": "05.09"})
+    assert {band.offset for band in only(Catalog.from_stac(item)).bands} == {0}
+
+
+def test_a_baseline_before_4_has_no_offset(tmp_path: Path) -> None:
+    item = make_item(tmp_path, raster=False, properties={"s2:processing_baseline": "02.14"})
+    assert {band.offset for band in only(Catalog.from_stac(item)).bands} == {0}
+
+
+def test_items_are_read_as_tiles_with_their_clouds(tmp_path: Path) -> None:
+    catalog = Catalog.from_stac(make_item(tmp_path))
+    tile = TileDataset(catalog, 48)[TileRef(0, 0, 0)]
+    assert [int(band[0, 0]) for band in tile["image"]] == [1000, 2000, 3000]
+    assert not tile["valid"][0, :6].any()
+    assert tile["valid"][0, 6:].all()
+
+
+def test_assets_bands_and_sensor_can_be_chosen(tmp_path: Path) -> None:
+    item = make_item(tmp_path)
+    assert only(Catalog.from_stac(item, assets=["nir", "red"])).band_names == ("B04", "B08")
+    assert only(Catalog.from_stac(item, bands=["swir16", "nir"])).band_names == ("B11", "B08")
+    assert only(Catalog.from_stac(item, sensor="sentinel-2-l1c")).sensor == "sentinel-2-l1c"
+    assert only(Catalog.from_stac(item, invalid=[])).quality is None
+    opened = only(Catalog.from_stac(item, open_headers=True)).bands[0]
+    with rasterio.open(opened.path) as file:
+        assert opened.block_shape == file.block_shapes[0]
+
+
+def test_static_catalogs_are_walked(tmp_path: Path) -> None:
+    items = [make_item(tmp_path, f"S2A_32UQV_2023061{day}_0_L2A") for day in range(3)]
+    catalog = pystac.Catalog("root", "a catalog")
+    collection = pystac.Collection(
+        "sentinel-2-l2a", "a collection",
+        pystac.Extent(pystac.SpatialExtent([[10, 48, 11, 49]]), pystac.TemporalExtent([[None, None]])),
+    )  # fmt: skip
+    catalog.add_child(collection)
+    collection.add_items([pystac.Item.from_dict(item) for item in items[:2]])
+    catalog.add_item(pystac.Item.from_dict(items[2]))
+    catalog.normalize_and_save(str(tmp_path / "stac"), pystac.CatalogType.SELF_CONTAINED)
+    collected = tmp_path / "items.json"
+    collected.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    names = {item["id"] for item in items}
+    saved = tmp_path / "stac" / "catalog.json"
+    whole = Catalog.from_stac(saved)
+    assert set(whole.ids) == names
+    assert all(Path(record.path).is_file() for record in whole)
+    assert len(Catalog.from_stac(str(tmp_path / "stac" / "sentinel-2-l2a" / "collection.json"))) == 2
+    assert set(Catalog.from_stac(catalog).ids) == names
+    assert set(Catalog.from_stac(pystac.ItemCollection(items)).ids) == names
+    assert set(Catalog.from_stac(collected).ids) == names
+    assert set(Catalog.from_stac([items[0], pystac.Item.from_dict(items[1])]).ids) == names - {items[2]["id"]}
+    assert len(Catalog.from_stac([items[0], items[0]])) == 1
+
+
+def test_an_api_is_searched_page_by_page(tmp_path: Path) -> None:
+    items = [make_item(tmp_path, f"S2A_32UQV_2023061{day}_0_L2A") for day in range(3)]
+    with stac_api(items) as (address, asked):
+        found = Catalog.from_stac(address, search={"collections": ["sentinel-2-l2a"], "bbox": [10, 48, 11, 49]})
+        assert found.ids == [item["id"] for item in items]
+        assert len(asked) == 3
+        assert asked[0]["collections"] == ["sentinel-2-l2a"]
+        assert len(Catalog.from_stac(address, search={"max_items": 1})) == 1
+    with stac_api([]) as (address, _), pytest.raises(ConfigurationError, match="holds no item that the search finds"):
+        Catalog.from_stac(address, search={"collections": ["none"]})
+
+
+def test_remote_assets_become_paths_of_gdal(tmp_path: Path) -> None:
+    item = make_item(tmp_path)
+    for asset in item["assets"].values():
+        asset["href"] = f"https://example.org/{Path(asset['href']).name}?token=a"
+    record = only(Catalog.from_stac(item))
+    assert record.bands[0].path == "/vsicurl/https://example.org/B04.tif?token=a"
+    assert (record.size, record.mtime_ns) == (0, 0)
+
+
+def test_items_that_cannot_be_used_are_errors_or_left_out(tmp_path: Path) -> None:
+    good, bad = make_item(tmp_path), make_item(tmp_path, "S2A_32UQV_20230618_0_L2A")
+    bad["assets"] = {"thumbnail": bad["assets"]["thumbnail"]}
+    with pytest.raises(RasterError, match="no asset of item 'S2A_32UQV_20230618_0_L2A' has bands to read"):
+        Catalog.from_stac([good, bad])
+    catalog = Catalog.from_stac([good, bad], on_error="skip")
+    assert only(catalog).id == good["id"]
+    assert len(catalog.notes["skipped"]) == 1
+    with pytest.raises(RasterError, match="has no asset blue; it has red, nir"):
+        Catalog.from_stac(good, assets=["blue"])
+
+
+def test_what_is_no_stac_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "some.json"
+    for content in ("no json", "[1]", '{"type": "Feature"}', '{"a": 1}'):
+        place.write_text(content)
+        with pytest.raises(ConfigurationError, match=r"some\.json"):
+            Catalog.from_stac(place)
+    with pytest.raises(ConfigurationError, match="no such file of STAC JSON"):
+        Catalog.from_stac(tmp_path / "gone.json")
+    with pytest.raises(ConfigurationError, match="is no STAC item"):
+        Catalog.from_stac(7)
+    with pytest.raises(ConfigurationError, match="cannot be fetched"):
+        Catalog.from_stac("http://127.0.0.1:9/item.json")
+
+
+def test_without_pystac_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pystac", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'geoaug\[stac\]'"):
+        Catalog.from_stac(tmp_path / "item.json")
