@@ -47,7 +47,7 @@ def validate(
     _evaluate("validate", context.args, model, config, data, split, labels, output, device)
 
 
-def test(
+def measure(
     context: typer.Context,
     model: Model = None,
     config: Config = None,

@@ -73,7 +73,9 @@ def fit(
     target: Annotated[
         str | None,
         typer.Option(
-            "--target", help="Column of the catalog to learn: numbers, or names of classes.", show_default=False,
+            "--target",
+            help="Column of the catalog to learn: numbers, or names of classes.",
+            show_default=False,
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -86,7 +88,10 @@ def fit(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="resnet18, resnet34, resnet50...  Default: resnet18.", show_default=False,
+            "--model",
+            "-m",
+            help="resnet18, resnet34, resnet50...  Default: resnet18.",
+            show_default=False,
             rich_help_panel=_NETWORK,
         ),
     ] = None,
@@ -97,8 +102,11 @@ def fit(
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights", "-w", help="A file, a name of torchvision's (IMAGENET1K_V1), or none. Default: DEFAULT.",
-            show_default=False, rich_help_panel=_NETWORK,
+            "--weights",
+            "-w",
+            help="A file, a name of torchvision's (IMAGENET1K_V1), or none. Default: DEFAULT.",
+            show_default=False,
+            rich_help_panel=_NETWORK,
         ),
     ] = None,
     dropout: Annotated[
@@ -108,22 +116,32 @@ def fit(
     tile: Annotated[
         int | None,
         typer.Option(
-            "--tile", "-t", min=16, help="Side of a tile, pixels of the scene.", show_default=False,
+            "--tile",
+            "-t",
+            min=16,
+            help="Side of a tile, pixels of the scene.",
+            show_default=False,
             rich_help_panel=_TRAINING,
         ),
     ] = None,
     input_size: Annotated[
         int | None,
         typer.Option(
-            "--input-size", min=16, help="Side that chips are enlarged to, pixels.", show_default=False,
+            "--input-size",
+            min=16,
+            help="Side that chips are enlarged to, pixels.",
+            show_default=False,
             rich_help_panel=_TRAINING,
         ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            "--recipe", "-r", help="Augmentation: a preset, a file, or none. Default: by sensor and task.",
-            show_default=False, rich_help_panel=_TRAINING,
+            "--recipe",
+            "-r",
+            help="Augmentation: a preset, a file, or none. Default: by sensor and task.",
+            show_default=False,
+            rich_help_panel=_TRAINING,
         ),
     ] = None,
     epochs: Annotated[
@@ -153,7 +171,8 @@ def fit(
     choose_only: Annotated[
         bool,
         typer.Option(
-            "--choose-only", help="Write the configuration that --data leads to, and train nothing.",
+            "--choose-only",
+            help="Write the configuration that --data leads to, and train nothing.",
             rich_help_panel=_OUTPUT,
         ),
     ] = False,

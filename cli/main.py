@@ -49,7 +49,7 @@ app.command("split")(split.split)
 _CONFIGURED = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("fit", context_settings=_CONFIGURED)(fit.fit)
 app.command("validate", context_settings=_CONFIGURED)(evaluate.validate)
-app.command("test", context_settings=_CONFIGURED)(evaluate.test)
+app.command("test", context_settings=_CONFIGURED)(evaluate.measure)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.add_typer(plot.app, name="plot")

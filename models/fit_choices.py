@@ -7,7 +7,7 @@ no network is built here. Pixels are read where it cannot be done without: to se
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -198,8 +198,9 @@ class _Choosing:
             column = told.target
             if column is not None:
                 numbers = self.catalog.column(column).dtype.kind in "fiub"
-                found, why = ("regression" if numbers else "classification"), f"the column '{column}' has " + (
-                    "numbers" if numbers else "names"
+                found, why = (
+                    ("regression" if numbers else "classification"),
+                    f"the column '{column}' has " + ("numbers" if numbers else "names"),
                 )
             elif told.labels is not None:
                 found, why = "segmentation", f"{told.labels} has a class for each pixel"
@@ -209,11 +210,13 @@ class _Choosing:
                 found, why = "segmentation", "scenes have masks beside them"
             else:
                 raise ConfigurationError(
-                    "nothing to learn was found: chips lie in a folder for each class, scenes have masks beside them, or "
-                    "say --labels FILE or --target COLUMN"
+                    "nothing to learn was found: chips in a folder for each class, or scenes with masks beside them; "
+                    "or say --labels FILE or --target COLUMN"
                 )
         if found == "segmentation" and told.labels is None and not self._has("mask_path"):
-            raise ConfigurationError("segmentation needs masks: say --labels FILE, or index scenes with masks beside them")
+            raise ConfigurationError(
+                "segmentation needs masks: say --labels FILE, or index scenes with masks beside them"
+            )
         self.say("task", found, why)
         return found
 
@@ -316,9 +319,7 @@ class _Choosing:
             raise ConfigurationError("the catalog has no split 'val': make another with geoaug split")
         owner = self.catalog.table.column("split").to_pylist()
         train = [place for place, name in enumerate(owner) if name == "train"]
-        part = split_by_chance(
-            self.catalog.select(train), {"train": 0.85, "val": 0.15}, seed=self.told.seed
-        )
+        part = split_by_chance(self.catalog.select(train), {"train": 0.85, "val": 0.15}, seed=self.told.seed)
         for place, name in zip(train, part.table.column("split").to_pylist(), strict=True):
             owner[place] = name
         names = ["train", "val", *[name for name in split_names(self.catalog) if name != "train"]]

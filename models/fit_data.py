@@ -1,4 +1,4 @@
-"""The data of a training that is described in a file: a `TileDataModule` of plain values, whose batches the task augments.
+"""The data of a training that a file describes: a `TileDataModule` of plain values, whose batches the task augments.
 
 What is on the device is done by the task, through `FitAugment`, so that mixing and the model's card see one pipeline.
 How the values are chosen where nobody wrote them down is in `fit_choices`.
@@ -154,7 +154,7 @@ class FitData(TileDataModule):
             return tuple(known[one] if 0 <= one < len(known) else f"class {one}" for one in self.class_ids)
         if not known:
             raise ConfigurationError(
-                "nothing says which classes the labels have: name them in class_ids, or class_names, or count them with "
+                "nothing says which classes the labels have: name them in class_ids, or class_names, or count them: "
                 "geoaug stats --update-catalog"
             )
         return known

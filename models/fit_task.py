@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from geoaug.data.targets import ChipTargets
 from geoaug.errors import ConfigurationError
 from geoaug.models.batchnorm import Norm, recalibrate_batchnorm
 from geoaug.models.fit_data import FitAugment, FitData, as_compose
@@ -133,12 +132,22 @@ def task_of_model(model: LoadedModel, data: FitData) -> GeoTask:
             raise ConfigurationError(
                 f"the data have the classes {', '.join(known)}, and the model {', '.join(names)}: another data set?"
             )
+    said = dict(card.training.get("configuration") or {}).get("model") or {}
+    loss = LossChoice(**(said.get("loss") or {}))
     if card.task == "regression":
         mean, std = card.training.get("target_scale", (0.0, 1.0))
-        return RegressionTask(model.network, as_compose(augment), scale=(float(mean), float(std)))
+        return RegressionTask(model.network, as_compose(augment), loss=loss.values, scale=(float(mean), float(std)))
     kind = SegmentationTask if card.task == "segmentation" else ClassificationTask
     return kind(
-        model.network, names, as_compose(augment), multilabel=card.multilabel, ignore_index=augment.ignore_index
+        model.network,
+        names,
+        as_compose(augment),
+        multilabel=card.multilabel,
+        loss=loss.classes,
+        label_smoothing=loss.label_smoothing,
+        cross_entropy_share=loss.cross_entropy_share,
+        class_weights=card.training.get("class_weights"),
+        ignore_index=augment.ignore_index,
     )
 
 

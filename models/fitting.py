@@ -148,9 +148,14 @@ def fit(
         for old in (folder / "checkpoints").glob("*.ckpt"):
             old.unlink()
     keeper = ModelCheckpoint(
-        folder / "checkpoints", filename="best", monitor=metric, mode=mode, save_last=True, save_on_train_epoch_end=True,
+        folder / "checkpoints",
+        filename="best",
+        monitor=metric,
+        mode=mode,
+        save_last=True,
+        save_on_train_epoch_end=True,
         enable_version_counter=False,
-    )  # fmt: skip
+    )
     watchers: list[Callback] = [curves, keeper]
     if run.patience > 0:
         watchers.append(EarlyStopping(metric, mode=mode, patience=run.patience, check_on_train_epoch_end=True))
@@ -204,7 +209,9 @@ def evaluate(
         module = FitData(**{**values, **_as_trained(loaded)})
         part = _PARTS[how]
         if not module.has_split(part):
-            raise ConfigurationError(f"the data have no split '{part}': make one with geoaug split, or name it in names")
+            raise ConfigurationError(
+                f"the data have no split '{part}': make one with geoaug split, or name it in names"
+            )
         task = task_of_model(loaded, module)
         trainer = pl.Trainer(
             accelerator=device, devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=bar,
@@ -284,7 +291,15 @@ def _card(task: GeoTask, data: FitData, metrics: Mapping[str, float], text: str)
         recipe=None if recipe is None else recipe.resolved(),
         metrics=dict(metrics),
     )
-    return replace(card, training={**card.training, "configuration": yaml.safe_load(text)})
+    weights = getattr(getattr(task, "loss_function", None), "class_weights", None)
+    return replace(
+        card,
+        training={
+            **card.training,
+            "configuration": yaml.safe_load(text),
+            "class_weights": weights.tolist() if isinstance(weights, torch.Tensor) else None,
+        },
+    )
 
 
 def _gsd(values: Sequence[float | None]) -> float | None:
