@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Model = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
         metavar="[MODEL]", help="A model file. Default: that of the configuration's folder.", show_default=False
     ),
@@ -67,7 +67,7 @@ def measure(
 def _evaluate(
     how: Literal["validate", "test"],
     extra: list[str],
-    model: Path | None,
+    model: str | None,
     config: Path | None,
     data: list[str] | None,
     split: str | None,
@@ -77,6 +77,8 @@ def _evaluate(
 ) -> None:
     from geoaug.errors import ConfigurationError
 
+    if config is not None and model is not None and model.startswith("--"):
+        model, extra = None, [model, *extra]  # a value of the configuration, taken for the argument
     overrides = dotted(extra)
     if overrides and config is None:
         raise ConfigurationError(f"{overrides[0]}: values of a configuration are overridden together with --config")

@@ -139,6 +139,11 @@ class FitData(TileDataModule):
         """Of the augmentation."""
         return self.augment if isinstance(self.augment, Recipe) else None
 
+    @property
+    def first_split(self) -> str:
+        """The split that others are scaled as."""
+        return self._first
+
     def names_of_classes(self) -> tuple[str, ...]:
         """A name for each answer of a network that learns classes of these labels.
 
@@ -215,7 +220,7 @@ class FitAugment(nn.Module):
 
     @property
     def _first(self) -> Compose:
-        return self.data.compose("train" if self.data.has_split("train") else self.stage)
+        return self.data.compose(self.data.first_split)
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         split = "train" if self.training else self.stage

@@ -81,7 +81,14 @@ class _Cli(LightningCLI):
         parser.link_arguments("data", "model.data", apply_on="instantiate")
 
 
-def read_configuration(arguments: Sequence[str]) -> _Cli:
+class _Parser(_Cli):
+    """Parses alone."""
+
+    def instantiate_classes(self) -> None:
+        return
+
+
+def read_configuration(arguments: Sequence[str], kind: type[_Cli] = _Cli) -> _Cli:
     """Parse `--config FILE` and `--name.of.value VALUE`, and build data, task and trainer.
 
     Raises:
@@ -91,7 +98,7 @@ def read_configuration(arguments: Sequence[str]) -> _Cli:
     defaults["enable_model_summary"] = False
     try:
         with _calm():
-            return _Cli(
+            return kind(
                 build_task,
                 FitData,
                 save_config_callback=None,
@@ -309,25 +316,8 @@ def _gsd(values: Sequence[float | None]) -> float | None:
 
 def _data_values(arguments: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The data and the folder of a configuration, without building its network."""
-    cli = _parsed(arguments)
-    return dict(cli["data"]), str(cli["run"]["output"])
-
-
-def _parsed(arguments: Sequence[str]) -> dict[str, Any]:
-    class _OnlyParsed(_Cli):
-        def instantiate_classes(self) -> None: ...
-
-    try:
-        cli = _OnlyParsed(
-            build_task, FitData, save_config_callback=None, parser_kwargs={"exit_on_error": False},
-            seed_everything_default=False, auto_configure_optimizers=False, args=list(arguments), run=False,
-        )  # fmt: skip
-    except Exception as error:
-        if type(error).__name__ != "ArgumentError":
-            raise
-        raise ConfigurationError(f"configuration: {_short(str(error))}") from error
-    found: dict[str, Any] = cli.config.as_dict()
-    return found
+    found = read_configuration(arguments, _Parser).config.as_dict()
+    return dict(found["data"]), str(found["run"]["output"])
 
 
 def _data_of_model(loaded: LoadedModel, told: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -361,7 +351,7 @@ def _calm() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pytorch_lightning")
             warnings.filterwarnings("ignore", module="lightning_fabric")
-            warnings.filterwarnings("ignore", module="jsonargparse")
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
