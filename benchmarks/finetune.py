@@ -4,8 +4,8 @@
     uv run python benchmarks/finetune.py ... --rows pretrained+aug+dropout --seeds 0 --epochs 30 --size 128
 
 `--rgb` holds `CLASS/*.jpg`; `--multiband` (13-band chips, `train/CLASS/*.tif` and `test/CLASS/*.tif`) adds the stems.
-Each row and seed is a training of its own with the same budget, tested on the same chips; it is written to the JSON when
-it is done, and not run again. So the study can be run in pieces, and the tables are of what is there.
+Each row and seed is a training of its own with the same budget, tested on the same chips; it is written to the JSON
+when it is done, and not run again. So the study can be run in pieces, and the tables are of what is there.
 """
 
 import argparse

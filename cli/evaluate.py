@@ -78,7 +78,8 @@ def _evaluate(
     from geoaug.errors import ConfigurationError
 
     if config is not None and model is not None and model.startswith("--"):
-        model, extra = None, [model, *extra]  # a value of the configuration, taken for the argument
+        extra = [model, *extra]  # a value of the configuration, taken for the argument
+        model = None
     overrides = dotted(extra)
     if overrides and config is None:
         raise ConfigurationError(f"{overrides[0]}: values of a configuration are overridden together with --config")

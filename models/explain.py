@@ -152,7 +152,8 @@ def embed(features: Float[Tensor, "n f"], how: Projection = "pca") -> Float[Tens
     # A direction and its opposite are as good: the larger end is positive, so that pictures repeat.
     signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
     if how == "pca":
-        return centred @ (directions * signs)[:2].T
+        plane: Tensor = centred @ (directions * signs)[:2].T
+        return plane
     try:
         from sklearn.manifold import TSNE
     except ImportError as error:
@@ -160,8 +161,8 @@ def embed(features: Float[Tensor, "n f"], how: Projection = "pca") -> Float[Tens
             "t-SNE comes from scikit-learn, which is not installed: pip install 'geoaug[explain]', or take pca"
         ) from error
     reduced = (centred @ (directions * signs)[:50].T).numpy()
-    plane = TSNE(2, perplexity=min(30.0, (len(features) - 1) / 3), init="pca", random_state=0).fit_transform(reduced)
-    return torch.from_numpy(plane)
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    return torch.from_numpy(TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced))
 
 
 def draw_grad_cam(found: Explained, card: ModelCard) -> Figure:

@@ -65,7 +65,7 @@ class FitData(TileDataModule):
     """
 
     # Batches leave as they are stored: the task augments them.
-    on_after_batch_transfer = LightningDataModule.on_after_batch_transfer  # type: ignore[assignment]
+    on_after_batch_transfer = LightningDataModule.on_after_batch_transfer
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class FitAugment(nn.Module):
         return self.data.compose(self.data.first_split)
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        split = "train" if self.training else self.stage
+        split = "train" if self.training or not self.data.has_split(self.stage) else self.stage
         done: dict[str, Any] = self.data.compose(split).train(self.training)(dict(batch))
         if isinstance(done.get("mask"), Tensor):
             done["mask"] = self._placed(done["mask"].long())

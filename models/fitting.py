@@ -166,7 +166,7 @@ def fit(
     watchers: list[Callback] = [curves, keeper]
     if run.patience > 0:
         watchers.append(EarlyStopping(metric, mode=mode, patience=run.patience, check_on_train_epoch_end=True))
-    trainer = _trainer(cli.trainer, folder, watchers, bar)
+    trainer = _equipped(cli.trainer, folder, watchers, bar)
     with _calm():
         _fit(trainer, task, data, last if resume else None)
         best = Path(keeper.best_model_path) if keeper.best_model_path else last
@@ -226,7 +226,7 @@ def evaluate(
         )  # fmt: skip
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            trainer = _trainer(trainer, Path(folder), [], bar)
+            trainer = _equipped(trainer, Path(folder), [], bar)
         metrics = _measured(trainer, task, module, part)
     if folder is not None:
         replace_file(Path(folder) / f"{part}.json", json.dumps(metrics, indent=2).encode())
@@ -247,7 +247,7 @@ def _monitor(run: RunSettings, task: GeoTask, data: FitData) -> tuple[str, Liter
     return run.monitor or metric, run.mode or ("min" if run.monitor and "loss" in run.monitor else mode)
 
 
-def _trainer(trainer: pl.Trainer, folder: Path, watchers: Sequence[Callback], bar: bool) -> pl.Trainer:
+def _equipped(trainer: Any, folder: Path, watchers: Sequence[Callback], bar: bool) -> Any:
     """The trainer with our folder, loggers and callbacks in place of those that it does not have."""
     logs = folder / "logs"
     version = f"run_{len(list(logs.glob('run_*')))}"
