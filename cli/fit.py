@@ -1,5 +1,8 @@
 """`geoaug fit`: a network trained on a folder, a catalog, or as a configuration says, into one model file."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import print_note, print_out, stdout_console, work_bar
+from geoaug.cli.console import print_error, print_note, print_out, stdout_console, work_bar
 
 if TYPE_CHECKING:
     from geoaug.models.fit_choices import Choices
@@ -234,7 +237,21 @@ def fit(
         raise ConfigurationError("name what to learn from: --data FOLDER, or --config FILE")
     from geoaug.models.fitting import fit as run
 
-    _tell_result(run(arguments, resume=resume, overwrite=overwrite, tell=print_note, bar=on_terminal()))
+    try:
+        with warnings_as_notes():
+            fitted = run(arguments, resume=resume, overwrite=overwrite, tell=print_note, bar=on_terminal())
+    except KeyboardInterrupt as interrupt:
+        print_error("stopped; geoaug fit --resume with the same -o goes on after the last whole epoch")
+        raise typer.Exit(130) from interrupt
+    _tell_result(fitted)
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Warnings that reach a person are a line each, without the code that gave them."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *rest, **more: print_note(str(message))
+        yield
 
 
 def dotted(arguments: list[str]) -> list[str]:

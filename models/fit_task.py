@@ -46,6 +46,8 @@ class NetworkChoice:
         decoder: for an answer to each pixel: "unet", "fpn" or "deeplabv3+"; "none" for one to the whole chip.
         weights: a file, a name of torchvision's ("IMAGENET1K_V1", "DEFAULT"), or none.
         sha256: of the file of weights, or its beginning.
+        weights_bands: names of the bands of the weights, the name of a sensor, or a count, where they are not red, green
+            and blue and the file does not say.
         stem: how the first layer comes to the bands.
         norm: "batch", "group", "frozen" or "sync".
         bn_momentum: in torch's convention.
@@ -58,6 +60,7 @@ class NetworkChoice:
     decoder: Literal["none", "unet", "fpn", "deeplabv3+"] = "none"
     weights: str | None = None
     sha256: str | None = None
+    weights_bands: int | list[str] | str | None = None
     stem: Stem = "copy"
     norm: Norm = "batch"
     bn_momentum: float | None = 0.1
@@ -161,6 +164,7 @@ def _network(choice: NetworkChoice, data: FitData, outputs: int) -> Any:
     options: ResNetOptions = {
         "stem": choice.stem,
         "sha256": choice.sha256,
+        "weights_bands": choice.weights_bands,
         "norm": choice.norm,
         "bn_momentum": choice.bn_momentum,
         "dropout": choice.dropout,

@@ -10,6 +10,8 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -266,9 +268,17 @@ def _fit(trainer: pl.Trainer, task: GeoTask, data: FitData, checkpoint: Path | N
     options: dict[str, Any] = {} if checkpoint is None else {"ckpt_path": str(checkpoint)}
     if checkpoint is not None and "weights_only" in inspect.signature(trainer.fit).parameters:
         options["weights_only"] = False  # our own checkpoint, with the state of generators
-    trainer.fit(task, datamodule=data, **options)
-    if trainer.state.status == "interrupted":
-        raise KeyboardInterrupt
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(task, datamodule=data, **options)
+    except SystemExit:
+        # Lightning ends the process on Ctrl-C, deaf to a second one; how it ends is for the caller to say.
+        if not trainer.interrupted:
+            raise
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 def _measured(trainer: pl.Trainer, task: GeoTask, data: FitData, part: Literal["val", "test"]) -> dict[str, float]:

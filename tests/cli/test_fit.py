@@ -2,6 +2,7 @@
 
 import csv
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import rasterio
 import torch
 import yaml
 from made_chips import CLASSES, write_chips, write_weights
@@ -129,6 +131,27 @@ def test_what_was_killed_goes_on_to_the_same_curve(
         assert value.equal(other.network.state_dict()[name]), name
 
 
+def test_ctrl_c_ends_with_130_and_can_be_resumed(
+    geoaug: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = ClassificationTask.training_step
+
+    def interrupted(self: ClassificationTask, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    done = geoaug("fit", "--config", trained / "config.yaml", "--device", "cpu", "-o", tmp_path / "run")
+    assert done.code == 130
+    assert "--resume" in done.err
+    assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.undo()
+    assert geoaug("fit", "--resume", "-o", tmp_path / "run").code == 0
+    assert len(rows(tmp_path / "run")) == 2
+
+
 def test_masks_are_segmented_over_blocks_of_ground(geoaug: Any, tmp_path: Path) -> None:
     made = write_scene(tmp_path, size=256)
     weights = write_weights(tmp_path / "w.pth")
@@ -208,3 +231,32 @@ def test_what_is_wrong_is_told_in_one_line(geoaug: Any, chips: Path, trained: Pa
         assert done.code == code, (arguments, done.err)
         assert said in done.err, (arguments, done.err)
         assert sum(line.startswith("geoaug: error:") for line in done.err.splitlines()) == 1, done.err
+
+
+def test_labels_and_weights_that_do_not_fit_are_told(geoaug: Any, tmp_path: Path) -> None:
+    made = write_scene(tmp_path, size=128)
+    weights = write_weights(tmp_path / "w.pth")
+    config = tmp_path / "c.yaml"
+    content: dict[str, Any] = {
+        "data": {"source": str(made.image), "labels": str(made.labels), "size": 32, "batch_size": 8},
+        "model": {"task": "segmentation", "network": {"decoder": "fpn"}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        "run": {"output": str(tmp_path / "run")},
+    }
+    config.write_text(yaml.safe_dump(content))
+    there = sorted(set(np.unique(rasterio.open(made.labels).read(1)).tolist()) - {255})
+    for arguments, code, said in (
+        (("--data.class_ids", [*there, 77]), 2, "no label of class 77"),
+        (("--data.class_ids", there[:2]), 1, "not among the classes"),
+        (
+            ("--data.class_ids", there, "--model.network.weights", weights, "--model.network.weights_bands", "[a, b]"),
+            2,
+            "the weights take 3 bands, and 2 are named",
+        ),
+        (("--data.class_ids", there, "--model.network.norm", "frozen"), 2, "without weights"),
+        (("--data.class_ids", there, "--model.loss.class_weights", "[1, 2]"), 2, "2 class_weights for"),
+    ):
+        done = geoaug("fit", "--config", config, *arguments, "--overwrite")
+        assert done.code == code, (arguments, done.err)
+        assert said in done.err, (arguments, done.err)
+        assert not (tmp_path / "run" / "model.safetensors").exists()
