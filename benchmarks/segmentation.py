@@ -55,8 +55,8 @@ def main() -> None:
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--sensor")
     parser.add_argument("--json", type=Path, default=Path("bench-segmentation.json"))
-    options = parser.parse_args()
-    overrides = ["--data.length", str(options.length), "--run.patience", "0"]
+    options, more = parser.parse_known_args()
+    overrides = ["--data.length", str(options.length), "--run.patience", "0", *more]
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -86,7 +86,11 @@ def main() -> None:
             result = {"scene": "made", "iou_other_scene": float(scores.mean()), **fitted.metrics}
     result["seconds"] = time.perf_counter() - begun
     print(f"{result['seconds']:.0f} s")
-    content = {"options": {name: str(value) for name, value in vars(options).items()}, "provenance": provenance()}
+    content = {
+        "options": {name: str(value) for name, value in vars(options).items()},
+        "more": more,
+        "provenance": provenance(),
+    }
     options.json.write_text(json.dumps({**content, "result": result}, indent=1))
 
 

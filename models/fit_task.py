@@ -46,8 +46,8 @@ class NetworkChoice:
         decoder: for an answer to each pixel: "unet", "fpn" or "deeplabv3+"; "none" for one to the whole chip.
         weights: a file, a name of torchvision's ("IMAGENET1K_V1", "DEFAULT"), or none.
         sha256: of the file of weights, or its beginning.
-        weights_bands: names of the bands of the weights, the name of a sensor, or a count, where they are not red, green
-            and blue and the file does not say.
+        weights_bands: names of the bands of the weights, or of a sensor, where they are not red, green and blue and
+            the file does not say.
         stem: how the first layer comes to the bands.
         norm: "batch", "group", "frozen" or "sync".
         bn_momentum: in torch's convention.

@@ -80,6 +80,8 @@ class _Cli(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunSettings, "run")
+        # A default that is an instance could not be written to a file.
+        parser.set_defaults({"model.training.stages": [{"train": "all"}]})
         parser.link_arguments("data", "model.data", apply_on="instantiate")
 
 
