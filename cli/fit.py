@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from geoaug.models.fit_choices import Choices
     from geoaug.models.fitting import Fitted
 
-_DATA, _NETWORK, _TRAINING, _OUTPUT = "What is learned from", "What is trained", "How", "What comes out"
+_DATA, _NETWORK, _TRAINING, _OUTPUT = "What goes in", "What is trained", "How", "What comes out"
 
 
 class Task(StrEnum):
