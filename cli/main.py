@@ -11,7 +11,22 @@ from typing import Annotated, Any
 
 import typer
 
-from geoaug.cli import augment, bench, demo, index, info, plot, preview, recipes, split, stats
+from geoaug.cli import (
+    augment,
+    bench,
+    demo,
+    evaluate,
+    explain,
+    fit,
+    index,
+    info,
+    plot,
+    predict,
+    preview,
+    recipes,
+    split,
+    stats,
+)
 from geoaug.cli.console import print_error, print_out
 
 app = typer.Typer(
@@ -30,6 +45,13 @@ app.command("bench")(bench.bench)
 app.command("index")(index.index)
 app.command("stats")(stats.stats)
 app.command("split")(split.split)
+# Values of a configuration are known to LightningCLI alone.
+_CONFIGURED = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command("fit", context_settings=_CONFIGURED)(fit.fit)
+app.command("validate", context_settings=_CONFIGURED)(evaluate.validate)
+app.command("test", context_settings=_CONFIGURED)(evaluate.measure)
+app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 app.add_typer(plot.app, name="plot")
 app.add_typer(recipes.app, name="recipes")
 

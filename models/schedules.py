@@ -16,7 +16,7 @@ ScheduleKind = Literal["cosine", "one_cycle", "constant"]
 _START = 0.04
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schedule:
     """The factor on the learning rate, over a stage.
 

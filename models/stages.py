@@ -24,7 +24,7 @@ DEPTHS = ("head", "layer4", "layer3", "layer2", "layer1", "stem")
 _NAMES = ("head", "+layer4", "+layer3", "+layer2", "+layer1", "all")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stage:
     """A part of a training.
 

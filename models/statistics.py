@@ -155,7 +155,8 @@ def _imagenet() -> BandStatistics:
     return pixels.normalized(IMAGENET_MEAN, IMAGENET_STD)
 
 
-IMAGENET_STATISTICS = _imagenet()
+with torch.device("cpu"):  # whoever imports this first may be building a network on no device
+    IMAGENET_STATISTICS = _imagenet()
 
 
 def measure_statistics(batches: Iterable[Mapping[str, Any] | Tensor], most: int | None = None) -> BandStatistics:

@@ -18,7 +18,7 @@ __all__ = ["Optimizer", "Training", "learning_rate_factors", "parameter_groups"]
 Optimizer = Literal["adamw", "sgd"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Training:
     """Everything about a training that is not the data and not the network.
 

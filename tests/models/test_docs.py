@@ -11,7 +11,7 @@ from geoaug.models import STEMS, load_stages
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = [
     (page, number, text)
-    for page in ("models.md", "stems.md")
+    for page in ("models.md", "stems.md", "fitting.md")
     for number, text in enumerate(re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL))
 ]
 
@@ -42,3 +42,19 @@ def test_what_is_exported_is_there() -> None:
     assert set(geoaug.models.__all__) <= set(dir(geoaug.models))
     with pytest.raises(AttributeError, match="no attribute 'resnet19'"):
         getattr(geoaug.models, "resnet19")  # noqa: B009
+
+
+def test_the_commands_about_fitting_have_the_options_shown() -> None:
+    import shlex
+
+    from typer.main import get_command
+
+    from geoaug.cli.main import app
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    shown = re.findall(r"^    (geoaug [^#\n]*)", (DOCS / "fitting.md").read_text("utf-8"), flags=re.MULTILINE)
+    assert {line.split()[1] for line in shown} == {"fit", "test", "predict", "explain"}
+    for line in shown:
+        words = shlex.split(line)
+        known = {flag for parameter in commands[words[1]].params for flag in parameter.opts}
+        assert {word for word in words if word.startswith("-") and "." not in word} <= known, line

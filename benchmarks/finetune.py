@@ -1,0 +1,287 @@
+"""What pretraining, augmentation, dropout, batch norm and stems are worth with few labels: for docs/results.md.
+
+    uv run python benchmarks/finetune.py --rgb EuroSAT_RGB.zip --weights resnet18_imagenet.pth --json finetune.json
+    uv run python benchmarks/finetune.py ... --rows pretrained+aug+dropout --seeds 0 --epochs 30 --size 128
+
+`--rgb` holds `CLASS/*.jpg`; `--multiband` (13-band chips, `train/CLASS/*.tif` and `test/CLASS/*.tif`) adds the stems.
+Each row and seed is a training of its own with the same budget, tested on the same chips; it is written to the JSON
+when it is done, and not run again. So the study can be run in pieces, and the tables are of what is there.
+"""
+
+import argparse
+import json
+import statistics
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from PIL import Image
+from report import provenance
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from geoaug import Compose, get_sensor, load_recipe
+from geoaug.models import (
+    STEMS,
+    Schedule,
+    Stage,
+    Training,
+    freeze_batchnorm,
+    measure_statistics,
+    recalibrate_batchnorm,
+    resnet18,
+)
+from geoaug.models.ema import averaged_network
+from geoaug.models.training import learning_rate_factors
+from geoaug.random import sample_keys
+
+# EuroSAT's files have B8A last.
+BANDS = "B01,B02,B03,B04,B05,B06,B07,B08,B09,B10,B11,B12,B8A"
+A_CLASS, TESTED, BATCH = 100, 5000, 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way of training: what is told apart, everything else being the same."""
+
+    pretrained: bool = True
+    augment: str = "geoaug"  # "none", "geoaug" or "kornia"
+    dropout: bool = True
+    norm: str = "adapted"  # "adapted", "frozen" or "recalibrated"
+    stem: str = "copy"
+    bands: str = "rgb"
+
+
+def all_rows(multiband: bool) -> dict[str, Row]:
+    """The rows by name: 2 x 2 x 2, batch norm, kornia's pipeline, stems."""
+    rows: dict[str, Row] = {}
+    for pretrained in (True, False):
+        for augment in (True, False):
+            for dropout in (True, False):
+                words = [
+                    "pretrained" if pretrained else "scratch", *["aug"] * augment, *["dropout"] * dropout
+                ]  # fmt: skip
+                rows["+".join(words)] = Row(pretrained, "geoaug" if augment else "none", dropout)
+    rows["batchnorm frozen"] = Row(norm="frozen")
+    rows["batchnorm recalibrated"] = Row(norm="recalibrated")
+    rows["kornia photographic"] = Row(augment="kornia")
+    if multiband:
+        rows |= {f"13 bands, {stem}": Row(stem=stem, bands=BANDS, norm="recalibrated") for stem in STEMS}
+        rows["13-band chips, RGB only"] = Row(bands="B04,B03,B02", norm="recalibrated")
+    return rows
+
+
+@dataclass(frozen=True)
+class Chips:
+    """Images as stored and their classes; those to learn from follow the seed."""
+
+    image: Tensor
+    label: Tensor
+    test_image: Tensor
+    test_label: Tensor
+    sensor: str
+
+
+def read_rgb(archive: Path, seed: int) -> Chips:
+    """100 chips a class to learn from, by the seed; 5,000 others to test, the same for all seeds."""
+    with zipfile.ZipFile(archive) as file:
+        names = sorted(name for name in file.namelist() if name.endswith(".jpg"))
+        classes = sorted({name.split("/")[-2] for name in names})
+        order = np.random.default_rng(2024).permutation(len(names))
+        tested, rest = order[:TESTED], order[TESTED:]
+        rest = np.random.default_rng(seed).permutation(rest)
+        of = np.array([classes.index(name.split("/")[-2]) for name in names])
+        learned = np.concatenate([rest[of[rest] == one][:A_CLASS] for one in range(len(classes))])
+
+        def images(places: np.ndarray) -> Tensor:
+            found = [np.array(Image.open(BytesIO(file.read(names[place])))) for place in places]
+            return torch.from_numpy(np.stack(found)).movedim(-1, 1).contiguous()
+
+        label = torch.from_numpy(of)
+        return Chips(images(learned), label[learned], images(tested), label[tested], "rgb")
+
+
+def read_multiband(archive: Path) -> Chips:
+    """The chips of the archive's own training and test parts, as stored."""
+    names = sorted(name for name in zipfile.ZipFile(archive).namelist() if name.endswith(".tif"))
+    classes = sorted({name.split("/")[-2] for name in names})
+
+    def part(folder: str) -> tuple[Tensor, Tensor]:
+        images, labels = [], []
+        for name in names:
+            if folder in name.split("/"):
+                with rasterio.open(f"/vsizip/{archive.resolve()}/{name}") as chip:
+                    images.append(torch.from_numpy(chip.read()))
+                labels.append(classes.index(name.split("/")[-2]))
+        return torch.stack(images), torch.tensor(labels)
+
+    return Chips(*part("train"), *part("test"), "sentinel-2-l1c")
+
+
+def selected(chips: Chips, row: Row) -> tuple[Chips, Any]:
+    """The row's bands of the chips, and their sensor."""
+    sensor = get_sensor(chips.sensor)
+    if chips.sensor == "rgb":
+        return chips, sensor
+    stored = sensor.select(BANDS)
+    places = [stored.index(name) for name in row.bands.split(",")]
+    picked = replace(chips, image=chips.image[:, places], test_image=chips.test_image[:, places])
+    return picked, sensor.select(row.bands)
+
+
+def preparing(row: Row, sensor: Any, normalize: Any, size: int) -> Callable[[Tensor, Tensor, bool], Tensor]:
+    """Stored chips to what the network is given: (images, keys, whether to augment)."""
+    options: dict[str, Any] = {"sensor": sensor, "size": size, "fit": "resize", "normalize": normalize}
+    plain = Compose([], **options).eval()
+    if row.augment == "geoaug":
+        name = "aerial-rgb" if sensor.name == "rgb" else "sentinel-2-classification"
+        ours = load_recipe(name).compose(**{k: v for k, v in options.items() if k != "fit"})
+        ours.fit = "resize"
+    kornia = _kornia_pipeline(size) if row.augment == "kornia" else None
+    mean, std = (torch.tensor(part)[:, None, None] for part in normalize)
+
+    def prepare(image: Tensor, key: Tensor, augment: bool) -> Tensor:
+        if not augment or row.augment == "none":
+            return plain({"image": image})["image"]
+        if kornia is not None:
+            return (kornia(image.float() / 255) - mean) / std
+        return ours.train()({"image": image, "key": key})["image"]
+
+    return prepare
+
+
+def _kornia_pipeline(size: int) -> nn.Module:
+    """What is common for photographs: crops, flips, jitter of colour, blur."""
+    import kornia.augmentation as K
+
+    return nn.Sequential(
+        K.RandomResizedCrop((size, size), scale=(0.6, 1.0), ratio=(0.8, 1.25)),
+        K.RandomHorizontalFlip(),
+        K.ColorJitter(0.3, 0.3, 0.3, 0.05, p=0.8),
+        K.RandomGrayscale(p=0.1),
+        K.RandomGaussianBlur((3, 3), (0.1, 1.0), p=0.2),
+    )
+
+
+def normalisation(chips: Chips, sensor: Any) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each band of the chips to learn from, in reflectance."""
+    found = measure_statistics([Compose([], sensor=sensor).eval()({"image": chips.image})])
+    return list(found.mean), list(found.std)
+
+
+def train(row: Row, chips: Chips, weights: Path, seed: int, epochs: int, size: int) -> dict[str, float]:
+    """Train a row once and test it: accuracy in per cent, seconds of an epoch."""
+    torch.manual_seed(seed)
+    chips, sensor = selected(chips, row)
+    normalize = normalisation(chips, sensor)
+    prepare = preparing(row, sensor, normalize, size)
+    nothing = torch.zeros(len(chips.image), dtype=torch.int64)
+    known = measure_statistics([{"image": prepare(chips.image, nothing, False)}])
+    classes = int(chips.label.max()) + 1
+    network = resnet18(
+        weights if row.pretrained else None,
+        sensor,
+        classes,
+        stem=row.stem,
+        statistics=known,
+        dropout=0.3 if row.dropout else 0.0,
+        block_dropout=0.05 if row.dropout else 0.0,
+    )
+    if row.norm == "recalibrated":
+        recalibrate_batchnorm(network, [prepare(part, nothing, False) for part in chips.image.split(256)])
+    if row.norm == "frozen":
+        freeze_batchnorm(network)
+    training = Training(
+        lr=1e-3,
+        weight_decay=0.05,
+        stages=(Stage("all", depth_factor=0.8 if row.pretrained else 1.0),),
+        schedule=Schedule("cosine", warmup=0.1),
+    )
+    optimizer = training.build_optimizer(network)
+    steps = -(-len(chips.image) // BATCH)
+    factors = learning_rate_factors(training, epochs, steps, [group["depth"] for group in optimizer.param_groups])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    average = averaged_network(network, 0.99)
+    begun = time.perf_counter()
+    for epoch in range(epochs):
+        network.train()
+        order = torch.randperm(len(chips.image))
+        for places in order.tensor_split(steps):
+            keys = sample_keys(seed=seed, index=places, epoch=epoch)
+            image = prepare(chips.image[places], keys, True)
+            loss = nn.functional.cross_entropy(network(image), chips.label[places], label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(network)
+    seconds = (time.perf_counter() - begun) / epochs
+    right = 0
+    average.eval()
+    with torch.inference_mode():
+        for image, label in zip(chips.test_image.split(250), chips.test_label.split(250), strict=True):
+            image = prepare(image, torch.zeros(len(image), dtype=torch.int64), False)
+            right += int((average(image).argmax(1) == label).sum())
+    return {"accuracy": 100 * right / len(chips.test_label), "seconds_an_epoch": seconds}
+
+
+def show(found: dict[str, Any], rows: dict[str, Row]) -> None:
+    """The table of what has been run so far, by budget."""
+    groups: dict[tuple[int, int], dict[str, list[float]]] = {}
+    for one in found["runs"]:
+        group = groups.setdefault((one["size"], one["epochs"]), {})
+        group.setdefault(one["row"], []).append(one["accuracy"])
+    for (size, epochs), group in sorted(groups.items()):
+        table = Table(title=f"accuracy in per cent, {size} px, {epochs} epochs")
+        for head in ("row", "mean", "spread", "seeds"):
+            table.add_column(head, justify="left" if head == "row" else "right")
+        for name in rows:
+            if values := group.get(name):
+                spread = f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
+                table.add_row(name, f"{statistics.mean(values):.2f}", spread, str(len(values)))
+        Console(width=100).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rgb", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--multiband", type=Path)
+    parser.add_argument("--json", type=Path, default=Path("bench-finetune.json"))
+    parser.add_argument("--rows", nargs="+", help="by name; all unless told")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--size", type=int, default=128)
+    options = parser.parse_args()
+    rows = all_rows(options.multiband is not None)
+    if strange := sorted(set(options.rows or ()) - set(rows)):
+        parser.error(f"no row {strange[0]!r}; there are: {'; '.join(rows)}")
+    found = json.loads(options.json.read_text()) if options.json.is_file() else {"runs": []}
+    done = {(one["row"], one["seed"], one["epochs"], one["size"]) for one in found["runs"]}
+    for seed in options.seeds:
+        for name, row in rows.items():
+            key = (name, seed, options.epochs, options.size)
+            if key in done or (options.rows and name not in options.rows):
+                continue
+            chips = read_rgb(options.rgb, seed) if row.bands == "rgb" else read_multiband(options.multiband)
+            measured = train(row, chips, options.weights, seed, options.epochs, options.size)
+            one = dict(zip(("row", "seed", "epochs", "size"), key, strict=True)) | measured
+            print(f"{name}, seed {seed}: {one['accuracy']:.2f} %, {one['seconds_an_epoch']:.1f} s an epoch", flush=True)
+            found["runs"].append(one)
+            found["provenance"] = provenance()
+            unfinished = options.json.with_suffix(".tmp")
+            unfinished.write_text(json.dumps(found, indent=1))
+            unfinished.replace(options.json)
+    show(found, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""`geoaug predict`: a model file on scenes, back onto the map; or on chips, into a table."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geoaug.cli import options
+from geoaug.cli.console import print_error, print_out, work_bar
+
+if TYPE_CHECKING:
+    from geoaug.models.model_file import LoadedModel
+
+_WORK, _OUTPUT, _RUNNING = "What is predicted", "What comes out", "Running"
+
+
+class TableFormat(StrEnum):
+    """Of the predictions of chips."""
+
+    parquet = "parquet"
+    csv = "csv"
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file (.safetensors).", show_default=False)],
+    scenes: options.Scenes,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for the maps, or the table.", show_default=False, rich_help_panel=_OUTPUT
+        ),
+    ],
+    sensor: options.SensorName = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample",
+            help="Bring scenes to the ground sampling distance of the training; others are refused.",
+            rich_help_panel=_WORK,
+        ),
+    ] = False,
+    ignore_gsd: Annotated[
+        bool,
+        typer.Option("--ignore-gsd", help="Predict at any ground sampling distance, as it is.", rich_help_panel=_WORK),
+    ] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average the eight turns and flips of each window.", rich_help_panel=_WORK)
+    ] = False,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile",
+            "-t",
+            min=32,
+            help="Side of a window, pixels. Default: that of the training.",
+            show_default=False,
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            "--overlap",
+            min=0,
+            help="Of windows, pixels. Default: a quarter.",
+            show_default=False,
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Of each class, as a map, too.", rich_help_panel=_OUTPUT)
+    ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty", help="Entropy and mutual information over passes with dropout.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
+    passes: Annotated[
+        int, typer.Option("--passes", min=2, help="With dropout, for --uncertainty.", rich_help_panel=_RUNNING)
+    ] = 10,
+    polygons: Annotated[
+        Path | None,
+        typer.Option(
+            "--polygons",
+            help="The areas of the classes in this file, too: .gpkg or .parquet.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    table: Annotated[
+        TableFormat, typer.Option("--format", help="Of the predictions of chips.", rich_help_panel=_OUTPUT)
+    ] = TableFormat.parquet,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace maps that are there.", rich_help_panel=_OUTPUT)
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Windows or chips together.", rich_help_panel=_RUNNING)
+    ] = 4,
+    device: options.Device = "auto",
+) -> None:
+    """Predict scenes of any size: maps of classes with colours and names, in each scene's own grid.
+
+    A model of chips gives a table instead: predictions.parquet, a row a chip. Bands are found by name.
+
+    [dim]geoaug predict trained/model.safetensors scenes/ -o maps --tta --polygons maps/areas.gpkg[/dim]
+    """
+    from geoaug.errors import ConfigurationError
+    from geoaug.models.model_file import load_model
+
+    if resample and ignore_gsd:
+        raise ConfigurationError("--resample and --ignore-gsd are two ways of the same: give one")
+    loaded = load_model(model, chosen_device(device))
+    how: dict[str, Any] = {
+        "sensor": sensor,
+        "batch_size": batch_size,
+        "device": chosen_device(device),
+        "test_time": "d4" if tta else "none",
+        "passes": passes if uncertainty else 0,
+    }
+    if loaded.card.architecture.decoder == "none":
+        if polygons is not None:
+            raise ConfigurationError("--polygons are of maps, and this model answers once for a whole chip")
+        _chips(loaded, scenes, output, table, how, overwrite=overwrite)
+        return
+    how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities, "ignore_gsd": ignore_gsd}
+    failed = _maps(loaded, scenes, output, how, polygons, resample=resample, overwrite=overwrite)
+    raise typer.Exit(1 if failed else 0)
+
+
+def chosen_device(device: str) -> str:
+    """The device that a word on the command line means."""
+    import torch
+
+    from geoaug.errors import ConfigurationError
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigurationError("--device cuda: there is no CUDA device here")
+    return device
+
+
+def _chips(
+    loaded: "LoadedModel", chips: list[str], output: Path, table: TableFormat, how: dict[str, Any], *, overwrite: bool
+) -> None:
+    import io
+
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    from geoaug.errors import ConfigurationError
+    from geoaug.io.geotiff import replace_file
+    from geoaug.models.predict_chips import predict_chips
+
+    path = output / f"predictions.{table}"
+    if path.exists() and not overwrite:
+        raise ConfigurationError(f"{path}: is there already; give --overwrite, or another -o")
+    with work_bar("predicting chips") as tell:
+        found = predict_chips(loaded, chips[0] if len(chips) == 1 else chips, progress=tell, **how)
+    content = io.BytesIO()
+    if table is TableFormat.csv:
+        pyarrow.csv.write_csv(found, content)
+    else:
+        pyarrow.parquet.write_table(found, content)
+    output.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content.getvalue())
+    print_out(f"wrote    {path}: {found.num_rows:,} chips")
+
+
+def _maps(
+    loaded: "LoadedModel",
+    scenes: list[str],
+    output: Path,
+    how: dict[str, Any],
+    polygons: Path | None,
+    *,
+    resample: bool,
+    overwrite: bool,
+) -> int:
+    """Predict each scene; how many could not be read."""
+    from geoaug.data.inputs import resolve_inputs, scene_ids
+    from geoaug.errors import ConfigurationError, RasterError
+    from geoaug.models.polygons import check_polygon_file, map_polygons, save_polygons
+    from geoaug.models.predict import predict_scene
+    from geoaug.models.resampled import at_gsd
+
+    card = loaded.card
+    paths = resolve_inputs(scenes)
+    if polygons is not None:
+        check_polygon_file(polygons)
+        if card.task == "regression" or card.multilabel:
+            raise ConfigurationError("--polygons are of classes, one for each pixel")
+        if polygons.exists() and not overwrite:
+            raise ConfigurationError(f"{polygons}: is there already; give --overwrite, or another name")
+    names = [Path(path).stem for path in paths]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            f"two scenes are called '{twice[0]}', and maps are called after them: predict them apart"
+        )
+    assert len(scene_ids(paths)) == len(paths)
+    for name in names:
+        there = sorted(output.glob(f"{name}_classes.tif")) + sorted(output.glob(f"{name}_values.tif"))
+        if there and not overwrite:
+            raise ConfigurationError(f"{there[0]}: is there already; give --overwrite, or another -o")
+    output.mkdir(parents=True, exist_ok=True)
+    failed, areas = 0, []
+    with work_bar("predicting") as tell:
+        for number, path in enumerate(paths):
+
+            def progress(done: int, total: int, before: int = number) -> None:
+                tell(before * 1000 + 1000 * done // total, 1000 * len(paths))
+
+            try:
+                with at_gsd(path, card.gsd_m if resample else None, how["sensor"]) as found:
+                    written = predict_scene(loaded, found, output, progress=progress, **how)
+            except RasterError as error:
+                failed += 1
+                print_error(str(error))
+                continue
+            for file in (written.classes, written.values, written.probabilities, written.uncertainty):
+                if file is not None:
+                    print_out(f"wrote    {file}")
+            if polygons is not None and written.classes is not None:
+                frame = map_polygons(written.classes, [one.name for one in card.classes])
+                frame.insert(0, "scene", Path(path).name)
+                areas.append(frame)
+    if polygons is not None and areas:
+        save_polygons(areas, polygons)
+        print_out(f"wrote    {polygons}: {sum(map(len, areas)):,} areas")
+    return failed

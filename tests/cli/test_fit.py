@@ -1,0 +1,262 @@
+"""`geoaug fit`, `validate` and `test`: from a folder, or as a configuration says, to one model file."""
+
+import csv
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import rasterio
+import torch
+import yaml
+from made_chips import CLASSES, write_chips, write_weights
+
+from geoaug.cli.main import main
+from geoaug.data import Catalog
+from geoaug.data.synthetic import write_scene
+from geoaug.models import load_model
+from geoaug.models.tasks import ClassificationTask
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+QUICK = ("--weights", "none", "--batch-size", "8", "--input-size", "32", "--device", "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny networks on a busy machine wait for each other's threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chips(tmp_path_factory.mktemp("data") / "chips")
+
+
+@pytest.fixture(scope="module")
+def trained(chips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a training of two epochs."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["fit", "--data", str(chips), "-o", str(folder), "--epochs", "2", *QUICK]) == 0
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "curves.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_alone_is_enough_and_everything_chosen_is_said(geoaug: Any, chips: Path, tmp_path: Path) -> None:
+    done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "--epochs", 1, *QUICK)
+    assert done.code == 0, done.err
+    said = {line.split("  ")[0].strip() for line in done.out.splitlines()}
+    assert {"data", "task", "split", "bands", "weights", "augmentation", "model", "stages"} <= said
+    card = load_model(tmp_path / "run" / "model.safetensors").card
+    assert [one.name for one in card.classes] == list(CLASSES)
+    assert (card.task, card.tile_size, card.sensor.name) == ("classification", 32, "rgb")
+    assert card.recipe is not None
+    assert "test/accuracy" in card.metrics
+    left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*.*")}
+    assert {"config.yaml", "chosen.yaml", "curves.csv", "curves.png", "checkpoints/best.ckpt"} <= left
+    assert any(name.endswith("val/confusion.png") for name in left)
+    assert any(name.endswith("metrics.csv") for name in left)
+    assert "epoch 1 of 1" in done.err
+
+
+def test_the_model_file_is_all_that_test_and_validate_need(geoaug: Any, trained: Path, tmp_path: Path) -> None:
+    model = trained / "model.safetensors"
+    for how, part in (("validate", "val"), ("test", "test")):
+        done = geoaug(how, model, "-o", tmp_path / how, "--device", "cpu")
+        assert done.code == 0, done.err
+        found = dict(re.findall(r"(loss|accuracy) ([\d.e-]+)", done.out.splitlines()[0]))
+        card = load_model(model).card
+        assert float(found["loss"]) == pytest.approx(card.metrics[f"{part}/loss"], rel=1e-3)
+        assert float(found["accuracy"]) == pytest.approx(card.metrics[f"{part}/accuracy"], rel=1e-3)
+        assert (tmp_path / how / f"{part}.json").is_file()
+        assert "field" in done.out
+    config = trained / "config.yaml"
+    done = geoaug("test", "--config", config, "--run.output", trained, "--device", "cpu")
+    assert done.code == 0, done.err
+
+
+def test_other_data_with_the_same_classes_are_measured(geoaug: Any, trained: Path, tmp_path: Path) -> None:
+    other = write_chips(tmp_path / "more" / "test", count=4)
+    done = geoaug("test", trained / "model.safetensors", "--data", other.parent, "--device", "cpu")
+    assert done.code == 2, "folders of chips are no splits until they are told apart"
+    catalog = tmp_path / "more.parquet"
+    assert geoaug("index", other.parent, "-o", catalog, "--kind", "classes").code == 0
+    assert geoaug("split", catalog, "--method", "folder").code == 0
+    done = geoaug("test", trained / "model.safetensors", "--data", catalog, "--device", "cpu")
+    assert done.code == 0, done.err
+    strange = tmp_path / "strange.parquet"
+    write_chips(tmp_path / "strange" / "test", count=2, classes=("field", "moor"))
+    geoaug("index", tmp_path / "strange", "-o", strange, "--kind", "classes")
+    geoaug("split", strange, "--method", "folder")
+    done = geoaug("test", trained / "model.safetensors", "--data", strange, "--device", "cpu")
+    assert done.code == 2
+    assert "moor" in done.err
+
+
+def test_what_was_killed_goes_on_to_the_same_curve(
+    geoaug: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = trained / "config.yaml"
+    more = ("--config", config, "--trainer.max_epochs", 4, "--device", "cpu")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert geoaug("fit", *more, "-o", whole).code == 0
+    step = ClassificationTask.training_step
+
+    def killed(self: ClassificationTask, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 2 and batch_idx == 1:
+            raise OSError("killed")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", killed)
+    assert geoaug("fit", *more, "-o", broken).code == 1
+    monkeypatch.undo()
+    assert not (broken / "model.safetensors").exists()
+    again = geoaug("fit", *more, "-o", broken)
+    assert again.code == 2
+    assert "--resume" in again.err
+    assert geoaug("fit", "--resume", "-o", broken).code == 0
+    assert rows(broken) == rows(whole)
+    one, other = (load_model(folder / "model.safetensors") for folder in (whole, broken))
+    for name, value in one.network.state_dict().items():
+        assert value.equal(other.network.state_dict()[name]), name
+
+
+def test_ctrl_c_ends_with_130_and_can_be_resumed(
+    geoaug: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = ClassificationTask.training_step
+
+    def interrupted(self: ClassificationTask, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    done = geoaug("fit", "--config", trained / "config.yaml", "--device", "cpu", "-o", tmp_path / "run")
+    assert done.code == 130
+    assert "--resume" in done.err
+    assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.undo()
+    assert geoaug("fit", "--resume", "-o", tmp_path / "run").code == 0
+    assert len(rows(tmp_path / "run")) == 2
+
+
+def test_masks_are_segmented_over_blocks_of_ground(geoaug: Any, tmp_path: Path) -> None:
+    made = write_scene(tmp_path, size=256)
+    weights = write_weights(tmp_path / "w.pth")
+    done = geoaug(
+        "fit", "--data", made.image, "--labels", made.labels, "--weights", weights, "-b", "B04,B03,B02,B08",
+        "--tile", 32, "--epochs", 1, "-o", tmp_path / "run", "--device", "cpu",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert re.search(r"stem +copy", done.out)
+    assert re.search(r"split .* by blocks", done.out)
+    card = load_model(tmp_path / "run" / "model.safetensors").card
+    assert (card.task, card.gsd_m, card.architecture.decoder) == ("segmentation", 10.0, "unet")
+    assert card.classes[0].name == "water"
+
+
+def test_numbers_of_a_column_are_regressed(geoaug: Any, chips: Path, tmp_path: Path) -> None:
+    catalog = Catalog.from_folder(chips)
+    values = np.arange(len(catalog), dtype=np.float64) * 7 + 1000
+    catalog.with_column("biomass", pa.array(values)).save(tmp_path / "c.parquet")
+    done = geoaug(
+        "fit", "--data", tmp_path / "c.parquet", "--target", "biomass", "--epochs", 1, "-o", tmp_path / "run", *QUICK
+    )
+    assert done.code == 0, done.err
+    assert re.search(r"task +regression", done.out)
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.card.training["target_scale"][0] == pytest.approx(1120, rel=0.05)
+    done = geoaug("predict", tmp_path / "run" / "model.safetensors", chips, "-o", tmp_path / "p", "--format", "csv")
+    assert done.code == 0, done.err
+    assert (tmp_path / "p" / "predictions.csv").read_text().startswith('"chip","label","value"')
+
+
+@pytest.mark.parametrize("example", [path for path in EXAMPLES if "trainer:" in path.read_text()], ids=lambda p: p.stem)
+def test_every_example_trains_for_a_step(geoaug: Any, example: Path, chips: Path, tmp_path: Path) -> None:
+    made = write_scene(tmp_path, size=512)
+    told = {
+        "classification": ("--data.source", chips, "--data.batch_size", 8, "--data.output_size", 32),
+        "segmentation": ("--data.source", made.image, "--data.labels", made.labels, "--data.batch_size", 8),
+    }
+    content = yaml.safe_load(example.read_text())
+    stages = '[{"train": "all"}]'
+    done = geoaug(
+        "fit", "--config", example, *told[content["model"]["task"]], "--model.network.weights", "null",
+        "--model.training.stages", stages, "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 1,
+        "--trainer.limit_val_batches", 1, "--trainer.limit_test_batches", 1, "--trainer.accelerator", "cpu",
+        "--data.statistics_file", tmp_path / "s.yaml", "-o", tmp_path / "run",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert load_model(tmp_path / "run" / "model.safetensors").card.task == content["model"]["task"]
+    resolved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert resolved["trainer"]["max_epochs"] == 1
+
+
+def test_what_is_wrong_is_told_in_one_line(geoaug: Any, chips: Path, trained: Path, tmp_path: Path) -> None:
+    other, hashed = write_weights(tmp_path / "r34.pth", "resnet34"), tmp_path / "net-deadbeef.pth"
+    write_weights(hashed)
+    config = ("--config", trained / "config.yaml")
+    flat = write_chips(tmp_path / "flat" / "x", count=1, classes=("only",))
+    for arguments, code, said in (
+        (("fit",), 2, "--data FOLDER, or --config"),
+        (("fit", *config, "--bands", "red"), 2, "with --config, say it as in the file"),
+        (("fit", *config, "--data", chips), 2, "give --config or --data"),
+        (("fit", *config, "--wrong", "1"), 2, "no such option or argument: --wrong"),
+        (("fit", *config, "--trainer.max_epoch", "many"), 2, "configuration:"),
+        (("fit", *config, "--model.task", "guessing"), 2, "guessing"),
+        (("fit", *config, "--data.bands", "[red, purple]", "-o", tmp_path / "a"), 2, "purple"),
+        (("fit", "--data", chips, "--model", "vgg"), 2, "resnet18, resnet34"),
+        (("fit", "--data", chips, "--weights", other, "-o", tmp_path / "b"), 2, "it is a resnet34"),
+        (("fit", "--data", chips, "--weights", hashed, "-o", tmp_path / "c"), 2, "SHA-256"),
+        (("fit", "--data", chips, "--weights", "IMAGENET9", "-o", tmp_path / "c"), 2, "IMAGENET1K_V1"),
+        (("fit", "--data", flat, "-o", tmp_path / "d", *QUICK), 2, ""),
+        (("fit", "--data", tmp_path / "nowhere", "-o", tmp_path / "d"), 2, "nowhere"),
+        (("fit", "--resume", "-o", tmp_path / "e"), 2, "no such configuration"),
+        (("test",), 2, "name a model file"),
+        (("test", tmp_path / "none.safetensors"), 2, "no such model file"),
+    ):
+        done = geoaug(*arguments)
+        assert done.code == code, (arguments, done.err)
+        assert said in done.err, (arguments, done.err)
+        assert sum(line.startswith("geoaug: error:") for line in done.err.splitlines()) == 1, done.err
+
+
+def test_labels_and_weights_that_do_not_fit_are_told(geoaug: Any, tmp_path: Path) -> None:
+    made = write_scene(tmp_path, size=128)
+    weights = write_weights(tmp_path / "w.pth")
+    config = tmp_path / "c.yaml"
+    content: dict[str, Any] = {
+        "data": {"source": str(made.image), "labels": str(made.labels), "size": 32, "batch_size": 8},
+        "model": {"task": "segmentation", "network": {"decoder": "fpn"}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        "run": {"output": str(tmp_path / "run")},
+    }
+    config.write_text(yaml.safe_dump(content))
+    there = sorted(set(np.unique(rasterio.open(made.labels).read(1)).tolist()) - {255})
+    for arguments, code, said in (
+        (("--data.class_ids", [*there, 77]), 2, "no label of class 77"),
+        (("--data.class_ids", there[:2]), 1, "not among the classes"),
+        (
+            ("--data.class_ids", there, "--model.network.weights", weights, "--model.network.weights_bands", "[a, b]"),
+            2,
+            "the weights take 3 bands, and 2 are named",
+        ),
+        (("--data.class_ids", there, "--model.network.norm", "frozen"), 2, "without weights"),
+        (("--data.class_ids", there, "--model.loss.class_weights", "[1, 2]"), 2, "2 class_weights for"),
+    ):
+        done = geoaug("fit", "--config", config, *arguments, "--overwrite")
+        assert done.code == code, (arguments, done.err)
+        assert said in done.err, (arguments, done.err)
+        assert not (tmp_path / "run" / "model.safetensors").exists()
