@@ -17,7 +17,7 @@ import yaml
 
 from geoaug.data.catalog import Catalog
 from geoaug.data.catalog_source import as_catalog, is_saved_catalog
-from geoaug.data.split_amounts import class_ids, class_name
+from geoaug.data.split_amounts import class_amounts_in, class_ids, class_name
 from geoaug.data.splits import split_by_blocks, split_by_chance, split_by_folder, split_names
 from geoaug.data.survey import survey_catalog
 from geoaug.errors import ConfigurationError
@@ -128,6 +128,8 @@ class _Choosing:
         if task == "segmentation":
             classes = self._classes_of_pixels()
         self._split(chips, tile)
+        if task == "segmentation":
+            self._check_labels_of_splits()
         self.told.output.mkdir(parents=True, exist_ok=True)
         kept = (self.told.output / "catalog.parquet").absolute()
         self.catalog.save(kept)
@@ -287,6 +289,16 @@ class _Choosing:
         if "val" not in names:
             self._validation_of_training()
 
+    def _check_labels_of_splits(self) -> None:
+        """A validation without labels would call everything right."""
+        ids = class_ids(self.catalog)
+        for name in split_names(self.catalog):
+            if not class_amounts_in(self.catalog.split(name), ids).any():
+                raise ConfigurationError(
+                    f"the split '{name}' holds no label: take another --seed or a smaller --tile, or make a split with "
+                    "geoaug split"
+                )
+
     def _new_split(self, chips: bool, tile: int | None) -> list[str]:
         seed = self.told.seed
         try:
@@ -386,8 +398,6 @@ class _Choosing:
         return self.told.epochs or 30
 
     def _imbalance(self) -> float:
-        from geoaug.data.split_amounts import class_amounts_in
-
         part = self.catalog.split("train")
         if self.told.target is not None:
             return 1.0

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from made_catalogs import made_scene
 from made_chips import CLASSES, write_chips
@@ -71,6 +72,16 @@ def test_ground_is_split_without_leaks(tmp_path: Path) -> None:
     assert choices.configuration["model"]["network"]["decoder"] == "unet"
     assert choices.configuration["data"]["class_names"][0] == "water"
     assert said(choices)["augmentation"] == "sentinel-2-segmentation"
+
+
+def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
+    made = write_scene(tmp_path, size=512)
+    with rasterio.open(made.labels, "r+") as labels:
+        ids = labels.read(1)
+        ids[60:], ids[:, 60:] = 255, 255
+        labels.write(ids, 1)
+    with pytest.raises(ConfigurationError, match="holds no label"):
+        choose(Told([str(made.image)], tmp_path / "run", labels=str(made.labels), tile=32, weights="none"))
 
 
 @pytest.mark.parametrize(
