@@ -165,10 +165,14 @@ def torchgeo_candidates(paths: list[Path], layout: str, tiles: int) -> dict[str,
         all_bands = tuple(f"B{band + 1:02d}" for band in range(BANDS)) if layout == "bands" else ()
 
     def loader(sampler: Callable[[Any], Any], workers: int) -> Callable[[], float]:
+        dataset = Scenes(str(paths[0].parent))
+        batches = DataLoader(
+            dataset, BATCH, sampler=sampler(dataset), num_workers=workers, collate_fn=stack_samples,
+            persistent_workers=workers > 0,
+        )  # fmt: skip
+
         def epoch(number: int) -> Iterable[Any]:
-            # A new dataset each time: workers that are forked from a process which has read share its handles.
-            dataset = Scenes(str(paths[0].parent))
-            return DataLoader(dataset, BATCH, sampler=sampler(dataset), num_workers=workers, collate_fn=stack_samples)
+            return batches
 
         return Turns(epoch, tiles // 2, 2 * workers + 1)
 
@@ -221,7 +225,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
     paths = make_scenes(arguments.folder, arguments.layout)
-    # Those with worker processes first: forked later, they would share the memory of all others, page by page.
+    # Those with worker processes first: they are forked once, before the others fill this process's memory.
     candidates: dict[str, Callable[[], float]] = dict(
         sorted(
             {
