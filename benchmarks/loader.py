@@ -45,6 +45,7 @@ from geoaug.data import (
 )
 
 SIDE, BLOCK, BANDS, SCENES, TILE, BATCH = 4096, 512, 13, 6, 256, 64
+_PAUSE_S = 4.0  # until what a loader reads ahead, in threads or workers, is read
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -240,6 +241,7 @@ def main() -> None:
     for turn in range(arguments.rounds + 1):
         for name, run in candidates.items():
             rate = run()
+            time.sleep(_PAUSE_S)
             if turn:  # the first turn warms up
                 rates[name].append(rate)
     base = rates.get("TorchGeo, random, 2 workers")
