@@ -28,6 +28,7 @@ _LEAST_PAGES = 2**18  # bytes worth pages of their own
 
 # Outputs that lie idle: one for the batch after the one in use, and one for a loader that runs ahead.
 _MOST_IDLE = 2
+_MOST_SIZES = 4
 
 
 class _Buffers(threading.local):
@@ -60,7 +61,9 @@ def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch
 
 
 class Outputs:
-    """Large buffers, each lent out as long as any tensor uses it; `most_idle` of them are kept for the next batch.
+    """Large buffers, each lent out as long as any tensor uses it; `most_idle` of a size are kept for the next batch.
+
+    The parts of a batch have different sizes: those of the four sizes asked for last are kept.
 
     With `own_pages` each lies in pages of its own, which go back to the system with it: many buffers of some megabytes
     that live and die in threads would leave holes in the memory of C's allocator.
@@ -68,13 +71,15 @@ class Outputs:
 
     def __init__(self, most_idle: int = _MOST_IDLE, *, own_pages: bool = False) -> None:
         self._own_pages = own_pages and hasattr(mmap, "MAP_PRIVATE")
-        # A deque takes and gives from any thread, also when the last tensor dies in the middle of a call here.
-        self._idle: deque[npt.NDArray[np.uint8]] = deque(maxlen=most_idle)
+        self._most_idle = most_idle
+        self._choosing = threading.Lock()  # never taken to give back: a tensor may die in the middle of a call here
+        self._idle: dict[int, deque[npt.NDArray[np.uint8]]] = {}
 
     def keep(self, most_idle: int) -> None:
         """Keep at least so many buffers from now on."""
-        if most_idle > (self._idle.maxlen or 0):
-            self._idle = deque(self._idle, maxlen=most_idle)
+        if most_idle > self._most_idle:
+            self._most_idle = most_idle
+            self._idle = {size: deque(buffers, maxlen=most_idle) for size, buffers in list(self._idle.items())}
 
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An uninitialised tensor on the CPU that is the caller's until it drops it, then perhaps the next one's."""
@@ -101,16 +106,18 @@ class Outputs:
         return torch.from_numpy(view)
 
     def _take_back(self, buffer: npt.NDArray[np.uint8]) -> None:
-        self._idle.append(buffer)
+        if (idle := self._idle.get(buffer.nbytes)) is not None:
+            idle.append(buffer)
 
     def _fitting(self, size: int) -> npt.NDArray[np.uint8]:
-        while self._idle:
-            try:
-                buffer = self._idle.pop()
-            except IndexError:  # another thread was quicker
-                break
-            if buffer.nbytes == size:
-                return buffer
+        with self._choosing:
+            # Taken out and put back, so that the size asked for last stands last.
+            idle = self._idle.pop(size, None) or deque(maxlen=self._most_idle)
+            self._idle[size] = idle
+            while len(self._idle) > _MOST_SIZES:
+                del self._idle[next(iter(self._idle))]
+            if idle:
+                return idle.pop()
         return _in_own_pages(size) if self._own_pages else np.empty(size, dtype=np.uint8)
 
 

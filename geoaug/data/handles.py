@@ -6,6 +6,7 @@ A handle that is not in use is kept for the next thread that asks for the same r
 
 import math
 import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from geoaug.data.opening import forget_cached, gdal_environment, open_dataset
 from geoaug.data.records import Grid
 from geoaug.errors import RasterError
 
+_MOST_IDLE = 256
 _MOVED = 0.5  # pixels; catalogs of others round
 _WARP_MEMORY_MB = 64
 # In pixels. GDAL's usual approximation depends on the window, so that tiles would not fit together; none at all (0) is
@@ -65,10 +67,14 @@ class Source:
 
 
 class HandlePool:
-    """Open handles of sources; at most `limit` lie idle. May be used from many threads, and after a fork."""
+    """Open handles of sources; at most `limit` lie idle. May be used from many threads, and after a fork.
 
-    def __init__(self, limit: int = 64) -> None:
-        self.limit = limit
+    As many as 256 unless told, where the system lets a process open four times as many files: scenes of a file for each
+    band have a dozen each, and opening one takes as long as decoding a block of it.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = _most_idle() if limit is None else limit
         self._idle: OrderedDict[Source, list[Any]] = OrderedDict()
         self._forget()
         _POOLS.add(self)
@@ -140,6 +146,15 @@ class HandlePool:
         self._lock = threading.Lock()
         self._idle = OrderedDict()
         self._count = 0
+
+
+def _most_idle() -> int:
+    if sys.platform == "win32":
+        return _MOST_IDLE
+    import resource
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_IDLE if allowed == resource.RLIM_INFINITY else max(min(_MOST_IDLE, allowed // 4), 1)
 
 
 def _open(source: Source) -> Any:
