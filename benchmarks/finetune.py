@@ -209,6 +209,7 @@ def train(row: Row, chips: Chips, weights: Path, seed: int, epochs: int, size: i
     steps = -(-len(chips.image) // BATCH)
     factors = learning_rate_factors(training, epochs, steps, [group["depth"] for group in optimizer.param_groups])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    network.to(memory_format=torch.channels_last)
     average = averaged_network(network, 0.99)
     begun = time.perf_counter()
     for epoch in range(epochs):
@@ -216,8 +217,8 @@ def train(row: Row, chips: Chips, weights: Path, seed: int, epochs: int, size: i
         order = torch.randperm(len(chips.image))
         for places in order.tensor_split(steps):
             keys = sample_keys(seed=seed, index=places, epoch=epoch)
-            image = prepare(chips.image[places], keys, True)
-            loss = nn.functional.cross_entropy(network(image), chips.label[places], label_smoothing=0.05)
+            answer = answered(network, prepare(chips.image[places], keys, True))
+            loss = nn.functional.cross_entropy(answer, chips.label[places], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -229,8 +230,15 @@ def train(row: Row, chips: Chips, weights: Path, seed: int, epochs: int, size: i
     with torch.inference_mode():
         for image, label in zip(chips.test_image.split(250), chips.test_label.split(250), strict=True):
             image = prepare(image, torch.zeros(len(image), dtype=torch.int64), False)
-            right += int((average(image).argmax(1) == label).sum())
+            right += int((answered(average, image).argmax(1) == label).sum())
     return {"accuracy": 100 * right / len(chips.test_label), "seconds_an_epoch": seconds}
+
+
+def answered(network: nn.Module, image: Tensor) -> Tensor:
+    """What a network says of images, in half precision inside, as `precision: bf16-mixed` has it."""
+    with torch.autocast("cpu", torch.bfloat16):
+        answer: Tensor = network(image.contiguous(memory_format=torch.channels_last))
+    return answer.float()
 
 
 def show(found: dict[str, Any], rows: dict[str, Row]) -> None:
