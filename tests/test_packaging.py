@@ -172,6 +172,28 @@ def test_the_package_itself_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded & {"torch", "kornia", "numpy", "matplotlib", *GEOSPATIAL}
 
 
+def test_tiles_are_read_without_the_tables_of_geopandas(tmp_path: Path) -> None:
+    saved = tmp_path / "scenes.parquet"
+    run_python(
+        f"""
+from geoaug.data import Catalog
+from geoaug.data.synthetic import write_scene
+Catalog.from_files([write_scene({str(tmp_path)!r}, size=256).image]).save({str(saved)!r})
+""",
+        tmp_path,
+    )
+    code = f"""
+import sys
+from geoaug.data import Catalog, RandomTileSampler, TileDataset, TileLoader
+dataset = TileDataset(Catalog.open({str(saved)!r}), 64)
+batch = next(iter(TileLoader(dataset, RandomTileSampler(dataset, 4), 4)))
+assert batch["image"].shape[0] == 4
+print(*sys.modules)
+"""
+    loaded = set(run_python(code, tmp_path).split())
+    assert not loaded & {"geopandas", "kornia", "torchvision", "pytorch_lightning", "matplotlib", "scipy"}
+
+
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     if importlib.util.find_spec("geoaug.cli.main") is None:
         pytest.skip("no command line yet")

@@ -8,9 +8,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -21,6 +20,9 @@ from geoaug.data.catalog_table import FOOTPRINT_CRS, SCHEMA, record_of, row_of
 from geoaug.data.records import SceneRecord
 from geoaug.data.saved_table import ROWS_READ_TOGETHER, SavedTable
 from geoaug.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import geopandas
 
 _OURS = b"geoaug"
 _VERSION = 1
@@ -121,7 +123,7 @@ class Catalog:
         notes = json.loads(ours)
         if notes.pop("version") != _VERSION:
             raise ConfigurationError(f"{path}: was made by another version of geoaug; make it again with geoaug index")
-        catalog = cls(rows.schema.empty_table(), notes)
+        catalog = cls(pa.Table.from_batches([], schema=rows.schema), notes)
         catalog._rows = rows
         return catalog
 
@@ -205,7 +207,9 @@ class Catalog:
         """Outlines of the scenes in WGS 84 (longitude, latitude); None for a scene without a CRS."""
         return np.asarray(shapely.from_wkb(self._rows.column("geometry").to_numpy(zero_copy_only=False)))
 
-    def to_geopandas(self) -> geopandas.GeoDataFrame:
+    def to_geopandas(self) -> "geopandas.GeoDataFrame":
         """The table with its footprints, for a look or a plot."""
+        import geopandas  # as slow to import as torch, and tiles can be read without it
+
         frame = self.table.drop_columns(["geometry"]).to_pandas()
         return geopandas.GeoDataFrame(frame, geometry=self.footprints, crs=FOOTPRINT_CRS)
