@@ -151,6 +151,7 @@ class _LabelWork:
         labels, view = self.dataset.labels, self.dataset.view(self.scene)
         assert labels is not None
         w = self.window
+        labels.check_place(view.record, view.grid)
         labels.read(view.record, view.grid.shifted(w.row, w.col, w.height, w.width), self.out)
 
 

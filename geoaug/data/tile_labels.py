@@ -40,6 +40,7 @@ class TileLabels:
         self._classes = classes
         self._open: OrderedDict[str, LabelSource] = OrderedDict()
         self._lock = threading.Lock()
+        self._overlaps: dict[str, bool] = {}
         if source is None and first is None:
             raise ConfigurationError("labels need a source, or scenes with rasters of their own")
         self.dtype: np.dtype[Any] = source.dtype if source is not None else self._of(first).dtype  # type: ignore[arg-type]
@@ -49,6 +50,23 @@ class TileLabels:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
+
+    def check_place(self, record: SceneRecord, grid: Grid) -> None:
+        """Raise `RasterError` where no label can lie anywhere on a scene's grid: all its tiles would be unlabelled."""
+        source = self._of(record)
+        found = self._overlaps.get(record.id)
+        if found is None:
+            try:
+                with reading():
+                    found = source.overlaps(grid.transform, grid.crs, grid.height, grid.width)
+            except ConfigurationError as error:
+                raise RasterError(f"scene '{record.id}': {error}") from error
+            self._overlaps[record.id] = found
+        if not found:
+            raise RasterError(
+                f"scene '{record.id}': the labels {source.path} do not reach it, so that none of it is labelled: take it "
+                "out of the catalog, give labels that reach it, or leave out what cannot be read (on_error: skip)"
+            )
 
     def read(self, record: SceneRecord, grid: Grid, out: npt.NDArray[Any]) -> None:
         """Write the ids on a tile's grid to `out` (height, width), of `dtype`.

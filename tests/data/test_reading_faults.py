@@ -145,6 +145,22 @@ def test_a_scene_without_labels_of_its_own_is_named(tmp_path: Path) -> None:
             dataset.read([TileRef(1, 0, 0)])
 
 
+def test_a_scene_that_the_labels_do_not_reach_is_named_or_left_out_and_counted(tmp_path: Path) -> None:
+    near = write_raster(tmp_path / "near.tif", numbers((1, 64, 64)))
+    far = write_raster(tmp_path / "far.tif", numbers((1, 64, 64)), transform=PLACE @ Affine.translation(100, 0))
+    labels = write_raster(tmp_path / "labels.tif", np.ones((1, 32, 32), dtype="uint8"))
+    catalog = catalog_of(near, far)
+    with TileDataset(catalog, 32, labels=labels) as dataset:
+        # On the scene that they reach, tiles beside them stay: some of its ground has no label.
+        assert [dataset.read([place])["mask"].unique().tolist() for place in range(4)] == [[1], [255], [255], [255]]
+        with pytest.raises(RasterError, match=r"scene 'far': the labels .*labels\.tif do not reach it"):
+            dataset.read([4])
+    with TileDataset(catalog, 32, labels=labels, on_error="skip") as dataset:
+        assert dataset.read(range(8))["scene"] == ["near"] * 4
+        assert sum(dataset.skipped.values()) == 4
+        assert all("do not reach" in why for why in dataset.skipped)
+
+
 def test_numbers_that_an_offset_drives_out_of_their_type_are_an_error(tmp_path: Path) -> None:
     scenes = []
     for name, value, offset in [("old", 65000, 0.0), ("new", 5, -1000.0)]:
