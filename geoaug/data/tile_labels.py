@@ -64,8 +64,8 @@ class TileLabels:
             self._overlaps[record.id] = found
         if not found:
             raise RasterError(
-                f"scene '{record.id}': the labels {source.path} do not reach it, so that none of it is labelled: take it "
-                "out of the catalog, give labels that reach it, or leave out what cannot be read (on_error: skip)"
+                f"scene '{record.id}': the labels {source.path} do not reach it, so that none of it is labelled: take "
+                "it out of the catalog, give labels that reach it, or leave out what cannot be read (on_error: skip)"
             )
 
     def read(self, record: SceneRecord, grid: Grid, out: npt.NDArray[Any]) -> None:
