@@ -105,6 +105,12 @@ def split(
     found.save(target)
     rows = summarise(found, size)
     _show(rows, size)
+    for row in rows:
+        if not row.tiles:
+            print_note(
+                f"split '{row.name}' holds no tile of {size} pixels: its blocks are smaller (--block-m), its buffer takes "
+                "them (--buffer-m), or tiles are to be smaller (--size)"
+            )
     out = len(found) - _placed(found)
     if out:
         print_note(f"{out} of {len(found)} scenes are in no split")

@@ -35,6 +35,14 @@ def test_ground_is_split_and_said(geoaug: Any, catalog: Path, tmp_path: Path) ->
     assert "split" not in Catalog.open(catalog).table.column_names
 
 
+def test_a_split_without_room_for_a_tile_is_noted(geoaug: Any, catalog: Path) -> None:
+    tight = geoaug("split", catalog, "--block-m", 1000, "--size", 256)
+    assert tight.code == 0, tight.err
+    for name in ("train", "val", "test"):
+        assert f"split '{name}' holds no tile of 256 pixels" in " ".join(tight.err.split())
+    assert "holds no tile" not in geoaug("split", catalog, "--block-m", 1000, "--size", 32).err
+
+
 @pytest.mark.parametrize(
     ("arguments", "train", "test"),
     [
