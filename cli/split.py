@@ -108,8 +108,8 @@ def split(
     for row in rows:
         if not row.tiles:
             print_note(
-                f"split '{row.name}' holds no tile of {size} pixels: its blocks are smaller (--block-m), its buffer takes "
-                "them (--buffer-m), or tiles are to be smaller (--size)"
+                f"split '{row.name}' holds no tile of {size} pixels: its blocks are smaller (--block-m), its buffer "
+                "takes them (--buffer-m), or tiles are to be smaller (--size)"
             )
     out = len(found) - _placed(found)
     if out:
