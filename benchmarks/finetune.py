@@ -59,7 +59,7 @@ class Row:
     """A way of training: what is told apart, everything else being the same.
 
     Peak learning rates differ where one would be unfair: from scratch there is more to learn, and a frozen batch norm
-    does not undo the growth of weights (at 1e-3 it ends at chance).
+    does not undo the growth of weights (at 1e-3 it hardly learns).
     """
 
     pretrained: bool = True
@@ -68,10 +68,13 @@ class Row:
     norm: str = "adapted"  # "adapted", "frozen" or "recalibrated"
     stem: str = "copy"
     bands: str = "rgb"
+    given_lr: float | None = None
 
     @property
     def lr(self) -> float:
         """The peak learning rate of the head."""
+        if self.given_lr is not None:
+            return self.given_lr
         return 1e-3 if not self.pretrained else 2e-4 if self.norm == "frozen" else 5e-4
 
 
@@ -86,6 +89,7 @@ def all_rows(multiband: bool) -> dict[str, Row]:
                 ]  # fmt: skip
                 rows["+".join(words)] = Row(pretrained, "geoaug" if augment else "none", dropout)
     rows["batchnorm frozen"] = Row(norm="frozen")
+    rows["batchnorm frozen, at 1e-3"] = Row(norm="frozen", given_lr=1e-3)
     rows["batchnorm recalibrated"] = Row(norm="recalibrated")
     rows["kornia photographic"] = Row(augment="kornia")
     if multiband:
