@@ -30,7 +30,7 @@ from geoaug.data.records import Grid, SceneRecord, TileRef
 from geoaug.data.targets import ChipTargets
 from geoaug.data.tile_labels import TileLabels
 from geoaug.data.tile_source import SceneGrids, ground_area_m2
-from geoaug.data.views import WARPED_BLOCK, SceneView, scene_view, target_grid
+from geoaug.data.views import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view, target_grid
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.sensors import Sensor
 
@@ -272,6 +272,7 @@ class TileDataset(Dataset[dict[str, Any]]):
             dtype=self._choice.dtype,
             shift=self._choice.shift(scene),
             resampling=self.resampling,
+            most_stacked=min(self.reader.budget // 16, MOST_STACKED),
         )
         if len(self._views) >= _MOST_VIEWS:
             self._views.clear()
