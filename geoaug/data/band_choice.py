@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from affine import Affine
 
+from geoaug.data.arrow_arrays import text_scalar, to_numpy, whole_numbers
 from geoaug.data.catalog import Catalog
 from geoaug.data.records import Grid, SceneRecord
 from geoaug.errors import ConfigurationError
@@ -81,7 +82,7 @@ def choose_bands_of(
         raise ConfigurationError("the catalog holds no scene")
     bands = catalog.table.column("bands").combine_chunks()
     flat = bands.flatten()
-    lengths = pc.list_value_length(bands).to_numpy(zero_copy_only=False)
+    lengths = to_numpy(pc.list_value_length(bands))
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     first = catalog[0]
     names = first.band_names if wanted is None else tuple(wanted)
@@ -106,7 +107,7 @@ def choose_bands_of(
     left_out = {ids[scene]: lacking[int(layout[scene])] for scene in np.flatnonzero(np.isin(layout, list(lacking)))}
     of_bands = starts[kept, None] + places[layout[kept]]
     # (scenes, 6) of all bands, and from them the finest.
-    transforms = flat.field("transform").flatten().to_numpy(zero_copy_only=False).reshape(-1, 6)[of_bands]
+    transforms = to_numpy(flat.field("transform").flatten()).reshape(-1, 6)[of_bands]
     area = np.abs(transforms[..., 0] * transforms[..., 4] - transforms[..., 1] * transforms[..., 3])
     rows = np.arange(len(kept))
     finest = area.argmin(axis=1)
@@ -117,7 +118,7 @@ def choose_bands_of(
     template = catalog[int(kept[0])].select(names)
     offset = _numbers(flat, "offset")[of_bands]
     _check_quantification(catalog, kept, template, _numbers(flat, "quantification")[of_bands])
-    kind = _one_dtype(catalog, kept, np.asarray(flat.field("dtype").to_numpy(zero_copy_only=False))[of_bands], dtype)
+    kind = _one_dtype(catalog, kept, to_numpy(flat.field("dtype"))[of_bands], dtype)
     if np.dtype(kind).kind != "f" and not (offset - offset.min(axis=0) == np.round(offset - offset.min(axis=0))).all():
         raise ConfigurationError(
             "the scenes' offsets differ by fractions of a number: give dtype='float32', which can hold them"
@@ -146,17 +147,17 @@ def _layouts(
     lengths: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """A number for each scene, the same where sensor and names of bands are, and a scene of each number."""
-    offsets = pa.array(np.concatenate([starts, [int(lengths.sum())]]).astype(np.int32))
-    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, flat.field("name")), "\x1f")
+    offsets = whole_numbers(np.concatenate([starts, [int(lengths.sum())]]), np.int32)
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, flat.field("name")), text_scalar("\x1f"))
     sensors = catalog.table.column("sensor").combine_chunks()
-    coded = pc.binary_join_element_wise(sensors, joined, "\x1e").dictionary_encode()
-    layout = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    coded = pc.binary_join_element_wise(sensors, joined, text_scalar("\x1e")).dictionary_encode()
+    layout = to_numpy(coded.indices).astype(np.int64)
     _, examples = np.unique(layout, return_index=True)
     return layout, examples
 
 
 def _numbers(flat: pa.StructArray, field: str) -> npt.NDArray[Any]:
-    return np.asarray(flat.field(field).to_numpy(zero_copy_only=False))
+    return to_numpy(flat.field(field))
 
 
 def _check_quantification(

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import shapely
 
+from geoaug.data.arrow_arrays import to_numpy, whole_numbers
 from geoaug.data.catalog_table import FOOTPRINT_CRS, SCHEMA, record_of, row_of
 from geoaug.data.records import SceneRecord
 from geoaug.data.saved_table import ROWS_READ_TOGETHER, SavedTable
@@ -64,7 +65,7 @@ class Catalog:
 
     def records(self, places: Sequence[int]) -> list[SceneRecord]:
         """The scenes at places, much sooner than one by one."""
-        rows = self.table.take(pa.array(places, pa.int64())).to_pylist()
+        rows = self.table.take(whole_numbers(places)).to_pylist()
         return [record_of(row) for row in rows]
 
     @classmethod
@@ -163,7 +164,7 @@ class Catalog:
         chosen = np.asarray(places)
         if chosen.dtype == bool:
             chosen = np.flatnonzero(chosen)
-        return Catalog(self.table.take(pa.array(chosen.astype(np.int64))), self.notes)
+        return Catalog(self.table.take(whole_numbers(chosen)), self.notes)
 
     def split(self, name: str) -> "Catalog":
         """The scenes of a split that `geoaug.data.splits` made, or that an index found; tiles keep to its ground.
@@ -191,7 +192,7 @@ class Catalog:
         names = self._rows.schema.names
         if name not in names:
             raise ConfigurationError(f"the catalog has no column {name!r}; it has {', '.join(names)}")
-        return np.asarray(self._rows.column(name).to_numpy(zero_copy_only=False))
+        return to_numpy(self._rows.column(name))
 
     @property
     def ids(self) -> list[str]:
@@ -205,7 +206,7 @@ class Catalog:
     @cached_property
     def footprints(self) -> npt.NDArray[np.object_]:
         """Outlines of the scenes in WGS 84 (longitude, latitude); None for a scene without a CRS."""
-        return np.asarray(shapely.from_wkb(self._rows.column("geometry").to_numpy(zero_copy_only=False)))
+        return np.asarray(shapely.from_wkb(to_numpy(self._rows.column("geometry"))))
 
     def to_geopandas(self) -> "geopandas.GeoDataFrame":
         """The table with its footprints, for a look or a plot."""

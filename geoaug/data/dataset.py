@@ -20,6 +20,7 @@ from rasterio.errors import CRSError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.assembly import Reader, usable_cores
 from geoaug.data.band_choice import choose_bands_of
 from geoaug.data.bands import band_list
@@ -323,7 +324,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         first = None
         if labels is None:
             paths = self.catalog.table.column("mask_path")
-            known = np.flatnonzero(paths.is_valid().to_numpy())
+            known = np.flatnonzero(to_numpy(paths.is_valid()))
             if not len(known):
                 return None
             first = self.catalog[int(known[0])]
