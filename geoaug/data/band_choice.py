@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from affine import Affine
 
+from geoaug.data.advice import LEAVE_OUT, as_type
 from geoaug.data.arrow_arrays import text_scalar, to_numpy, whole_numbers
 from geoaug.data.catalog import Catalog
 from geoaug.data.records import Grid, SceneRecord
@@ -99,7 +100,7 @@ def choose_bands_of(
         places[number] = [record.band_names.index(name) for name in chosen]
     kept = np.flatnonzero(~np.isin(layout, list(lacking)))
     if lacking and not skip:
-        advice = "name the bands that all have, or leave such scenes out with on_error='skip'"
+        advice = f"name the bands that all have, or leave such scenes out: {LEAVE_OUT}"
         raise ConfigurationError(f"{next(iter(lacking.values()))} ({len(layout) - len(kept)} such scenes; {advice})")
     if not len(kept):
         raise ConfigurationError(f"no scene has the bands {' '.join(names)}: {next(iter(lacking.values()))}")
@@ -121,7 +122,7 @@ def choose_bands_of(
     kind = _one_dtype(catalog, kept, to_numpy(flat.field("dtype"))[of_bands], dtype)
     if np.dtype(kind).kind != "f" and not (offset - offset.min(axis=0) == np.round(offset - offset.min(axis=0))).all():
         raise ConfigurationError(
-            "the scenes' offsets differ by fractions of a number: give dtype='float32', which can hold them"
+            f"the scenes' offsets differ by fractions of a number, which float32 holds: {as_type('float32')}"
         )
     return BandChoice(
         names=names,
@@ -175,9 +176,21 @@ def _check_quantification(
     )
 
 
+def _check_type(name: str) -> None:
+    try:
+        known = np.dtype(name).kind in "iuf" and np.dtype(name).itemsize <= np.dtype("float64").itemsize
+    except TypeError:
+        known = False
+    if not known:
+        raise ConfigurationError(
+            f"dtype {name!r} is no type of pixels: 'uint8', 'int16', 'uint16', 'int32', 'float32'..."
+        )
+
+
 def _one_dtype(catalog: Catalog, kept: npt.NDArray[np.int64], dtypes: npt.NDArray[Any], given: str | None) -> str:
     found = sorted(set(dtypes.ravel().tolist()))
     if given is not None:
+        _check_type(given)
         wrong = [kind for kind in found if not np.can_cast(np.dtype(kind), np.dtype(given), casting="safe")]
         if wrong:
             raise ConfigurationError(f"dtype {given} cannot hold what is stored as {', '.join(wrong)}")
@@ -192,5 +205,6 @@ def _one_dtype(catalog: Catalog, kept: npt.NDArray[np.int64], dtypes: npt.NDArra
     for kind in found[1:]:
         fitting = str(np.promote_types(fitting, kind))
     raise ConfigurationError(
-        f"the scenes are stored in different types ({', '.join(examples)}): give dtype='{fitting}', which holds all"
+        f"the scenes are stored in different types ({', '.join(examples)}), all of which {fitting} holds: "
+        f"{as_type(fitting)}"
     )

@@ -17,6 +17,7 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
+from geoaug.data.advice import as_type
 from geoaug.data.handles import HandlePool
 from geoaug.data.inputs import is_remote
 from geoaug.data.views import Stack, View
@@ -145,7 +146,7 @@ def _shift(band: npt.NDArray[Any], shift: int, valid: npt.NDArray[np.bool_] | No
         if known.size and not limits.min <= int(known.max() if shift > 0 else known.min()) + shift <= limits.max:
             raise RasterError(
                 f"scene '{scene}': {path} holds numbers that leave {band.dtype} when they are brought to the other "
-                f"scenes' offset ({shift:+d}): give dtype='int32' or 'float32'"
+                f"scenes' offset ({shift:+d}), which int32 holds: {as_type('int32')}"
             )
     np.add(band, np.asarray(shift).astype(band.dtype), out=band, where=where)
 

@@ -13,6 +13,7 @@ import rasterio.warp
 from affine import Affine
 from rasterio.crs import CRS
 
+from geoaug.data.advice import as_type
 from geoaug.data.grids import same_crs
 from geoaug.data.handles import Source, Warp
 from geoaug.data.inputs import is_remote
@@ -184,7 +185,7 @@ def scene_view(
         if band.dtype != dtype and not np.can_cast(np.dtype(band.dtype), np.dtype(dtype), casting="safe"):
             raise ConfigurationError(
                 f"{band.path}: band '{band.name}' is stored as {band.dtype}, which does not fit the {dtype} of the "
-                f"other scenes: give dtype='{np.promote_types(band.dtype, dtype)}'"
+                f"other scenes: {as_type(str(np.promote_types(band.dtype, dtype)))}"
             )
     by_file: dict[tuple[object, ...], list[int]] = {}
     offsets: dict[int, tuple[int, int] | None] = {}

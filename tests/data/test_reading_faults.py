@@ -81,7 +81,7 @@ def test_a_band_that_one_scene_lacks_is_an_error_or_leaves_the_scene_out(tmp_pat
         write_raster(tmp_path / "whole.tif", numbers((3, 64, 64))),
         write_raster(tmp_path / "lacking.tif", numbers((2, 64, 64))),
     )
-    with pytest.raises(ConfigurationError, match=r"lacking\.tif.*'B3'.*on_error='skip'"):
+    with pytest.raises(ConfigurationError, match=r"lacking\.tif.*'B3'.*on_error='skip'.*--skip-errors"):
         TileDataset(catalog, 32)
     with TileDataset(catalog, 32, on_error="skip") as dataset:
         assert dataset.catalog.ids == ["whole"]
@@ -99,7 +99,7 @@ def test_mixed_types_are_an_error_that_says_which_type_holds_all(tmp_path: Path)
     )
     with pytest.raises(ConfigurationError, match=r"uint16 in 'a', int16 in 'b'|int16 in 'b', uint16 in 'a'") as error:
         TileDataset(catalog, 32)
-    assert "dtype='int32'" in str(error.value)
+    assert "dtype='int32' (geoaug stats --dtype int32, geoaug fit --data.dtype int32)" in str(error.value)
     with TileDataset(catalog, 32, dtype="int32") as dataset:
         batch = dataset.read([TileRef(0, 0, 0), TileRef(1, 0, 0)])
     np.testing.assert_array_equal(batch["image"].numpy()[1], numbers((1, 64, 64), seed=1)[:, :32, :32])
@@ -186,6 +186,9 @@ def test_numbers_that_an_offset_drives_out_of_their_type_are_an_error(tmp_path: 
         ({"memory_mb": 0}, "memory_mb is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"bands": ""}, "no bands"),
+        ({"dtype": "uint99"}, "dtype 'uint99' is no type of pixels"),
+        ({"dtype": "complex64"}, "dtype 'complex64' is no type of pixels"),
+        ({"dtype": "longdouble"}, "dtype 'longdouble' is no type of pixels"),
         ({"target": "yield"}, "no column 'yield'"),
     ],
 )
