@@ -5,10 +5,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
-from scenes import PLACE, catalog_of, numbers, scene_of, write_raster
+from rasterio.transform import array_bounds, from_bounds
+from rasterio.warp import transform_bounds
+from scenes import PLACE, UTM32, catalog_of, numbers, scene_of, write_raster
 from torch.utils.data import DataLoader
 
 from geoaug.data import Catalog, GridTileSampler, TileDataset, TileLoader, TileRef, collate_tiles
@@ -159,6 +163,48 @@ def test_a_scene_that_the_labels_do_not_reach_is_named_or_left_out_and_counted(t
         assert dataset.read(range(8))["scene"] == ["near"] * 4
         assert sum(dataset.skipped.values()) == 4
         assert all("do not reach" in why for why in dataset.skipped)
+
+
+@pytest.mark.parametrize("crs", [UTM32, "EPSG:3035", "EPSG:4326"])
+@pytest.mark.parametrize("kind", ["raster", "vector"])
+def test_whether_labels_of_any_crs_reach_a_scene_is_judged_on_the_ground(tmp_path: Path, kind: str, crs: str) -> None:
+    """The scenes "near" and "far" are 1 km apart; the labels lie in the middle of "near" alone."""
+    near = write_raster(tmp_path / "near.tif", numbers((1, 64, 64)))
+    far = write_raster(tmp_path / "far.tif", numbers((1, 64, 64)), transform=PLACE @ Affine.translation(100, 0))
+    bounds = transform_bounds(UTM32, crs, *array_bounds(16, 16, PLACE @ Affine.translation(24, 24)))
+    if kind == "raster":
+        place = from_bounds(*bounds, 16, 16)
+        labels = write_raster(tmp_path / "labels.tif", np.ones((1, 16, 16), dtype="uint8"), transform=place, crs=crs)
+    else:
+        labels = tmp_path / "labels.gpkg"
+        geopandas.GeoDataFrame({"class": [1]}, geometry=[shapely.box(*bounds)], crs=crs).to_file(labels)
+    with TileDataset(
+        catalog_of(near, far), 64, labels=labels, label_field=None if kind == "raster" else "class"
+    ) as data:
+        mask = data.read([0])["mask"][0]
+        assert (mask[32, 32], mask[0, 0]) == (1, 255)
+        with pytest.raises(RasterError, match=r"scene 'far': the labels .*labels\.\w+ do not reach it"):
+            data.read([1])
+
+
+@pytest.mark.parametrize("crs", [UTM32, "EPSG:3035"])
+def test_a_scene_whose_own_labels_lie_elsewhere_is_named(tmp_path: Path, crs: str) -> None:
+    scenes = []
+    for name, pixels_off in (("right", 0), ("wrong", 500)):
+        path = write_raster(tmp_path / f"{name}.tif", numbers((1, 64, 64)))
+        place = PLACE @ Affine.translation(pixels_off, 0)
+        bounds = transform_bounds(UTM32, crs, *array_bounds(64, 64, place))
+        own = write_raster(
+            tmp_path / f"{name}_mask.tif", np.ones((1, 64, 64), dtype="uint8"), transform=from_bounds(*bounds, 64, 64),
+            crs=crs,
+        )  # fmt: skip
+        scenes.append(replace(scene_of(path), mask_path=str(own)))
+    with TileDataset(Catalog.from_records(scenes), 64) as dataset:
+        assert dataset.read([0])["mask"][0, 32, 32] == 1
+        with pytest.raises(RasterError, match=r"scene 'wrong': the labels .*wrong_mask\.tif do not reach it"):
+            dataset.read([1])
+    with TileDataset(Catalog.from_records(scenes), 64, on_error="skip") as dataset:
+        assert dataset.read([0, 1])["scene"] == ["right"]
 
 
 def test_numbers_that_an_offset_drives_out_of_their_type_are_an_error(tmp_path: Path) -> None:
