@@ -79,7 +79,8 @@ class TileDataset(Dataset[dict[str, Any]]):
         label_field: attribute of a vector file that holds the class.
         classes: the ids that labels may hold besides `ignore_index`: a list, or a number n for 0 to n - 1; any, unless
             told.
-        target: a column of the catalog to learn, in place of "label": numbers for regression, or names of classes.
+        target: a column of the catalog to learn, in place of "label": numbers for regression, names of classes, or
+            lists of names, which come as 0 and 1 for each class.
         ignore_index: where there is no label.
         crs: to warp all scenes to; each keeps its own, unless told.
         gsd_m: ground sampling distance of the tiles in metres; that of the finest wanted band, unless told.
