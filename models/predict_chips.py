@@ -19,9 +19,9 @@ from geoaug.data.dataset import TileDataset
 from geoaug.data.grid_sampler import GridTileSampler
 from geoaug.data.loader import TileLoader
 from geoaug.errors import ConfigurationError
+from geoaug.models.answers import Answer
 from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model
-from geoaug.models.predict import _Answer
 
 __all__ = ["chip_compose", "predict_chips"]
 
@@ -70,7 +70,7 @@ def predict_chips(
     if passes == 1 or passes < 0 or (passes and card.task == "regression"):
         raise ConfigurationError(f"passes={passes}: uncertainty is of classes and needs two passes or more, 0 for none")
     catalog = as_catalog(chips, **({} if sensor is None else {"sensor": sensor}))
-    answer = _Answer(network, card, TestTime(test_time), passes)
+    answer = Answer(network, card, TestTime(test_time), passes)
     found: list[Tensor] = []
     places: list[int] = []
     where = {name: place for place, name in enumerate(catalog.ids)}
