@@ -27,7 +27,7 @@ from geoaug.augment.test_time import Group, TestTime
 from geoaug.data.scene import Scene, SceneReader, open_scene
 from geoaug.data.windows import Window
 from geoaug.errors import ConfigurationError
-from geoaug.models.answers import Answer
+from geoaug.models.answers import Answer, Precision, answering
 from geoaug.models.blending import Blend, StripBlender
 from geoaug.models.card import ModelCard
 from geoaug.models.map_files import NODATA, MapFiles, PredictedScene, bytes_per_pixel
@@ -51,7 +51,6 @@ _LEAST_CACHE, _MOST_CACHE = 32 * 2**20, 512 * 2**20
 _BLOCK_ROWS = 256
 
 
-@torch.inference_mode()
 def predict_scene(
     model: LoadedModel | str | Path,
     scene: str | Path,
@@ -64,6 +63,7 @@ def predict_scene(
     device: str | torch.device = "cpu",
     test_time: Group = "none",
     passes: int = 0,
+    precision: Precision = "float32",
     probabilities: bool = False,
     ignore_gsd: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -81,6 +81,7 @@ def predict_scene(
         device: to predict on.
         test_time: the views of each window that are averaged.
         passes: of Monte Carlo dropout, 2 or more, for uncertainty; 0 for none.
+        precision: that the network multiplies with; "bfloat16" is faster where the processor knows it, and less exact.
         probabilities: whether to write them, too.
         ignore_gsd: whether to predict at another ground sampling distance than that of the training.
         progress: called with rows of windows done and all of them.
@@ -115,6 +116,7 @@ def predict_scene(
     with ExitStack() as stack:
         per_pixel = bytes_per_pixel(card, probabilities=probabilities, passes=passes)
         stack.enter_context(_gdal_cache(opened, tile, per_pixel))
+        stack.enter_context(answering(precision, device))
         files = MapFiles(stack, opened, card, Path(out), probabilities=probabilities, passes=passes)
         map_ = _Map(StripBlender(channels, opened.height, opened.width, blend), files)
         behind = stack.enter_context(ThreadPoolExecutor(1))
@@ -122,7 +124,7 @@ def predict_scene(
         done = 0
         ahead = _Windows(stack, opened, compose)
         for windows, image, valid in ahead.batches([window for row in rows for window in row], batch_size):
-            waiting.append(behind.submit(map_.add, windows, answer(image.to(device)).float().cpu(), valid))
+            waiting.append(behind.submit(map_.add, windows, answer(image.to(device)).cpu(), valid))
             if len(waiting) > _BATCHES_BEHIND:
                 waiting.popleft().result()
             before, done = done, done + len(windows)

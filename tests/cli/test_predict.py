@@ -139,6 +139,19 @@ def test_chips_become_a_table(geoaug: Any, chips_model: Path, tmp_path: Path) ->
     assert plain.column_names[:4] == ["chip", "label", "class", "probability"]
 
 
+def test_chips_at_half_precision_are_near_those_at_full(geoaug: Any, chips_model: Path, tmp_path: Path) -> None:
+    chips = write_chips(tmp_path / "chips", count=3)
+    shares = {}
+    for precision in ("float32", "bfloat16"):
+        done = geoaug(
+            "predict", chips_model, chips, "-o", tmp_path / precision, "--precision", precision, "--device", "cpu"
+        )
+        assert done.code == 0, done.err
+        table = pyarrow.parquet.read_table(tmp_path / precision / "predictions.parquet")
+        shares[precision] = np.stack([table[f"p_{name}"].to_numpy() for name in CLASSES])
+    assert 0 < np.abs(shares["float32"] - shares["bfloat16"]).max() < 0.05
+
+
 def test_looking_through_a_model(geoaug: Any, chips_model: Path, tmp_path: Path) -> None:
     chips = write_chips(tmp_path / "chips", count=3)
     done = geoaug("explain", chips_model, chips, "-o", tmp_path / "out", "-n", 4, "--device", "cpu")

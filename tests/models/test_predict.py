@@ -17,6 +17,7 @@ from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
 from geoaug.io.streamed import StreamedRaster
 from geoaug.models import Architecture, ClassName, ModelCard, predict_scene
+from geoaug.models.answers import Precision
 from geoaug.models.blending import Blend, StripBlender
 from geoaug.models.model_file import LoadedModel
 
@@ -95,14 +96,37 @@ def test_windows_of_any_size_give_what_the_whole_scene_gives(
     assert np.array_equal(read(found.classes)[0][certain], truth.argmax(0).numpy()[certain])
 
 
-def test_the_size_of_batches_changes_nothing(pixels: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_size_of_batches_changes_nothing(pixels: np.ndarray, tmp_path: Path, precision: Precision) -> None:
     scene = scene_of(tmp_path / "s.tif", pixels)
     first, second = (
-        predict_scene(model_of(Small()), scene, tmp_path / str(size), batch_size=size, probabilities=True)
+        predict_scene(
+            model_of(Small()), scene, tmp_path / str(size), batch_size=size, probabilities=True, precision=precision
+        )
         for size in (1, 5)
     )
     assert np.array_equal(read(first.probabilities), read(second.probabilities))
     assert np.array_equal(read(first.classes), read(second.classes))
+
+
+def test_half_precision_is_near_and_only_on_demand(pixels: np.ndarray, tmp_path: Path) -> None:
+    scene, network = scene_of(tmp_path / "s.tif", pixels), Small()
+    exact, half = (
+        read(predict_scene(model_of(network), scene, tmp_path / str(number), probabilities=True, **how).probabilities)
+        for number, how in enumerate(({}, {"precision": "bfloat16"}))
+    )
+    truth = truth_of(network, pixels).numpy()
+    assert np.abs(exact / 254 - truth).max() <= 0.5 / 254 + 1e-4
+    assert 2 / 254 < np.abs(half / 254 - truth).max() + 1 / 254 < 0.03
+    with pytest.raises(ConfigurationError, match="float32, bfloat16"):
+        predict_scene(model_of(network), scene, tmp_path, precision="float16")  # type: ignore[arg-type]
+
+
+def test_a_network_that_has_predicted_can_be_trained(pixels: np.ndarray, tmp_path: Path) -> None:
+    network = Small()
+    predict_scene(model_of(network), scene_of(tmp_path / "s.tif", pixels), tmp_path / "out")
+    network(torch.randn(1, 3, 32, 32)).sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
 
 
 @pytest.mark.parametrize(("tile", "overlap", "margin"), [(32, 8, 2), (33, 16, 3), (20, 10, 0)])
