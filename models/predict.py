@@ -28,6 +28,7 @@ from geoaug.data.scene import Scene, SceneReader, open_scene
 from geoaug.data.windows import Window
 from geoaug.errors import ConfigurationError
 from geoaug.models.answers import Answer, Precision, answering
+from geoaug.models.bands import check_same_bands
 from geoaug.models.blending import Blend, StripBlender
 from geoaug.models.card import ModelCard
 from geoaug.models.map_files import NODATA, MapFiles, PredictedScene, bytes_per_pixel
@@ -38,9 +39,6 @@ __all__ = ["PredictedScene", "predict_scene"]
 
 # A ground sampling distance this much off is another scale of things.
 _GSD_TOLERANCE = 0.1
-
-# Bands of one name this far apart are different ones; another sensor's red is nearer (nm).
-_SAME_BAND_NM = 40.0
 
 _READERS = 2
 _BATCHES_AHEAD = 4
@@ -168,13 +166,7 @@ def _check_model(card: ModelCard, passes: int) -> None:
 
 def _matching_scene(card: ModelCard, path: str | Path, sensor: Sensor | str | None, *, ignore_gsd: bool) -> Scene:
     scene = open_scene(path, sensor=sensor, bands=list(card.sensor.band_names))
-    for own, theirs in zip(card.sensor.bands, scene.sensor.bands, strict=True):
-        apart = abs((own.wavelength_nm or 0.0) - (theirs.wavelength_nm or 0.0))
-        if own.wavelength_nm is not None and theirs.wavelength_nm is not None and apart > _SAME_BAND_NM:
-            raise ConfigurationError(
-                f"{path}: its band '{theirs.name}' is at {theirs.wavelength_nm:.0f} nm ('{scene.sensor.name}'), and "
-                f"the model's at {own.wavelength_nm:.0f} nm ('{card.sensor.name}'): another band of the same name"
-            )
+    check_same_bands(card.sensor, scene.sensor, str(path))
     gsd, trained = scene.gsd_m, card.gsd_m
     if not ignore_gsd and gsd is not None and trained is not None and abs(gsd / trained - 1) > _GSD_TOLERANCE:
         raise ConfigurationError(

@@ -20,6 +20,7 @@ from geoaug.data.grid_sampler import GridTileSampler
 from geoaug.data.loader import TileLoader
 from geoaug.errors import ConfigurationError
 from geoaug.models.answers import Answer, Precision, answering
+from geoaug.models.bands import check_same_bands
 from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model
 
@@ -27,7 +28,6 @@ __all__ = ["chip_compose", "predict_chips"]
 
 # Scenes this much larger than what the model was trained on are no chips of its kind.
 _MOST_TIMES = 4
-_SAME_BAND_NM = 40.0
 
 
 def predict_chips(
@@ -93,13 +93,7 @@ def chip_compose(card: ModelCard, dataset: TileDataset) -> Compose:
     Raises:
         ConfigurationError: bands of the same name that are others, or scenes that are no chips.
     """
-    for own, theirs in zip(card.sensor.bands, dataset.sensor.bands, strict=True):
-        apart = abs((own.wavelength_nm or 0.0) - (theirs.wavelength_nm or 0.0))
-        if own.wavelength_nm is not None and theirs.wavelength_nm is not None and apart > _SAME_BAND_NM:
-            raise ConfigurationError(
-                f"the chips' band '{theirs.name}' is at {theirs.wavelength_nm:.0f} nm, and the model's at "
-                f"{own.wavelength_nm:.0f} nm: another band of the same name"
-            )
+    check_same_bands(card.sensor, dataset.sensor, "the chips")
     data = dict(card.training.get("configuration") or {}).get("data") or {}
     fit = data.get("fit", "crop")
     side = max(dataset.size)

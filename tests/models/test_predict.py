@@ -1,5 +1,6 @@
 """Scenes predicted window by window: no seams, no surprises, and a clear refusal where model and scene do not fit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,17 @@ def test_bands_are_found_by_name_and_a_missing_one_is_refused(pixels: np.ndarray
     lacking = scene_of(tmp_path / "c.tif", pixels, ("B04", "B03", "B02"))
     with pytest.raises(ConfigurationError, match="B08"):
         predict_scene(model_of(Small()), lacking, tmp_path / "out")
+
+
+def test_another_band_of_the_same_name_is_refused(pixels: np.ndarray, tmp_path: Path) -> None:
+    scene = scene_of(tmp_path / "s.tif", pixels)
+    swapped = tuple(replace(band, wavelength_nm=705.0) if band.name == "B08" else band for band in SENSOR.bands)
+    model = model_of(Small(), sensor=replace(SENSOR, bands=swapped))
+    with pytest.raises(ConfigurationError, match=r"B08' is at 83\d nm .* model's at 705 nm"):
+        predict_scene(model, scene, tmp_path / "out")
+    near = tuple(replace(band, wavelength_nm=band.wavelength_nm + 20) for band in SENSOR.bands)
+    model = model_of(Small(), sensor=replace(SENSOR, bands=near))
+    assert predict_scene(model, scene, tmp_path / "out").classes is not None
 
 
 def test_another_sampling_distance_is_refused_unless_told(pixels: np.ndarray, tmp_path: Path) -> None:
