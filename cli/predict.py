@@ -132,13 +132,16 @@ def predict(
         "test_time": "d4" if tta else "none",
         "precision": precision.value,
         "passes": passes if uncertainty else 0,
+        "ignore_gsd": ignore_gsd,
     }
     if loaded.card.architecture.decoder == "none":
         if polygons is not None:
             raise ConfigurationError("--polygons are of maps, and this model answers once for a whole chip")
+        if resample:
+            raise ConfigurationError("--resample is of scenes, and this model answers once for a whole chip")
         _chips(loaded, scenes, output, table, how, overwrite=overwrite)
         return
-    how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities, "ignore_gsd": ignore_gsd}
+    how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities}
     failed = _maps(loaded, scenes, output, how, polygons, resample=resample, overwrite=overwrite)
     raise typer.Exit(1 if failed else 0)
 

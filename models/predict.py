@@ -33,12 +33,10 @@ from geoaug.models.blending import Blend, StripBlender
 from geoaug.models.card import ModelCard
 from geoaug.models.map_files import NODATA, MapFiles, PredictedScene, bytes_per_pixel
 from geoaug.models.model_file import LoadedModel, load_model
+from geoaug.models.resampled import check_gsd
 from geoaug.sensors import Sensor
 
 __all__ = ["PredictedScene", "predict_scene"]
-
-# A ground sampling distance this much off is another scale of things.
-_GSD_TOLERANCE = 0.1
 
 _READERS = 2
 _BATCHES_AHEAD = 4
@@ -165,14 +163,16 @@ def _check_model(card: ModelCard, passes: int) -> None:
 
 
 def _matching_scene(card: ModelCard, path: str | Path, sensor: Sensor | str | None, *, ignore_gsd: bool) -> Scene:
-    scene = open_scene(path, sensor=sensor, bands=list(card.sensor.band_names))
-    check_same_bands(card.sensor, scene.sensor, str(path))
-    gsd, trained = scene.gsd_m, card.gsd_m
-    if not ignore_gsd and gsd is not None and trained is not None and abs(gsd / trained - 1) > _GSD_TOLERANCE:
+    try:
+        scene = open_scene(path, sensor=sensor, bands=list(card.sensor.band_names))
+    except ConfigurationError as error:
         raise ConfigurationError(
-            f"{path}: its pixels are {gsd:.3g} m wide, and the model was trained at {trained:.3g} m: resample the "
-            f"scene (gdalwarp -tr {trained:.3g} {trained:.3g}), or predict all the same with ignore_gsd"
-        )
+            f"{error}. The model takes {' '.join(card.sensor.band_names)} of '{card.sensor.name}': where the file has "
+            "them and does not say so, name the sensor, or name the bands in the file"
+        ) from error
+    check_same_bands(card.sensor, scene.sensor, str(path))
+    if not ignore_gsd:
+        check_gsd(scene.gsd_m, card.gsd_m, str(path), "resample the scene (--resample; models.resampled.at_gsd)")
     return scene
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from geoaug.models.answers import Answer, Precision, answering
 from geoaug.models.bands import check_same_bands
 from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model
+from geoaug.models.resampled import check_gsd
 
 __all__ = ["chip_compose", "predict_chips"]
 
@@ -40,6 +42,7 @@ def predict_chips(
     test_time: Group = "none",
     passes: int = 0,
     precision: Precision = "float32",
+    ignore_gsd: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """Predict chips.
@@ -53,6 +56,7 @@ def predict_chips(
         test_time: the views of each chip that are averaged.
         passes: of Monte Carlo dropout for uncertainty, 2 or more; 0 for none.
         precision: that the network multiplies with; "bfloat16" is faster where the processor knows it, and less exact.
+        ignore_gsd: whether to predict at another ground sampling distance than that of the training.
         progress: called with the chips done and all of them.
 
     Returns:
@@ -61,7 +65,8 @@ def predict_chips(
         their greatest.
 
     Raises:
-        ConfigurationError: a band that the chips lack, scenes that are no chips, or a model of maps.
+        ConfigurationError: a band that the chips lack, another ground sampling distance, scenes that are no chips, or a
+            model of maps.
         RasterError: a chip cannot be read.
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(model, device)
@@ -76,7 +81,7 @@ def predict_chips(
     places: list[int] = []
     where = {name: place for place, name in enumerate(catalog.ids)}
     with answering(precision, device), TileDataset(catalog, bands=list(card.sensor.band_names)) as dataset:
-        compose = chip_compose(card, dataset)
+        compose = chip_compose(card, dataset, ignore_gsd=ignore_gsd)
         for batch in TileLoader(dataset, GridTileSampler(dataset), batch_size):
             found.append(answer(compose(batch)["image"].to(device)).cpu())
             places += [where[name] for name in batch["scene"]]
@@ -87,13 +92,18 @@ def predict_chips(
     return _table(card, kept, answers, passes)
 
 
-def chip_compose(card: ModelCard, dataset: TileDataset) -> Compose:
+def chip_compose(card: ModelCard, dataset: TileDataset, *, ignore_gsd: bool = False) -> Compose:
     """What stands before the network for chips: scaled as they are stored, enlarged and normalised as in training.
 
     Raises:
-        ConfigurationError: bands of the same name that are others, or scenes that are no chips.
+        ConfigurationError: bands of the same name that are others, another ground sampling distance unless
+            `ignore_gsd`, or scenes that are no chips.
     """
     check_same_bands(card.sensor, dataset.sensor, "the chips")
+    if not ignore_gsd:
+        for path, gsd in zip(*(dataset.catalog.column(name).tolist() for name in ("path", "gsd_m")), strict=True):
+            known = None if gsd is None or math.isnan(gsd) else gsd
+            check_gsd(known, card.gsd_m, path, "give chips of that size (gdalwarp -tr)")
     data = dict(card.training.get("configuration") or {}).get("data") or {}
     fit = data.get("fit", "crop")
     side = max(dataset.size)
