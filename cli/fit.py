@@ -225,7 +225,9 @@ def fit(
 
         with work_bar("looking at the data") as tell:
             told = {name: value.value if isinstance(value, StrEnum) else value for name, value in chosen.items()}
-            choices = choose(Told(data, folder, seed=seed, **told), tell)  # type: ignore[arg-type]
+            where = value_told(overrides, "--trainer.accelerator") or "auto"
+            precision = value_told(overrides, "--trainer.precision")
+            choices = choose(Told(data, folder, seed=seed, device=where, precision=precision, **told), tell)  # type: ignore[arg-type]
         _show(choices)
         path = folder / "chosen.yaml"
         choices.save(path)
@@ -265,6 +267,16 @@ def dotted(arguments: list[str]) -> list[str]:
         if not after or text.startswith("--"):
             raise ConfigurationError(f"no such option or argument: {text} (see --help)")
     return list(arguments)
+
+
+def value_told(arguments: list[str], name: str) -> str | None:
+    """The last value that a configuration's option is given among others, None where it is not."""
+    found = None
+    for place, text in enumerate(arguments):
+        option, equals, value = text.partition("=")
+        if option == name:
+            found = value if equals else arguments[place + 1] if place + 1 < len(arguments) else None
+    return found
 
 
 def on_terminal() -> bool:

@@ -22,6 +22,7 @@ from geoaug.data.splits import split_by_blocks, split_by_chance, split_by_folder
 from geoaug.data.survey import survey_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.models.architecture import BACKBONES
+from geoaug.models.precision import Precision, bfloat16_reason, device_of
 from geoaug.sensors import Sensor, colour_band
 
 __all__ = ["Choices", "Told", "choose"]
@@ -60,6 +61,8 @@ class Told:
         lr: peak learning rate.
         dropout: before the last layer.
         seed: of everything.
+        device: that it is trained on: "auto", "cpu", "gpu" or "cuda".
+        precision: Lightning's name for the numbers that it computes with.
     """
 
     data: Sequence[str]
@@ -81,6 +84,8 @@ class Told:
     lr: float | None = None
     dropout: float | None = None
     seed: int = 0
+    device: str = "auto"
+    precision: str | None = None
 
 
 @dataclass
@@ -155,11 +160,13 @@ class _Choosing:
             "names": self.names or None,
             "seed": self.told.seed,
         }
+        model = self._model(task, sensor, weights)
+        trainer = {"max_epochs": self._epochs(), "accelerator": "auto", "devices": 1, "precision": self._precision()}
         configuration = {
             "seed_everything": self.told.seed,
             "data": {name: value for name, value in data.items() if value is not None},
-            "model": self._model(task, sensor, weights),
-            "trainer": {"max_epochs": self._epochs(), "accelerator": "auto", "devices": 1},
+            "model": model,
+            "trainer": trainer,
             "run": {"output": str(self.told.output), "patience": max(5, self._epochs() // 3)},
         }
         return Choices(configuration, self.lines)
@@ -393,6 +400,16 @@ class _Choosing:
             "ema_decay": 0.99,
             "seed": self.told.seed,
         }
+
+    def _precision(self) -> str:
+        if self.told.precision is not None:
+            self.say("precision", self.told.precision, "as told")
+            return self.told.precision
+        reason = bfloat16_reason(device_of(self.told.device))
+        found: Precision = "32-true" if reason is None else "bf16-mixed"
+        why = "nothing narrower is faster here" if reason is None else f"{reason}; --trainer.precision 32-true for none"
+        self.say("precision", found, why)
+        return found
 
     def _epochs(self) -> int:
         return self.told.epochs or 30

@@ -34,6 +34,7 @@ from geoaug.models.fit_data import FitAugment, FitData
 from geoaug.models.fit_log import Curves
 from geoaug.models.fit_task import build_task, monitored, task_of_model
 from geoaug.models.model_file import LoadedModel, load_model, save_model
+from geoaug.models.precision import lay_out
 from geoaug.models.task_base import GeoTask
 
 __all__ = ["Fitted", "RunSettings", "evaluate", "fit", "read_configuration"]
@@ -171,6 +172,7 @@ def fit(
     if run.patience > 0:
         watchers.append(EarlyStopping(metric, mode=mode, patience=run.patience, check_on_train_epoch_end=True))
     trainer = _equipped(cli.trainer, folder, watchers, bar)
+    lay_out(task, trainer.strategy.root_device)
     with _calm():
         _fit(trainer, task, data, last if resume else None)
         best = Path(keeper.best_model_path) if keeper.best_model_path else last
@@ -231,6 +233,7 @@ def evaluate(
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             trainer = _equipped(trainer, Path(folder), [], bar)
+        lay_out(task, trainer.strategy.root_device)
         metrics = _measured(trainer, task, module, part)
     if folder is not None:
         replace_file(Path(folder) / f"{part}.json", json.dumps(metrics, indent=2).encode())

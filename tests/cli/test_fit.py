@@ -56,7 +56,7 @@ def test_a_folder_alone_is_enough_and_everything_chosen_is_said(geoaug: Any, chi
     done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "--epochs", 1, *QUICK)
     assert done.code == 0, done.err
     said = {line.split("  ")[0].strip() for line in done.out.splitlines()}
-    assert {"data", "task", "split", "bands", "weights", "augmentation", "model", "stages"} <= said
+    assert {"data", "task", "split", "bands", "weights", "augmentation", "model", "stages", "precision"} <= said
     card = load_model(tmp_path / "run" / "model.safetensors").card
     assert [one.name for one in card.classes] == list(CLASSES)
     assert (card.task, card.tile_size, card.sensor.name) == ("classification", 32, "rgb")
@@ -150,6 +150,14 @@ def test_ctrl_c_ends_with_130_and_can_be_resumed(
     monkeypatch.undo()
     assert geoaug("fit", "--resume", "-o", tmp_path / "run").code == 0
     assert len(rows(tmp_path / "run")) == 2
+
+
+def test_the_precision_that_is_told_is_the_one_that_is_said(geoaug: Any, chips: Path, tmp_path: Path) -> None:
+    for told in (("--trainer.precision", "32-true"), ("--trainer.precision=32-true",)):
+        done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "--epochs", 1, "--choose-only", *QUICK, *told)
+        assert done.code == 0, done.err
+        assert re.search(r"precision +32-true +as told", done.out)
+        assert yaml.safe_load((tmp_path / "run" / "chosen.yaml").read_text())["trainer"]["precision"] == "32-true"
 
 
 def test_masks_are_segmented_over_blocks_of_ground(geoaug: Any, tmp_path: Path) -> None:
