@@ -1,8 +1,11 @@
 """`geoaug fit`, `validate` and `test`: from a folder, or as a configuration says, to one model file."""
 
 import csv
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,18 @@ def trained(chips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "curves.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def own_process(*arguments: Any) -> subprocess.Popen[str]:
+    """`geoaug fit` as a shell runs it."""
+    command = [sys.executable, "-c", "from geoaug.cli.main import run; run()"]
+    script = Path(sys.executable).with_name("geoaug")
+    if script.is_file():
+        command = [str(script)]
+    return subprocess.Popen(
+        [*command, "fit", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
 
 
 def test_a_folder_alone_is_enough_and_everything_chosen_is_said(geoaug: Any, chips: Path, tmp_path: Path) -> None:
@@ -126,6 +141,66 @@ def test_what_was_killed_goes_on_to_the_same_curve(
     assert "--resume" in again.err
     assert geoaug("fit", "--resume", "-o", broken).code == 0
     assert rows(broken) == rows(whole)
+    one, other = (load_model(folder / "model.safetensors") for folder in (whole, broken))
+    for name, value in one.network.state_dict().items():
+        assert value.equal(other.network.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_write_once_and_train_like_one_with_the_doubled_batch(
+    geoaug: Any, chips: Path, tmp_path: Path
+) -> None:
+    same = ("--weights", "none", "--input-size", 32, "--device", "cpu", "--epochs", 2, "--model.network.norm", "group",
+            "--model.network.dropout", 0, "--trainer.precision", "32-true")  # fmt: skip
+    assert geoaug("fit", "--data", chips, "-o", tmp_path / "one", "--batch-size", 16, *same).code == 0
+    done = own_process("--data", chips, "-o", tmp_path / "two", "--batch-size", 8, "--trainer.devices", 2, *same)
+    out, err = done.communicate()
+    assert done.returncode == 0, err
+    assert out.count("chips lie in a folder for each class") == out.count("wrote    ") / 2 == 1
+    assert err.count("epoch 2 of 2") == 1
+    assert [path.name for path in (tmp_path / "two" / "logs").iterdir()] == ["run_0"]
+    one, two = (rows(tmp_path / name) for name in ("one", "two"))
+    assert len(two) == 2
+    for mine, theirs in zip(one, two, strict=True):
+        assert float(theirs["val/loss"]) == pytest.approx(float(mine["val/loss"]), rel=0.01)
+    expected = load_model(tmp_path / "one" / "model.safetensors").network.state_dict()
+    for name, value in load_model(tmp_path / "two" / "model.safetensors").network.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0.05, atol=2e-3)
+
+
+def test_processes_that_are_started_together_do_not_each_choose(
+    geoaug: Any, chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", *QUICK)
+        assert done.code == 2
+        assert "--choose-only" in done.err
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_what_goes_on_to_the_same_curve(geoaug: Any, trained: Path, tmp_path: Path) -> None:
+    more = ("--config", trained / "config.yaml", "--trainer.max_epochs", 6, "--device", "cpu")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    running = own_process(*more, "-o", broken)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "epoch 3 of 6" in line:
+            break
+    running.send_signal(signal.SIGKILL)  # in the fourth epoch
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    assert not (broken / "model.safetensors").exists()
+    assert 2 <= len(rows(broken)) < 6
+    resumed = own_process("--resume", "-o", broken)
+    _, err = resumed.communicate()
+    assert resumed.returncode == 0, err
+    assert "epoch 2 of 6" not in err, "it began anew"
+    done = own_process(*more, "-o", whole)
+    assert done.communicate() and done.returncode == 0
+    assert (broken / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
     one, other = (load_model(folder / "model.safetensors") for folder in (whole, broken))
     for name, value in one.network.state_dict().items():
         assert value.equal(other.network.state_dict()[name]), name
