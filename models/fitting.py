@@ -157,16 +157,11 @@ def fit(
     curves = Curves(folder, tell, ("train/loss", "val/loss", metric))
     if is_first_process():
         _prepare(folder, text, keep=resume)
-    keeper = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="best",
-        monitor=metric,
-        mode=mode,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    watchers: list[Callback] = [curves, keeper]
+    keep: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    keeper = ModelCheckpoint(folder / _LAST.parent, filename="best", monitor=metric, mode=mode, **keep)
+    # One of its own and after the other: `save_last` saves only epochs that are better than those before.
+    last_keeper = ModelCheckpoint(folder / _LAST.parent, filename=_LAST.stem, **keep)
+    watchers: list[Callback] = [curves, keeper, last_keeper]
     if run.patience > 0:
         watchers.append(EarlyStopping(metric, mode=mode, patience=run.patience, check_on_train_epoch_end=True))
     trainer = _equipped(cli.trainer, folder, watchers, bar)
