@@ -252,6 +252,38 @@ def test_masks_are_segmented_over_blocks_of_ground(geoaug: Any, tmp_path: Path) 
     assert card.classes[0].name == "water"
 
 
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_small_scene_with_three_labelled_places_is_learned_and_predicted(
+    geoaug: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    folder, bands = shared_data / "landsat8-elkton", ("B2", "B3", "B4", "B5", "B6", "B7")
+    scene, labels = tmp_path / "scene.tif", folder / "L8-Labels-Elkton-VA.tiff"
+    with rasterio.open(folder / "L8-B2-Elkton-VA.tiff") as first:
+        profile = {**first.profile, "count": len(bands), "nodata": 0}
+    with rasterio.open(scene, "w", **profile) as file:
+        for place, band in enumerate(bands, 1):
+            with rasterio.open(folder / f"L8-{band}-Elkton-VA.tiff") as one:
+                file.write(one.read(1), place)
+        file.descriptions = bands
+    done = geoaug(
+        "fit", "--data", scene, "--sensor", "landsat-8-l1", "--labels", labels, "--device", "cpu", "--epochs", 30,
+        "--weights", shared_data / "pretrained" / "resnet18_imagenet.pth", "-o", tmp_path / "run",
+        "--trainer.precision", "32-true",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    model = tmp_path / "run" / "model.safetensors"
+    metrics = load_model(model).card.metrics
+    assert metrics["val/accuracy"] > 0.8
+    assert metrics["test/accuracy"] > 0.8
+    done = geoaug("predict", model, scene, "--sensor", "landsat-8-l1", "-o", tmp_path / "map", "--device", "cpu")
+    assert done.code == 0, done.err
+    with rasterio.open(tmp_path / "map" / "scene_classes.tif") as file, rasterio.open(labels) as truth:
+        found, wanted = file.read(1), truth.read(1)
+    known = wanted != 255
+    assert (found[known] == wanted[known]).mean() > 0.8
+
+
 def test_numbers_of_a_column_are_regressed(geoaug: Any, chips: Path, tmp_path: Path) -> None:
     catalog = Catalog.from_folder(chips)
     values = np.arange(len(catalog), dtype=np.float64) * 7 + 1000
