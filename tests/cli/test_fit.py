@@ -84,6 +84,20 @@ def test_a_folder_alone_is_enough_and_everything_chosen_is_said(geoaug: Any, chi
     assert "epoch 1 of 1" in done.err
 
 
+def test_tensorboard_has_the_curves_and_the_pictures(trained: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = events.EventAccumulator(str(trained / "logs" / "run_0"), size_guidance={"scalars": 0, "images": 0})
+    found.Reload()
+    for name in ("val/accuracy", "val/loss", "val/f1/lake"):
+        # Each epoch, and the tests at the end under names of their own.
+        assert [event.value for event in found.Scalars(name)] == pytest.approx(
+            [float(row[name]) for row in rows(trained)], rel=1e-5
+        )
+    assert len(found.Images("val/confusion")) == 2
+    assert len(found.Images("test/confusion")) == 1
+    assert "test/accuracy" in found.Tags()["scalars"]
+
+
 def test_the_model_file_is_all_that_test_and_validate_need(geoaug: Any, trained: Path, tmp_path: Path) -> None:
     model = trained / "model.safetensors"
     for how, part in (("validate", "val"), ("test", "test")):
