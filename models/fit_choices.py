@@ -140,6 +140,8 @@ class _Choosing:
         self.told.output.mkdir(parents=True, exist_ok=True)
         kept = (self.told.output / "catalog.parquet").absolute()
         self.catalog.save(kept)
+        statistics = kept.with_name("statistics.yaml")
+        statistics.unlink(missing_ok=True)  # of what was trained here before
         sensor = self._sensor()
         weights = self._weights()
         recipe = self._recipe(sensor, task)
@@ -159,7 +161,7 @@ class _Choosing:
             "output_size": side,
             "fit": "resize",
             "normalize": "measure",
-            "statistics_file": str(kept.with_name("statistics.yaml")),
+            "statistics_file": str(statistics),
             "names": self.names or None,
             "seed": self.told.seed,
         }
@@ -264,6 +266,11 @@ class _Choosing:
             ).catalog
             self.catalog = catalog
         ids = [int(one) for one in class_ids(catalog)]
+        if min(ids, default=0) < 0:
+            raise ConfigurationError(
+                f"the labels hold the id {min(ids)}, and classes are numbers from 0: give it another, or make it the "
+                "nodata value of the file, where there is no label"
+            )
         if len(ids) < 2:
             raise ConfigurationError(
                 f"the labels hold {len(ids)} class(es) on these scenes, and two are needed to tell apart"

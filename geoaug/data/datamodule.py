@@ -360,7 +360,13 @@ class TileDataModule(LightningDataModule):
         train = self.dataset("train")
         kept = self._kept_at()
         if kept is not None and kept.is_file():
-            return Statistics.open(kept)
+            found = Statistics.open(kept)
+            if missing := [name for name in train.band_names if name not in found.band_names]:
+                raise ConfigurationError(
+                    f"statistics_file {kept}: no statistics of band '{missing[0]}'; there are those of "
+                    f"{' '.join(found.band_names)}: remove the file, and they are measured anew"
+                )
+            return found
         _log.info("measuring the statistics of %d training scenes", len(train.catalog))
         read = {name: self.options[name] for name in ("bands", "dtype", "on_error", "threads") if name in self.options}
         measured = catalog_statistics(self._part("train"), memory_mb=self.memory_mb, **read)

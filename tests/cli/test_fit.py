@@ -364,6 +364,54 @@ def test_what_is_wrong_is_told_in_one_line(geoaug: Any, chips: Path, trained: Pa
         assert sum(line.startswith("geoaug: error:") for line in done.err.splitlines()) == 1, done.err
 
 
+def test_data_and_files_that_do_not_fit_are_told_before_an_epoch(
+    geoaug: Any, chips: Path, trained: Path, tmp_path: Path
+) -> None:
+    split = tmp_path / "split"
+    write_chips(split / "train", count=3, classes=CLASSES[:2])
+    write_chips(split / "val", count=3)
+    state = torch.load(write_weights(tmp_path / "w.pth"), weights_only=True)
+    torch.save({**state, "conv1.weight": torch.randn(64, 13, 7, 7)}, tmp_path / "w13.pth")
+    tampered = bytearray((trained / "model.safetensors").read_bytes())
+    tampered[-5] ^= 1
+    (tmp_path / "tampered.safetensors").write_bytes(tampered)
+    made = write_scene(tmp_path, size=128)
+    with rasterio.open(made.labels) as file:
+        ids, profile = file.read(1).astype("int16"), {**file.profile, "dtype": "int16"}
+    ids[:60] = -3
+    with rasterio.open(tmp_path / "below.tif", "w", **profile) as file:
+        file.write(ids, 1)
+    statistics = yaml.safe_load((trained / "statistics.yaml").read_text())
+    del statistics["bands"]["green"]
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(statistics))
+    of_chips = ("fit", "--data", chips, "-o", tmp_path / "run", "--input-size", 32, "--batch-size", 8)
+    of_13 = ("--weights", tmp_path / "w13.pth")
+    for arguments, said in (
+        (("fit", "--data", split, "-o", tmp_path / "run", *QUICK), "training split has no label of town"),
+        ((*of_chips, *of_13), "weights_bands"),
+        ((*of_chips, *of_13, "--model.network.weights_bands", "[red, green, blue]"), "take 13 bands, and 3 are named"),
+        ((*of_chips, "--weights", tmp_path / "w.pth", "--model.network.sha256", "deadbeef"), "not deadbeef"),
+        ((*of_chips, "--weights", tmp_path / "tampered.safetensors"), "digest does not fit"),
+        ((*of_chips, "--weights", "none", "--data.statistics_file", tmp_path / "two.yaml"), "of band 'green'"),
+        ((*of_chips, "--weights", "none", "--data.normalize", tmp_path / "two.yaml"), "of band 'green'"),
+        (("fit", "--data", made.image, "--labels", tmp_path / "below.tif", "-o", tmp_path / "run"), "hold the id -3"),
+        (("test", tmp_path / "tampered.safetensors"), "digest does not fit"),
+    ):
+        done = geoaug(*arguments)
+        assert done.code == 2, (arguments, done.err)
+        assert said in done.err, (arguments, done.err)
+        assert sum(line.startswith("geoaug: error:") for line in done.err.splitlines()) == 1, done.err
+        assert "epoch 1" not in done.err
+
+
+def test_a_training_begun_anew_measures_anew(geoaug: Any, chips: Path, tmp_path: Path) -> None:
+    for bands in ("red,green", "red,green,blue"):
+        done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "-b", bands, "--overwrite", "--epochs", 1, *QUICK)
+        assert done.code == 0, done.err
+    kept = yaml.safe_load((tmp_path / "run" / "statistics.yaml").read_text())
+    assert list(kept["bands"]) == ["red", "green", "blue"]
+
+
 def test_labels_and_weights_that_do_not_fit_are_told(geoaug: Any, tmp_path: Path) -> None:
     made = write_scene(tmp_path, size=128)
     weights = write_weights(tmp_path / "w.pth")
