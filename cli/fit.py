@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -188,6 +188,7 @@ def fit(
     [dim]geoaug fit --data chips/ --model resnet50 -o trained[/dim]
     """
     from geoaug.errors import ConfigurationError
+    from geoaug.models.processes import is_first_process, started_together, telling_others
 
     chosen = {
         "labels": labels, "label_field": label_field, "target": target, "task": task, "sensor": sensor, "bands": bands,
@@ -219,31 +220,44 @@ def fit(
     elif data:
         if resume:
             raise ConfigurationError(f"--resume goes on as the training began: geoaug fit --resume -o {folder}")
-        if (folder / "checkpoints").exists() and not overwrite:
-            raise ConfigurationError(f"{folder}: holds a training already; --resume it, or begin anew with --overwrite")
-        from geoaug.models.fit_choices import Told, choose
-
-        with work_bar("looking at the data") as tell:
-            told = {name: value.value if isinstance(value, StrEnum) else value for name, value in chosen.items()}
-            choices = choose(Told(data, folder, seed=seed, **told), tell)  # type: ignore[arg-type]
-        _show(choices)
         path = folder / "chosen.yaml"
-        choices.save(path)
-        print_out(f"wrote    {path}")
-        if choose_only:
-            return
+        if started_together():
+            raise ConfigurationError(
+                "several processes would choose at once: run one with --choose-only first, and start all with "
+                f"--config {path}"
+            )
+        if is_first_process():
+            if (folder / "checkpoints").exists() and not overwrite:
+                raise ConfigurationError(
+                    f"{folder}: holds a training already; --resume it, or begin anew with --overwrite"
+                )
+            from geoaug.models.fit_choices import Told, choose
+
+            with work_bar("looking at the data") as tell:
+                told: dict[str, Any] = {
+                    name: value.value if isinstance(value, StrEnum) else value for name, value in chosen.items()
+                }
+                told["device"] = value_told(overrides, "--trainer.accelerator") or "auto"
+                told["precision"] = value_told(overrides, "--trainer.precision")
+                choices = choose(Told(data, folder, seed=seed, **told), tell)
+            _show(choices)
+            choices.save(path)
+            print_out(f"wrote    {path}")
+            if choose_only:
+                return
         arguments = ["--config", str(path), *overrides]
     else:
         raise ConfigurationError("name what to learn from: --data FOLDER, or --config FILE")
     from geoaug.models.fitting import fit as run
 
     try:
-        with warnings_as_notes():
+        with warnings_as_notes(), telling_others():
             fitted = run(arguments, resume=resume, overwrite=overwrite, tell=print_note, bar=on_terminal())
     except KeyboardInterrupt as interrupt:
         print_error("stopped; geoaug fit --resume with the same -o goes on after the last whole epoch")
         raise typer.Exit(130) from interrupt
-    _tell_result(fitted)
+    if is_first_process():
+        _tell_result(fitted)
 
 
 @contextmanager
@@ -265,6 +279,16 @@ def dotted(arguments: list[str]) -> list[str]:
         if not after or text.startswith("--"):
             raise ConfigurationError(f"no such option or argument: {text} (see --help)")
     return list(arguments)
+
+
+def value_told(arguments: list[str], name: str) -> str | None:
+    """The last value that a configuration's option is given among others, None where it is not."""
+    found = None
+    for place, text in enumerate(arguments):
+        option, equals, value = text.partition("=")
+        if option == name:
+            found = value if equals else arguments[place + 1] if place + 1 < len(arguments) else None
+    return found
 
 
 def on_terminal() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +26,12 @@ def averaged_network(network: nn.Module, decay: float) -> AveragedModel:
     """
     if not 0 < decay < 1:
         raise ConfigurationError(f"the decay of an average is within (0, 1), not {decay}")
-
-    @torch.no_grad()
-    def move(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
-        n = int(steps)
-        share = 1 - min(decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(list(averaged), list(current), share)
-
-    averaged = AveragedModel(network, multi_avg_fn=move)
+    averaged = AveragedModel(network, multi_avg_fn=partial(_move, decay))
     return averaged.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def _move(decay: float, averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+    n = int(steps)
+    share = 1 - min(decay, (1 + n) / (10 + n))
+    torch._foreach_lerp_(list(averaged), list(current), share)

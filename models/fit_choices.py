@@ -7,7 +7,7 @@ no network is built here. Pixels are read where it cannot be done without: to se
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,20 +18,23 @@ import yaml
 from geoaug.data.catalog import Catalog
 from geoaug.data.catalog_source import as_catalog, is_saved_catalog
 from geoaug.data.split_amounts import class_amounts_in, class_ids, class_name
-from geoaug.data.splits import split_by_blocks, split_by_chance, split_by_folder, split_names
+from geoaug.data.splits import split_by_chance, split_by_folder, split_names
 from geoaug.data.survey import survey_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.models.architecture import BACKBONES
+from geoaug.models.fit_splits import SHARES, labelled_share, split_ground
+from geoaug.models.precision import Precision, bfloat16_reason, device_of
 from geoaug.sensors import Sensor, colour_band
 
 __all__ = ["Choices", "Told", "choose"]
 
-_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 _TILE, _LEAST_TILE = 256, 32
 _CHIP = 512  # scenes no larger than this, with a class or a number each, are chips
 _PRETRAINED_SIDE = 128
 _MOST_VALUES = 64
 _RARE = 5.0
+_STEPS, _LEAST_BATCH = 8, 8  # of an epoch at least, and samples in a step
+_SPARSE = 0.2  # labels on less of the ground than this leave most tiles without any
 
 Progress = Callable[[int, int], None]
 
@@ -60,6 +63,8 @@ class Told:
         lr: peak learning rate.
         dropout: before the last layer.
         seed: of everything.
+        device: that it is trained on: "auto", "cpu", "gpu" or "cuda".
+        precision: Lightning's name for the numbers that it computes with.
     """
 
     data: Sequence[str]
@@ -81,6 +86,8 @@ class Told:
     lr: float | None = None
     dropout: float | None = None
     seed: int = 0
+    device: str = "auto"
+    precision: str | None = None
 
 
 @dataclass
@@ -127,12 +134,14 @@ class _Choosing:
         classes: dict[str, Any] = {}
         if task == "segmentation":
             classes = self._classes_of_pixels()
-        self._split(chips, tile)
+        tile = self._split(chips, tile)
         if task == "segmentation":
             self._check_labels_of_splits()
         self.told.output.mkdir(parents=True, exist_ok=True)
         kept = (self.told.output / "catalog.parquet").absolute()
         self.catalog.save(kept)
+        statistics = kept.with_name("statistics.yaml")
+        statistics.unlink(missing_ok=True)  # of what was trained here before
         sensor = self._sensor()
         weights = self._weights()
         recipe = self._recipe(sensor, task)
@@ -146,21 +155,24 @@ class _Choosing:
             "labels": self._labels_path(),
             "label_field": self.told.label_field,
             **classes,
+            "sampler": self._sampler(task),
             "target": self.told.target,
             "recipe": recipe,
             "output_size": side,
             "fit": "resize",
             "normalize": "measure",
-            "statistics_file": str(kept.with_name("statistics.yaml")),
+            "statistics_file": str(statistics),
             "names": self.names or None,
             "seed": self.told.seed,
         }
+        model = self._model(task, sensor, weights)
+        trainer = {"max_epochs": self._epochs(), "accelerator": "auto", "devices": 1, "precision": self._precision()}
         configuration = {
             "seed_everything": self.told.seed,
             "data": {name: value for name, value in data.items() if value is not None},
-            "model": self._model(task, sensor, weights),
-            "trainer": {"max_epochs": self._epochs(), "accelerator": "auto", "devices": 1},
-            "run": {"output": str(self.told.output), "patience": max(5, self._epochs() // 3)},
+            "model": model,
+            "trainer": trainer,
+            "run": {"output": str(self.told.output), **self._stopping(task)},
         }
         return Choices(configuration, self.lines)
 
@@ -254,6 +266,11 @@ class _Choosing:
             ).catalog
             self.catalog = catalog
         ids = [int(one) for one in class_ids(catalog)]
+        if min(ids, default=0) < 0:
+            raise ConfigurationError(
+                f"the labels hold the id {min(ids)}, and classes are numbers from 0: give it another, or make it the "
+                "nodata value of the file, where there is no label"
+            )
         if len(ids) < 2:
             raise ConfigurationError(
                 f"the labels hold {len(ids)} class(es) on these scenes, and two are needed to tell apart"
@@ -276,10 +293,12 @@ class _Choosing:
         self.say("tile", f"{side} x {side} pixels", "eight or more fit across the smallest scene, up to 256")
         return side
 
-    def _split(self, chips: bool, tile: int | None) -> None:
+    def _split(self, chips: bool, tile: int | None) -> int | None:
+        """Split the catalog where it is not; the side of tiles that the split has room for."""
         names = split_names(self.catalog)
         if not names:
-            names = self._new_split(chips, tile)
+            tile = self._new_split(chips, tile)
+            names = split_names(self.catalog)
         else:
             self.say("split", ", ".join(names), "as the catalog is split")
         if "train" not in names:
@@ -288,6 +307,7 @@ class _Choosing:
             )
         if "val" not in names:
             self._validation_of_training()
+        return tile
 
     def _check_labels_of_splits(self) -> None:
         """A validation without labels would call everything right."""
@@ -299,7 +319,7 @@ class _Choosing:
                     "geoaug split"
                 )
 
-    def _new_split(self, chips: bool, tile: int | None) -> list[str]:
+    def _new_split(self, chips: bool, tile: int | None) -> int | None:
         seed = self.told.seed
         try:
             self.catalog = split_by_folder(self.catalog)
@@ -308,22 +328,26 @@ class _Choosing:
         else:
             if "train" in split_names(self.catalog):
                 self.say("split", ", ".join(split_names(self.catalog)), "by the folders of that name")
-                return split_names(self.catalog)
+                return tile
         placed = not any(crs is None for crs in self.catalog.column("crs").tolist())
         if chips or not placed:
-            self.catalog = split_by_chance(self.catalog, _SHARES, seed=seed)
-            self.say("split", _shares(), "by chance; those that overlap on the ground stay together")
-            return list(_SHARES)
+            self.catalog = split_by_chance(self.catalog, SHARES, seed=seed)
+            self.say("split", _shares(SHARES), "by chance; those that overlap on the ground stay together")
+            return tile
         assert tile is not None
-        gsd = max(float(value) for value in self.catalog.column("gsd_m"))
-        side, buffer = tile * gsd, tile * gsd / 2
-        area = float(
-            (self.catalog.column("height") * self.catalog.column("width") * self.catalog.column("gsd_m") ** 2).sum()
-        )
-        block = max(math.sqrt(area / 200), 3 * side)
-        self.catalog = split_by_blocks(self.catalog, _SHARES, block_m=block, buffer_m=buffer, seed=seed)
-        self.say("split", _shares(), f"by blocks of {block:.0f} m of ground, tiles {buffer:.0f} m apart")
-        return list(_SHARES)
+        told = self.told
+        found = split_ground(
+            self.catalog, tile, smaller=told.tile is None, seed=seed, bands=told.bands, labels=told.labels,
+            label_field=told.label_field,
+        )  # fmt: skip
+        self.catalog = found.catalog
+        if found.tile != tile:
+            self.say("tile", f"{found.tile} x {found.tile} pixels", "less, so that each split has labels")
+        why = f"by blocks of {found.block_m:.0f} m of ground, tiles {found.buffer_m:.0f} m apart"
+        if "test" not in found.shares:
+            why += "; no place with labels is left for a test"
+        self.say("split", _shares(found.shares), why)
+        return found.tile
 
     def _validation_of_training(self) -> None:
         """A part of the training scenes for validation, where a data set comes with training and test alone."""
@@ -394,6 +418,29 @@ class _Choosing:
             "seed": self.told.seed,
         }
 
+    def _precision(self) -> str:
+        if self.told.precision is not None:
+            self.say("precision", self.told.precision, "as told")
+            return self.told.precision
+        reason = bfloat16_reason(device_of(self.told.device))
+        found: Precision = "32-true" if reason is None else "bf16-mixed"
+        why = "nothing narrower is faster here" if reason is None else f"{reason}; --trainer.precision 32-true for none"
+        self.say("precision", found, why)
+        return found
+
+    def _stopping(self, task: str) -> dict[str, Any]:
+        """When the training ends, and which epoch is kept: by the validation, where that knows of every class."""
+        if task == "segmentation":
+            ids = class_ids(self.catalog)
+            held = class_amounts_in(self.catalog.split("val"), ids)
+            missing = [
+                class_name(self.catalog, one) for one, amount in zip(ids, held.tolist(), strict=True) if not amount
+            ]
+            if missing:
+                self.say("best epoch", "least training loss", f"the validation has no label of {', '.join(missing)}")
+                return {"patience": 0, "monitor": "train/loss_epoch", "mode": "min"}
+        return {"patience": max(5, self._epochs() // 3)}
+
     def _epochs(self) -> int:
         return self.told.epochs or 30
 
@@ -424,6 +471,15 @@ class _Choosing:
         self.say("augmentation", found, f"the preset for {name}")
         return found
 
+    def _sampler(self, task: str) -> str | None:
+        share = labelled_share(self.catalog) if task == "segmentation" else 1.0
+        if share >= _SPARSE:
+            return None
+        self.say(
+            "sampler", "balanced", f"{100 * share:.2g} % of the pixels have a label: tiles are drawn where some lie"
+        )
+        return "balanced"
+
     def _input_size(self, tile: int | None, weights: str | None, task: str) -> int | None:
         if self.told.input_size is not None:
             self.say("input", f"{self.told.input_size} px", "as told")
@@ -442,9 +498,15 @@ class _Choosing:
             return self.told.batch_size
         side = tile or int(np.maximum(self.catalog.column("height"), self.catalog.column("width")).max())
         batch = int(min(64, max(8, 2 ** round(math.log2(32 * (128 / side))))))
-        self.say("batch", batch, "by the size of a tile")
+        why = "by the size of a tile"
+        if tile is not None:
+            ground = self.catalog.column("height").astype(np.float64) * self.catalog.column("width")
+            most = max(_LEAST_BATCH, 2 ** int(math.log2(max(float(ground.sum()) / tile**2 / _STEPS, 1))))
+            if most < batch:
+                batch, why = most, f"so that an epoch has some {_STEPS} steps"
+        self.say("batch", batch, why)
         return batch
 
 
-def _shares() -> str:
-    return ", ".join(f"{100 * share:.0f} % {name}" for name, share in _SHARES.items())
+def _shares(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{100 * share:.0f} % {name}" for name, share in shares.items())

@@ -20,9 +20,13 @@ from geoaug.io.geotiff import replace_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Curves", "curves_figure"]
+__all__ = ["Curves", "curves_figure", "silent"]
 
 _MOST_CURVES = 8
+
+
+def silent(line: str) -> None:
+    """Say nothing; unlike a lambda, this can go to another process."""
 
 
 class Curves(pl.Callback):
@@ -34,9 +38,7 @@ class Curves(pl.Callback):
         shown: metrics that the line has.
     """
 
-    def __init__(
-        self, folder: Path, tell: Callable[[str], None] = lambda line: None, shown: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, folder: Path, tell: Callable[[str], None] = silent, shown: Sequence[str] = ()) -> None:
         self.folder, self.tell, self.shown = folder, tell, tuple(shown)
         self.rows: list[dict[str, float]] = []
         self._begun = time.monotonic()

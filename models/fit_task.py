@@ -113,6 +113,7 @@ def build_task(
     augment = FitAugment(data)
     classes = () if task == "regression" else data.names_of_classes()
     _check_labels(data, task)
+    _check_classes(data, classes)
     built = _network(network, data, max(len(classes), 1))
     if network.recalibrate:
         recalibrate_batchnorm(built, data.some_batches())
@@ -220,6 +221,19 @@ def _check_labels(data: FitData, task: FitTaskName) -> None:
         raise ConfigurationError("regression needs a number for each chip: target=COLUMN of the catalog")
 
 
+def _check_classes(data: FitData, classes: tuple[str, ...]) -> None:
+    """Before an epoch is spent on it, as far as labels were counted."""
+    counts = _counts(data, len(classes)) if classes else None
+    if counts is None or not bool(counts.any()):
+        return
+    absent = [name for name, count in zip(classes, counts.tolist(), strict=True) if count == 0]
+    if absent:
+        raise ConfigurationError(
+            f"the training split has no label of {', '.join(absent)}: a class without examples cannot be learned; add "
+            "some, make another split, or leave these classes out"
+        )
+
+
 def _scale(data: FitData) -> tuple[float, float]:
     """Mean and deviation of the numbers to learn; of the training split alone."""
     targets = data.dataset("train").targets
@@ -238,9 +252,6 @@ def _class_weights(wanted: str | list[float], classes: tuple[str, ...], data: Fi
     counts = _counts(data, len(classes))
     if counts is None:
         raise ConfigurationError("class_weights='balanced' needs counted labels: geoaug stats --update-catalog")
-    absent = [name for name, count in zip(classes, counts.tolist(), strict=True) if count == 0]
-    if absent:
-        raise ConfigurationError(f"the training split has no label of {', '.join(absent)}: leave these classes out")
     return balanced_weights(counts).tolist()
 
 

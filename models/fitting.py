@@ -31,9 +31,11 @@ from pytorch_lightning.loggers import CSVLogger
 from geoaug.errors import ConfigurationError
 from geoaug.io.geotiff import replace_file
 from geoaug.models.fit_data import FitAugment, FitData
-from geoaug.models.fit_log import Curves
+from geoaug.models.fit_log import Curves, silent
 from geoaug.models.fit_task import build_task, monitored, task_of_model
 from geoaug.models.model_file import LoadedModel, load_model, save_model
+from geoaug.models.precision import lay_out
+from geoaug.models.processes import is_first_process
 from geoaug.models.task_base import GeoTask
 
 __all__ = ["Fitted", "RunSettings", "evaluate", "fit", "read_configuration"]
@@ -124,7 +126,7 @@ def fit(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Callable[[str], None] = silent,
     bar: bool = False,
 ) -> Fitted:
     """Train as a configuration says, and leave one model file.
@@ -150,36 +152,33 @@ def fit(
         raise ConfigurationError(
             f"{folder}: holds a training already; go on with --resume, begin anew with --overwrite, or take another -o"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     metric, mode = _monitor(run, task, data)
     text = cli.parser.dump(cli.config, skip_none=False)
-    replace_file(folder / CONFIG_FILE, text.encode())
     curves = Curves(folder, tell, ("train/loss", "val/loss", metric))
-    if not resume:
-        for old in (folder / "checkpoints").glob("*.ckpt"):
-            old.unlink()
-    keeper = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="best",
-        monitor=metric,
-        mode=mode,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    watchers: list[Callback] = [curves, keeper]
+    if is_first_process():
+        _prepare(folder, text, keep=resume)
+    keep: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    keeper = ModelCheckpoint(folder / _LAST.parent, filename="best", monitor=metric, mode=mode, **keep)
+    # One of its own and after the other: `save_last` saves only epochs that are better than those before.
+    last_keeper = ModelCheckpoint(folder / _LAST.parent, filename=_LAST.stem, **keep)
+    watchers: list[Callback] = [curves, keeper, last_keeper]
     if run.patience > 0:
         watchers.append(EarlyStopping(metric, mode=mode, patience=run.patience, check_on_train_epoch_end=True))
     trainer = _equipped(cli.trainer, folder, watchers, bar)
+    lay_out(task, trainer.strategy.root_device)
     with _calm():
         _fit(trainer, task, data, last if resume else None)
+        if not curves.rows:  # the epochs were in processes of their own
+            curves.load_state_dict(_checkpoint(last)["callbacks"][curves.state_key])
         best = Path(keeper.best_model_path) if keeper.best_model_path else last
-        found = torch.load(best, map_location="cpu", weights_only=False)
+        found = _checkpoint(best)
         task.load_state_dict(found["state_dict"])
         metrics = _of_epoch(curves.rows, int(found["epoch"]) + 1)
         if data.has_split("test"):
             metrics |= _measured(trainer, task, data, "test")
-    path = save_model(folder / MODEL_FILE, task.evaluated, _card(task, data, metrics, text))
+    path = folder / MODEL_FILE
+    if trainer.is_global_zero:
+        save_model(path, task.evaluated, _card(task, data, metrics, text))
     return Fitted(path, metrics, len(curves.rows))
 
 
@@ -231,10 +230,26 @@ def evaluate(
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             trainer = _equipped(trainer, Path(folder), [], bar)
+        lay_out(task, trainer.strategy.root_device)
         metrics = _measured(trainer, task, module, part)
     if folder is not None:
         replace_file(Path(folder) / f"{part}.json", json.dumps(metrics, indent=2).encode())
     return metrics
+
+
+def _prepare(folder: Path, configuration: str, *, keep: bool) -> None:
+    """The folder with its configuration, and without checkpoints of a training that is begun anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / CONFIG_FILE, configuration.encode())
+    if not keep:
+        for old in (folder / "checkpoints").glob("*.ckpt"):
+            old.unlink()
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of ours, with the state of generators."""
+    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    return found
 
 
 def _settings(cli: _Cli) -> RunSettings:

@@ -94,16 +94,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
     card = read_card(path)
     if card is None:
         raise ConfigurationError(f"{path}: weights without a model card; a model file is written by save_model")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ConfigurationError(f"{path}: damaged: {error}") from error
-    if metadata.get(_DIGEST_KEY) != _digest(state, metadata[CARD_KEY]):
-        raise ConfigurationError(
-            f"{path}: its digest does not fit: weights or card were changed after it was saved, or it is damaged"
-        )
+    state = read_tensors(path)
     with torch.device("meta"):
         network = card.architecture.build()
     try:
@@ -114,6 +105,25 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
         if isinstance(module, Network):  # an encoder is one, too
             module.sensor = card.sensor
     return LoadedModel(network.to(device).eval(), card)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; of a model file, only as it was saved.
+
+    Raises:
+        ConfigurationError: damaged, or changed since it was saved.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ConfigurationError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+    if CARD_KEY in metadata and metadata.get(_DIGEST_KEY) != _digest(state, metadata[CARD_KEY]):
+        raise ConfigurationError(
+            f"{path}: its digest does not fit: weights or card were changed after it was saved, or it is damaged"
+        )
+    return state
 
 
 def _digest(state: Mapping[str, Tensor], text: str) -> str:

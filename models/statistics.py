@@ -162,7 +162,8 @@ with torch.device("cpu"):  # whoever imports this first may be building a networ
 def measure_statistics(batches: Iterable[Mapping[str, Any] | Tensor], most: int | None = None) -> BandStatistics:
     """Statistics of the images as they come, of valid pixels, over all batches.
 
-    Give it what the network would be given: batches after `Compose` in `eval()` mode, say.
+    Give it what the network would be given: batches after `Compose` in `eval()` mode, say. Those of stored pixels, for
+    normalisation, are `geoaug.data.catalog_statistics`.
 
     Args:
         batches: batch dicts with `image` (B C H W) and optionally `valid` (B 1 H W), or images alone.

@@ -174,7 +174,8 @@ def _mixture(stem: Stem, source: Sensor, target: Sensor) -> Float[Tensor, "n m"]
     if all(match is None for match in matched):
         raise ConfigurationError(
             f"stem='{stem}' finds none of the weights' bands ({' '.join(source.band_names)}) among "
-            f"{' '.join(target.band_names)}; name the bands (bands=get_sensor(...).select(...)), or take stem='mean'"
+            f"{' '.join(target.band_names)}; name the bands of the data or of the weights (weights_bands), or take "
+            "stem='mean'"
         )
     if stem == "copy":
         nothing = torch.zeros(columns, dtype=torch.float64)

@@ -6,6 +6,7 @@ What a task is about (loss, metrics, answers) is in `tasks`; how a training goes
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -125,7 +126,9 @@ class GeoTask(pl.LightningModule):
         return batch
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-        loss = self.loss_of(self(batch["image"]), batch)
+        answer = self(batch["image"])
+        with self._full_precision():
+            loss = self.loss_of(_widened(answer), batch)
         size = len(batch["image"])
         if batch_idx == 0:  # of every epoch, because another stage may train other norms
             warn_of_small_batch(self.network, size)
@@ -148,10 +151,17 @@ class GeoTask(pl.LightningModule):
         self.report("test")
 
     def _evaluate(self, part: Part, batch: Mapping[str, Any]) -> None:
-        answer = self(batch["image"])
-        size = len(batch["image"])
-        self.log(f"{part}/loss", self.loss_of(answer, batch), prog_bar=True, batch_size=size, sync_dist=True)
-        self.measure(part, answer, batch)
+        # A network is measured as it predicts, in float32, so that a model file's metrics are those of the model file.
+        with self._full_precision():
+            answer = _widened(self(batch["image"]))
+            loss = self.loss_of(answer, batch)
+            self.measure(part, answer, batch)
+        self.log(f"{part}/loss", loss, prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
+
+    def _full_precision(self) -> AbstractContextManager[Any]:
+        """Without the trainer's narrower numbers, where it has such."""
+        kind = self.device.type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
     # How the training goes.
 
@@ -274,3 +284,8 @@ class GeoTask(pl.LightningModule):
     def class_names(self) -> tuple[ClassName, ...]:
         """The classes with colours of their own; none for numbers."""
         return ()
+
+
+def _widened(answer: Tensor) -> Tensor:
+    """Half precision as float32: a loss sums over many pixels."""
+    return answer.float() if answer.dtype in (torch.float16, torch.bfloat16) else answer

@@ -18,8 +18,6 @@ from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 
-import safetensors
-import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor
@@ -160,10 +158,9 @@ def _of_torchvision(weights: Any, backbone: str, sha256: str | None) -> tuple[Ma
 
 def _of_file(path: Path) -> tuple[Mapping[str, Any], Sensor | None]:
     if path.suffix.lower() == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path), _sensor_of_model_file(path)
-        except safetensors.SafetensorError as error:
-            raise ConfigurationError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+        from geoaug.models.model_file import read_tensors
+
+        return read_tensors(path), _sensor_of_model_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

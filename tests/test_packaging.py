@@ -88,6 +88,14 @@ def test_every_module_belongs_to_a_room(project_root: Path) -> None:
         assert module == "geoaug" or room_of(module) in RANKS, f"{path}: give its room a place among the arrows"
 
 
+def test_one_name_means_one_thing() -> None:
+    homes: dict[str, str] = {}
+    for room in ("augment", "data", "io", "models"):
+        for name in importlib.import_module(f"geoaug.{room}").__all__:
+            assert name not in homes, f"{name} is of geoaug.{homes[name]} and of geoaug.{room}"
+            homes[name] = room
+
+
 def test_arrows_run_one_way(project_root: Path) -> None:
     wrong = [
         arrow

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         split_into_folds,
     )
     from geoaug.data.stac import index_stac
-    from geoaug.data.survey import StatisticsPlan, Survey, measure_statistics, survey_catalog
+    from geoaug.data.survey import StatisticsPlan, Survey, catalog_statistics, survey_catalog
     from geoaug.data.vector_labels import VectorLabels
     from geoaug.data.windows import Window, tile_grid
     from geoaug.statistics import Statistics
@@ -72,6 +72,7 @@ __all__ = [
     "VectorLabels",
     "WeightedTileSampler",
     "Window",
+    "catalog_statistics",
     "check_leaks",
     "collate_tiles",
     "draw_batch",
@@ -80,7 +81,6 @@ __all__ = [
     "index_files",
     "index_folder",
     "index_stac",
-    "measure_statistics",
     "open_labels",
     "open_scene",
     "resolve_inputs",
@@ -100,7 +100,7 @@ _HOMES = {
     "TileDataModule": "datamodule",
     "StatisticsPlan": "survey",
     "Survey": "survey",
-    "measure_statistics": "survey",
+    "catalog_statistics": "survey",
     "survey_catalog": "survey",
     "draw_batch": "batch_picture",
     "draw_catalog": "catalog_picture",

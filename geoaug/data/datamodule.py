@@ -33,7 +33,7 @@ from geoaug.data.samplers import (
     TileSampler,
 )
 from geoaug.data.splits import split_names
-from geoaug.data.survey import measure_statistics
+from geoaug.data.survey import catalog_statistics
 from geoaug.data.tile_ground import TileGround
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
@@ -374,7 +374,7 @@ class TileDataModule(LightningDataModule):
             return found
         _log.info("measuring the statistics of %d training scenes", len(train.catalog))
         read = {name: self.options[name] for name in ("bands", "dtype", "on_error", "threads") if name in self.options}
-        measured = measure_statistics(self._part("train"), memory_mb=self.memory_mb, **read)
+        measured = catalog_statistics(self._part("train"), memory_mb=self.memory_mb, **read)
         if kept is not None:
             measured.save(kept)
         return measured

@@ -27,7 +27,7 @@ from geoaug.statistics import PERCENTILES, Statistics
 
 _GDAL_SHARE, _LEAST_GDAL_MB = 4, 16
 
-__all__ = ["StatisticsPlan", "Survey", "measure_statistics", "survey_catalog"]
+__all__ = ["StatisticsPlan", "Survey", "catalog_statistics", "survey_catalog"]
 
 
 def survey_catalog(
@@ -111,7 +111,7 @@ def _bounded_gdal(memory_mb: int) -> AbstractContextManager[Any]:
     return bounded
 
 
-def measure_statistics(
+def catalog_statistics(
     catalog: Catalog,
     *,
     percentiles: Sequence[float] = PERCENTILES,
@@ -121,7 +121,7 @@ def measure_statistics(
     split: str | None = None,
     **options: Any,
 ) -> Statistics:
-    """Statistics of the bands of a catalog, or of one of its splits; see `survey_catalog` for the other options.
+    """Statistics of the stored bands of a catalog, or of one of its splits; see `survey_catalog` for the other options.
 
     `catalog.split("train")` is measured where its windows may lie, as `split="train"` is.
     """

@@ -1,8 +1,11 @@
 """`geoaug fit`, `validate` and `test`: from a folder, or as a configuration says, to one model file."""
 
 import csv
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,11 +55,23 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def own_process(*arguments: Any) -> subprocess.Popen[str]:
+    """`geoaug fit` as a shell runs it."""
+    command = [sys.executable, "-c", "from geoaug.cli.main import run; run()"]
+    script = Path(sys.executable).with_name("geoaug")
+    if script.is_file():
+        command = [str(script)]
+    return subprocess.Popen(
+        [*command, "fit", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
 def test_a_folder_alone_is_enough_and_everything_chosen_is_said(geoaug: Any, chips: Path, tmp_path: Path) -> None:
     done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "--epochs", 1, *QUICK)
     assert done.code == 0, done.err
     said = {line.split("  ")[0].strip() for line in done.out.splitlines()}
-    assert {"data", "task", "split", "bands", "weights", "augmentation", "model", "stages"} <= said
+    assert {"data", "task", "split", "bands", "weights", "augmentation", "model", "stages", "precision"} <= said
     card = load_model(tmp_path / "run" / "model.safetensors").card
     assert [one.name for one in card.classes] == list(CLASSES)
     assert (card.task, card.tile_size, card.sensor.name) == ("classification", 32, "rgb")
@@ -67,6 +82,20 @@ def test_a_folder_alone_is_enough_and_everything_chosen_is_said(geoaug: Any, chi
     assert any(name.endswith("val/confusion.png") for name in left)
     assert any(name.endswith("metrics.csv") for name in left)
     assert "epoch 1 of 1" in done.err
+
+
+def test_tensorboard_has_the_curves_and_the_pictures(trained: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = events.EventAccumulator(str(trained / "logs" / "run_0"), size_guidance={"scalars": 0, "images": 0})
+    found.Reload()
+    for name in ("val/accuracy", "val/loss", "val/f1/lake"):
+        # Each epoch, and the tests at the end under names of their own.
+        assert [event.value for event in found.Scalars(name)] == pytest.approx(
+            [float(row[name]) for row in rows(trained)], rel=1e-5
+        )
+    assert len(found.Images("val/confusion")) == 2
+    assert len(found.Images("test/confusion")) == 1
+    assert "test/accuracy" in found.Tags()["scalars"]
 
 
 def test_the_model_file_is_all_that_test_and_validate_need(geoaug: Any, trained: Path, tmp_path: Path) -> None:
@@ -124,8 +153,70 @@ def test_what_was_killed_goes_on_to_the_same_curve(
     again = geoaug("fit", *more, "-o", broken)
     assert again.code == 2
     assert "--resume" in again.err
-    assert geoaug("fit", "--resume", "-o", broken).code == 0
+    resumed = geoaug("fit", "--resume", "-o", broken)
+    assert resumed.code == 0
+    assert re.findall(r"epoch (\d) of 4", resumed.err) == ["3", "4"], "the second epoch was no better, and is kept"
     assert rows(broken) == rows(whole)
+    one, other = (load_model(folder / "model.safetensors") for folder in (whole, broken))
+    for name, value in one.network.state_dict().items():
+        assert value.equal(other.network.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_write_once_and_train_like_one_with_the_doubled_batch(
+    geoaug: Any, chips: Path, tmp_path: Path
+) -> None:
+    same = ("--weights", "none", "--input-size", 32, "--device", "cpu", "--epochs", 2, "--model.network.norm", "group",
+            "--model.network.dropout", 0, "--trainer.precision", "32-true")  # fmt: skip
+    assert geoaug("fit", "--data", chips, "-o", tmp_path / "one", "--batch-size", 16, *same).code == 0
+    done = own_process("--data", chips, "-o", tmp_path / "two", "--batch-size", 8, "--trainer.devices", 2, *same)
+    out, err = done.communicate()
+    assert done.returncode == 0, err
+    assert out.count("chips lie in a folder for each class") == out.count("wrote    ") / 2 == 1
+    assert err.count("epoch 2 of 2") == 1
+    assert [path.name for path in (tmp_path / "two" / "logs").iterdir()] == ["run_0"]
+    one, two = (rows(tmp_path / name) for name in ("one", "two"))
+    assert len(two) == 2
+    for mine, theirs in zip(one, two, strict=True):
+        assert float(theirs["val/loss"]) == pytest.approx(float(mine["val/loss"]), rel=0.01)
+    expected = load_model(tmp_path / "one" / "model.safetensors").network.state_dict()
+    for name, value in load_model(tmp_path / "two" / "model.safetensors").network.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0.05, atol=2e-3)
+
+
+def test_processes_that_are_started_together_do_not_each_choose(
+    geoaug: Any, chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", *QUICK)
+        assert done.code == 2
+        assert "--choose-only" in done.err
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_what_goes_on_to_the_same_curve(geoaug: Any, trained: Path, tmp_path: Path) -> None:
+    more = ("--config", trained / "config.yaml", "--trainer.max_epochs", 6, "--device", "cpu")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    running = own_process(*more, "-o", broken)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "epoch 3 of 6" in line:
+            break
+    running.send_signal(signal.SIGKILL)  # in the fourth epoch
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    assert not (broken / "model.safetensors").exists()
+    assert 2 <= len(rows(broken)) < 6
+    resumed = own_process("--resume", "-o", broken)
+    _, err = resumed.communicate()
+    assert resumed.returncode == 0, err
+    # The line of the third epoch comes just before its checkpoint.
+    assert re.findall(r"epoch (\d) of 6", err) in (["3", "4", "5", "6"], ["4", "5", "6"])
+    assert geoaug("fit", *more, "-o", whole).code == 0
+    assert (broken / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
     one, other = (load_model(folder / "model.safetensors") for folder in (whole, broken))
     for name, value in one.network.state_dict().items():
         assert value.equal(other.network.state_dict()[name]), name
@@ -152,6 +243,14 @@ def test_ctrl_c_ends_with_130_and_can_be_resumed(
     assert len(rows(tmp_path / "run")) == 2
 
 
+def test_the_precision_that_is_told_is_the_one_that_is_said(geoaug: Any, chips: Path, tmp_path: Path) -> None:
+    for told in (("--trainer.precision", "32-true"), ("--trainer.precision=32-true",)):
+        done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "--epochs", 1, "--choose-only", *QUICK, *told)
+        assert done.code == 0, done.err
+        assert re.search(r"precision +32-true +as told", done.out)
+        assert yaml.safe_load((tmp_path / "run" / "chosen.yaml").read_text())["trainer"]["precision"] == "32-true"
+
+
 def test_masks_are_segmented_over_blocks_of_ground(geoaug: Any, tmp_path: Path) -> None:
     made = write_scene(tmp_path, size=256)
     weights = write_weights(tmp_path / "w.pth")
@@ -165,6 +264,38 @@ def test_masks_are_segmented_over_blocks_of_ground(geoaug: Any, tmp_path: Path) 
     card = load_model(tmp_path / "run" / "model.safetensors").card
     assert (card.task, card.gsd_m, card.architecture.decoder) == ("segmentation", 10.0, "unet")
     assert card.classes[0].name == "water"
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_small_scene_with_three_labelled_places_is_learned_and_predicted(
+    geoaug: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    folder, bands = shared_data / "landsat8-elkton", ("B2", "B3", "B4", "B5", "B6", "B7")
+    scene, labels = tmp_path / "scene.tif", folder / "L8-Labels-Elkton-VA.tiff"
+    with rasterio.open(folder / "L8-B2-Elkton-VA.tiff") as first:
+        profile = {**first.profile, "count": len(bands), "nodata": 0}
+    with rasterio.open(scene, "w", **profile) as file:
+        for place, band in enumerate(bands, 1):
+            with rasterio.open(folder / f"L8-{band}-Elkton-VA.tiff") as one:
+                file.write(one.read(1), place)
+        file.descriptions = bands
+    done = geoaug(
+        "fit", "--data", scene, "--sensor", "landsat-8-l1", "--labels", labels, "--device", "cpu", "--epochs", 30,
+        "--weights", shared_data / "pretrained" / "resnet18_imagenet.pth", "-o", tmp_path / "run",
+        "--trainer.precision", "32-true",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    model = tmp_path / "run" / "model.safetensors"
+    metrics = load_model(model).card.metrics
+    assert metrics["val/accuracy"] > 0.8
+    assert metrics["test/accuracy"] > 0.8
+    done = geoaug("predict", model, scene, "--sensor", "landsat-8-l1", "-o", tmp_path / "map", "--device", "cpu")
+    assert done.code == 0, done.err
+    with rasterio.open(tmp_path / "map" / "scene_classes.tif") as file, rasterio.open(labels) as truth:
+        found, wanted = file.read(1), truth.read(1)
+    known = wanted != 255
+    assert (found[known] == wanted[known]).mean() > 0.8
 
 
 def test_numbers_of_a_column_are_regressed(geoaug: Any, chips: Path, tmp_path: Path) -> None:
@@ -231,6 +362,54 @@ def test_what_is_wrong_is_told_in_one_line(geoaug: Any, chips: Path, trained: Pa
         assert done.code == code, (arguments, done.err)
         assert said in done.err, (arguments, done.err)
         assert sum(line.startswith("geoaug: error:") for line in done.err.splitlines()) == 1, done.err
+
+
+def test_data_and_files_that_do_not_fit_are_told_before_an_epoch(
+    geoaug: Any, chips: Path, trained: Path, tmp_path: Path
+) -> None:
+    split = tmp_path / "split"
+    write_chips(split / "train", count=3, classes=CLASSES[:2])
+    write_chips(split / "val", count=3)
+    state = torch.load(write_weights(tmp_path / "w.pth"), weights_only=True)
+    torch.save({**state, "conv1.weight": torch.randn(64, 13, 7, 7)}, tmp_path / "w13.pth")
+    tampered = bytearray((trained / "model.safetensors").read_bytes())
+    tampered[-5] ^= 1
+    (tmp_path / "tampered.safetensors").write_bytes(tampered)
+    made = write_scene(tmp_path, size=128)
+    with rasterio.open(made.labels) as file:
+        ids, profile = file.read(1).astype("int16"), {**file.profile, "dtype": "int16"}
+    ids[:60] = -3
+    with rasterio.open(tmp_path / "below.tif", "w", **profile) as file:
+        file.write(ids, 1)
+    statistics = yaml.safe_load((trained / "statistics.yaml").read_text())
+    del statistics["bands"]["green"]
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(statistics))
+    of_chips = ("fit", "--data", chips, "-o", tmp_path / "run", "--input-size", 32, "--batch-size", 8)
+    of_13 = ("--weights", tmp_path / "w13.pth")
+    for arguments, said in (
+        (("fit", "--data", split, "-o", tmp_path / "run", *QUICK), "training split has no label of town"),
+        ((*of_chips, *of_13), "weights_bands"),
+        ((*of_chips, *of_13, "--model.network.weights_bands", "[red, green, blue]"), "take 13 bands, and 3 are named"),
+        ((*of_chips, "--weights", tmp_path / "w.pth", "--model.network.sha256", "deadbeef"), "not deadbeef"),
+        ((*of_chips, "--weights", tmp_path / "tampered.safetensors"), "digest does not fit"),
+        ((*of_chips, "--weights", "none", "--data.statistics_file", tmp_path / "two.yaml"), "of band 'green'"),
+        ((*of_chips, "--weights", "none", "--data.normalize", tmp_path / "two.yaml"), "of band 'green'"),
+        (("fit", "--data", made.image, "--labels", tmp_path / "below.tif", "-o", tmp_path / "run"), "hold the id -3"),
+        (("test", tmp_path / "tampered.safetensors"), "digest does not fit"),
+    ):
+        done = geoaug(*arguments)
+        assert done.code == 2, (arguments, done.err)
+        assert said in done.err, (arguments, done.err)
+        assert sum(line.startswith("geoaug: error:") for line in done.err.splitlines()) == 1, done.err
+        assert "epoch 1" not in done.err
+
+
+def test_a_training_begun_anew_measures_anew(geoaug: Any, chips: Path, tmp_path: Path) -> None:
+    for bands in ("red,green", "red,green,blue"):
+        done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "-b", bands, "--overwrite", "--epochs", 1, *QUICK)
+        assert done.code == 0, done.err
+    kept = yaml.safe_load((tmp_path / "run" / "statistics.yaml").read_text())
+    assert list(kept["bands"]) == ["red", "green", "blue"]
 
 
 def test_labels_and_weights_that_do_not_fit_are_told(geoaug: Any, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from geoaug import Compose
 from geoaug.augment import RandomD4
 from geoaug.data.catalog import Catalog
 from geoaug.data.datamodule import TileDataModule
-from geoaug.data.survey import measure_statistics
+from geoaug.data.survey import catalog_statistics
 from geoaug.errors import ConfigurationError
 from geoaug.statistics import Statistics
 
@@ -106,7 +106,7 @@ def test_segmentation_trains_on_one_split_and_validates_on_all_of_the_other(tmp_
     assert len(set(keys)) == len(keys) == 64
     assert sum(len(batch["image"]) for batch in net.validated) == 2 * 16
     # The tiles of a grid over the validation scene, scaled by what was measured on the training scenes.
-    measured = measure_statistics(module.catalog.split("train"))
+    measured = catalog_statistics(module.catalog.split("train"))
     mean, std = (np.array(part)[:, None, None] for part in (measured.mean, measured.std))
     with rasterio.open(tmp_path / "s2.tif") as file:
         stored = file.read()

@@ -11,7 +11,7 @@ from scenes import PLACE, UTM32, catalog_of, scene_of, write_raster
 
 from geoaug.data.catalog import Catalog
 from geoaug.data.stats import StatisticsTally
-from geoaug.data.survey import measure_statistics, survey_catalog
+from geoaug.data.survey import catalog_statistics, survey_catalog
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import generic_sensor
 from geoaug.statistics import Statistics
@@ -48,7 +48,7 @@ def scenes(folder: Path, dtype: str, **profile: Any) -> tuple[Catalog, npt.NDArr
 @pytest.mark.parametrize("memory_mb", [1, 1024])
 def test_whole_numbers_are_counted_exactly(tmp_path: Path, dtype: str, memory_mb: int) -> None:
     catalog, pixels = scenes(tmp_path, dtype, tiled=True, blockxsize=64, blockysize=64)
-    found = measure_statistics(catalog, percentiles=QS, covariance=True, memory_mb=memory_mb, threads=3)
+    found = catalog_statistics(catalog, percentiles=QS, covariance=True, memory_mb=memory_mb, threads=3)
     assert (found.count, found.scenes) == (pixels.shape[1], 2)
     assert found.percentile_error == 0
     for band, numbers in zip(found.bands, pixels, strict=True):
@@ -69,7 +69,7 @@ def test_whole_numbers_are_counted_exactly(tmp_path: Path, dtype: str, memory_mb
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
 def test_other_numbers_have_moments_to_rounding_and_percentiles_within_what_is_said(tmp_path: Path, dtype: str) -> None:
     catalog, pixels = scenes(tmp_path, dtype, tiled=True, blockxsize=64, blockysize=64)
-    found = measure_statistics(catalog, percentiles=QS, covariance=True, memory_mb=1)
+    found = catalog_statistics(catalog, percentiles=QS, covariance=True, memory_mb=1)
     assert found.count == pixels.shape[1]
     assert found.percentile_error == 2**-10
     for band, numbers in zip(found.bands, pixels, strict=True):
@@ -95,14 +95,14 @@ def test_a_mean_far_from_zero_costs_no_digits() -> None:
 
 def test_threads_and_memory_change_no_digit(tmp_path: Path) -> None:
     catalog, _ = scenes(tmp_path, "float32", tiled=True, blockxsize=16, blockysize=16)
-    texts = [str(measure_statistics(catalog, threads=threads).to_dict()) for threads in (1, 4, 4)]
+    texts = [str(catalog_statistics(catalog, threads=threads).to_dict()) for threads in (1, 4, 4)]
     assert texts[0] == texts[1] == texts[2]
 
 
 def test_a_pixel_counts_only_where_all_bands_and_the_quality_layer_say_so(tmp_path: Path) -> None:
     image = made(0, "uint16")
     image[1, 200:, 100:] = 0
-    found = measure_statistics(catalog_of(write_raster(tmp_path / "a.tif", image, nodata=0)))
+    found = catalog_statistics(catalog_of(write_raster(tmp_path / "a.tif", image, nodata=0)))
     assert found.count == valid_pixels(image).shape[1]
     assert found.bands[0].mean == pytest.approx(valid_pixels(image)[0].mean(), rel=1e-12)
 
@@ -117,7 +117,7 @@ def test_scenes_of_different_offsets_are_brought_to_one_scaling(tmp_path: Path) 
         record = scene_of(write_raster(tmp_path / f"s{number}.tif", image, nodata=0))
         bands = tuple(replace(band, quantification=10000.0, offset=offset) for band in record.bands)
         records.append(replace(record, bands=bands))
-    found = measure_statistics(Catalog.from_records(records))
+    found = catalog_statistics(Catalog.from_records(records))
     first, second = (valid_pixels(image) for image in images)
     reflectance = np.concatenate([first / 10000, (second - 1000.0) / 10000], axis=1)
     sensor = Catalog.from_records(records)[1].full_sensor()
@@ -147,7 +147,7 @@ def test_bands_of_other_resolutions_are_measured_as_tiles_are_read(tmp_path: Pat
     fine = write_raster(tmp_path / "fine.tif", made(0, "uint16", (1, 128, 128)))
     coarse = write_raster(tmp_path / "coarse.tif", made(1, "uint16", (1, 64, 64)), transform=PLACE * Affine.scale(2))
     catalog = Catalog.from_records([scene_of(fine, coarse)])
-    found = measure_statistics(catalog)
+    found = catalog_statistics(catalog)
     with_tile = TileDataset(catalog, 128).read([_first()])
     image = with_tile["image"].numpy()[0][:, with_tile["valid"].numpy()[0, 0]]
     np.testing.assert_allclose(found.mean, image.mean(axis=1), rtol=1e-12)
@@ -159,7 +159,7 @@ def test_a_sample_is_near_the_truth_by_about_the_error_it_states(tmp_path: Path)
     path = write_raster(tmp_path / "a.tif", noisy, tiled=True, blockxsize=64, blockysize=64)
     away = []
     for seed in range(12):
-        found = measure_statistics(catalog_of(path), share=0.25, seed=seed, memory_mb=1, threads=16)
+        found = catalog_statistics(catalog_of(path), share=0.25, seed=seed, memory_mb=1, threads=16)
         band = found.bands[0]
         assert found.share == 0.25
         assert 0.15 < found.count / noisy.size < 0.35
@@ -171,7 +171,7 @@ def test_a_sample_is_near_the_truth_by_about_the_error_it_states(tmp_path: Path)
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_a_file_gives_back_every_number(tmp_path: Path, dtype: str) -> None:
     catalog, _ = scenes(tmp_path, dtype)
-    found = measure_statistics(catalog, covariance=True)
+    found = catalog_statistics(catalog, covariance=True)
     for name in ("stats.yaml", "stats.json"):
         found.save(tmp_path / name)
         again, content = Statistics.open(tmp_path / name).to_dict(), found.to_dict()
@@ -206,7 +206,7 @@ def test_a_damaged_block_is_an_error_or_counted(tmp_path: Path) -> None:
     content[len(content) // 2 : len(content) // 2 + 3000] = b"\xff" * 3000
     path.write_bytes(bytes(content))
     with pytest.raises(RasterError, match="scene 'a'"):
-        measure_statistics(catalog_of(path), memory_mb=1, threads=16)
+        catalog_statistics(catalog_of(path), memory_mb=1, threads=16)
     found = survey_catalog(catalog_of(path), on_error="skip", memory_mb=1, threads=16)
     assert found.skipped
     assert all("scene 'a'" in line for line in found.skipped)
@@ -222,9 +222,9 @@ def _first() -> Any:
 def test_wrong_use_is_refused(tmp_path: Path) -> None:
     catalog, _ = scenes(tmp_path, "uint16")
     with pytest.raises(ConfigurationError, match="share is 0"):
-        measure_statistics(catalog, share=0.0)
+        catalog_statistics(catalog, share=0.0)
     with pytest.raises(ConfigurationError, match="no statistics of band 'B9'"):
-        measure_statistics(catalog).select(["B9"])
+        catalog_statistics(catalog).select(["B9"])
 
 
 def test_ground_that_belongs_to_other_splits_does_not_count(tmp_path: Path) -> None:
@@ -236,6 +236,6 @@ def test_ground_that_belongs_to_other_splits_does_not_count(tmp_path: Path) -> N
     ground = shapely.box(600000 + 200, 5400000 - 700, 600000 + 600, 5400000 - 100)
     there = shapely.geometry.shape(transform_geom(UTM32, "EPSG:4326", shapely.geometry.mapping(ground.segmentize(10))))
     catalog = catalog_of(path).with_column("region", [shapely.to_wkb(there)])
-    found = measure_statistics(catalog)
+    found = catalog_statistics(catalog)
     assert found.count == 60 * 40
     assert found.bands[0].mean == pytest.approx(image[0, 10:70, 20:60].mean(), rel=1e-12)

@@ -12,7 +12,7 @@ from made_catalogs import made_scene
 from made_chips import CLASSES, write_chips
 from torch import Tensor
 
-from geoaug.data import Catalog, check_leaks
+from geoaug.data import Catalog, GridTileSampler, TileDataset, check_leaks
 from geoaug.data.synthetic import write_scene
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
@@ -74,14 +74,43 @@ def test_ground_is_split_without_leaks(tmp_path: Path) -> None:
     assert said(choices)["augmentation"] == "sentinel-2-segmentation"
 
 
-def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
-    made = write_scene(tmp_path, size=512)
+def few_labels(tmp_path: Path, boxes: dict[int, tuple[slice, slice]]) -> dict[str, Any]:
+    """A scene of 192 pixels with labels in a few boxes alone."""
+    made = write_scene(tmp_path, size=192)
     with rasterio.open(made.labels, "r+") as labels:
-        ids = labels.read(1)
-        ids[60:], ids[:, 60:] = 255, 255
+        ids = np.full((192, 192), 255, labels.dtypes[0])
+        for number, box in boxes.items():
+            ids[box] = number
         labels.write(ids, 1)
-    with pytest.raises(ConfigurationError, match="holds no label"):
-        choose(Told([str(made.image)], tmp_path / "run", labels=str(made.labels), tile=32, weights="none"))
+    return {"data": [str(made.image)], "output": tmp_path / "run", "labels": str(made.labels), "weights": "none"}
+
+
+def test_few_and_small_places_with_labels_are_split_where_that_is_possible(tmp_path: Path) -> None:
+    boxes = {0: np.s_[70:95, 76:102], 1: np.s_[85:123, 113:175], 2: np.s_[109:122, 35:48]}
+    choices = choose(Told(**few_labels(tmp_path, boxes)))
+    data = choices.configuration["data"]
+    catalog = Catalog.open(data["source"])
+    side = data["size"]
+    check_leaks(catalog, side * 10 / 2, size=side)
+    held = {}
+    for split in ("train", "val"):
+        with TileDataset(catalog.split(split), side, labels=data["labels"]) as dataset:
+            masks = torch.cat([dataset[ref]["mask"].flatten() for ref in GridTileSampler(dataset)])
+        held[split] = set(masks.unique().tolist()) - {255}
+    assert held["train"] == {0, 1, 2}, "what is not trained cannot be found"
+    assert held["val"]
+    if held["val"] != {0, 1, 2}:
+        assert choices.configuration["run"]["monitor"] == "train/loss_epoch"
+        assert ("best epoch", "least training loss") in {line[:2] for line in choices.lines}
+    assert data["sampler"] == "balanced"
+    assert data["batch_size"] < 64
+
+
+def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
+    """One small place cannot be on both sides of a buffer."""
+    told = few_labels(tmp_path, {0: np.s_[90:92, 90:92], 1: np.s_[90:92, 92:94]})
+    with pytest.raises(ConfigurationError, match=r"no split by ground .* 32 pixels that .* a smaller --tile"):
+        choose(Told(**told, tile=32))
 
 
 @pytest.mark.parametrize(
