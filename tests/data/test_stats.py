@@ -135,7 +135,7 @@ def test_numbers_that_outgrow_their_stored_type_by_a_shift_are_measured_in_the_t
     for number, offset in enumerate((0.0, -1000.0)):
         record = scene_of(write_raster(tmp_path / f"s{number}.tif", image, nodata=0))
         records.append(replace(record, bands=tuple(replace(band, offset=offset) for band in record.bands)))
-    found = measure_statistics(Catalog.from_records(records), dtype="int32")
+    found = catalog_statistics(Catalog.from_records(records), dtype="int32")
     valid = valid_pixels(image).astype(np.int64)
     assert [band.maximum for band in found.bands] == (valid.max(axis=1) + 1000).tolist()
     assert [band.minimum for band in found.bands] == valid.min(axis=1).tolist()
