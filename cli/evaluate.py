@@ -1,5 +1,6 @@
 """`geoaug validate` and `geoaug test`: how well a model file does on data with labels."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,87 +31,74 @@ SplitName = Annotated[
 ]
 
 
-def validate(
-    context: typer.Context,
-    model: Model = None,
-    config: Config = None,
-    data: Data = None,
-    split: SplitName = None,
-    labels: options.Labels = None,
-    output: Output = None,
-    device: options.Device = "auto",
-) -> None:
+def _measuring(how: Literal["validate", "test"], described: str) -> Callable[..., None]:
+    """The command for one of the two splits; all else of them is the same."""
+
+    def command(
+        context: typer.Context,
+        model: Model = None,
+        config: Config = None,
+        data: Data = None,
+        split: SplitName = None,
+        labels: options.Labels = None,
+        output: Output = None,
+        device: options.Device = "auto",
+    ) -> None:
+        from geoaug.errors import ConfigurationError
+
+        extra = context.args
+        if config is not None and model is not None and model.startswith("--"):
+            extra, model = [model, *context.args], None  # a value of the configuration, taken for the argument
+        overrides = dotted(extra)
+        if overrides and config is None:
+            raise ConfigurationError(f"{overrides[0]}: values of a configuration are overridden together with --config")
+        if config is not None and not config.is_file():
+            raise ConfigurationError(f"{config}: no such configuration")
+        if config is None and model is None:
+            raise ConfigurationError("name a model file, or a --config whose folder holds one")
+        values: dict[str, Any] = {}
+        if data:
+            values["source"] = data[0] if len(data) == 1 else list(data)
+        if labels is not None:
+            values["labels"] = labels
+        if split is not None:
+            values["names"] = {"val" if how == "validate" else "test": split}
+        from geoaug.models.fitting import evaluate
+
+        found = evaluate(
+            how,
+            model=model,
+            arguments=[] if config is None else ["--config", str(config), *overrides],
+            data=values,
+            folder=output,
+            device="gpu" if device == "cuda" else device,
+            bar=on_terminal(),
+        )
+        show_metrics({name: value for name, value in found.items() if name.count("/") == 1})
+        classes = _by_class(found)
+        if classes is not None:
+            stdout_console().print(classes)
+        if output is not None:
+            print_out(f"wrote    {output}")
+
+    command.__doc__ = described
+    return command
+
+
+validate = _measuring(
+    "validate",
     """Measure a model on the validation split of the data that it was trained on, or of others.
 
     [dim]geoaug validate trained/model.safetensors[/dim]
-    """
-    _evaluate("validate", context.args, model, config, data, split, labels, output, device)
-
-
-def measure(
-    context: typer.Context,
-    model: Model = None,
-    config: Config = None,
-    data: Data = None,
-    split: SplitName = None,
-    labels: options.Labels = None,
-    output: Output = None,
-    device: options.Device = "auto",
-) -> None:
+    """,
+)
+measure = _measuring(
+    "test",
     """Measure a model on the test split of the data that it was trained on, or of others.
 
     [dim]geoaug test trained/model.safetensors --data other.parquet --split test[/dim]
-    """
-    _evaluate("test", context.args, model, config, data, split, labels, output, device)
-
-
-def _evaluate(
-    how: Literal["validate", "test"],
-    extra: list[str],
-    model: str | None,
-    config: Path | None,
-    data: list[str] | None,
-    split: str | None,
-    labels: str | None,
-    output: Path | None,
-    device: str,
-) -> None:
-    from geoaug.errors import ConfigurationError
-
-    if config is not None and model is not None and model.startswith("--"):
-        extra = [model, *extra]  # a value of the configuration, taken for the argument
-        model = None
-    overrides = dotted(extra)
-    if overrides and config is None:
-        raise ConfigurationError(f"{overrides[0]}: values of a configuration are overridden together with --config")
-    if config is not None and not config.is_file():
-        raise ConfigurationError(f"{config}: no such configuration")
-    if config is None and model is None:
-        raise ConfigurationError("name a model file, or a --config whose folder holds one")
-    values: dict[str, Any] = {}
-    if data:
-        values["source"] = data[0] if len(data) == 1 else list(data)
-    if labels is not None:
-        values["labels"] = labels
-    if split is not None:
-        values["names"] = {"val" if how == "validate" else "test": split}
-    from geoaug.models.fitting import evaluate
-
-    found = evaluate(
-        how,
-        model=model,
-        arguments=[] if config is None else ["--config", str(config), *overrides],
-        data=values,
-        folder=output,
-        device="gpu" if device == "cuda" else device,
-        bar=on_terminal(),
-    )
-    show_metrics({name: value for name, value in found.items() if name.count("/") == 1})
-    classes = _by_class(found)
-    if classes is not None:
-        stdout_console().print(classes)
-    if output is not None:
-        print_out(f"wrote    {output}")
+    """,
+)
 
 
 def _by_class(metrics: dict[str, float]) -> "Table | None":

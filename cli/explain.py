@@ -36,6 +36,9 @@ def explain(
         Projection, typer.Option("--projection", help="tsne needs scikit-learn: geoaug\\[explain].")
     ] = Projection.pca,
     sensor: options.SensorName = None,
+    ignore_gsd: Annotated[
+        bool, typer.Option("--ignore-gsd", help="Look at chips of any ground sampling distance, as they are.")
+    ] = False,
     device: options.Device = "auto",
 ) -> None:
     """Draw where in chips the answer comes from (Grad-CAM), and the features of many chips in a plane.
@@ -59,7 +62,15 @@ def explain(
         if data is None or not str(data["source"]).endswith(".parquet"):
             raise ConfigurationError("the model does not know a catalog with a validation split: name chips")
         source = Catalog.open(data["source"]).split((data.get("names") or {}).get("val", "val"))
-    found = look(loaded, source, sensor=sensor, most=most, attention=count, device=chosen_device(device))
+    found = look(
+        loaded,
+        source,
+        sensor=sensor,
+        most=most,
+        attention=count,
+        ignore_gsd=ignore_gsd,
+        device=chosen_device(device),
+    )
     output.mkdir(parents=True, exist_ok=True)
     if count:
         save_figure(draw_grad_cam(found, loaded.card), output / "grad_cam.png")

@@ -22,6 +22,13 @@ class TableFormat(StrEnum):
     csv = "csv"
 
 
+class PrecisionName(StrEnum):
+    """That the network multiplies with."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file (.safetensors).", show_default=False)],
     scenes: options.Scenes,
@@ -98,6 +105,12 @@ def predict(
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, help="Windows or chips together.", rich_help_panel=_RUNNING)
     ] = 4,
+    precision: Annotated[
+        PrecisionName,
+        typer.Option(
+            "--precision", help="bfloat16 is faster where the processor knows it, less exact.", rich_help_panel=_RUNNING
+        ),
+    ] = PrecisionName.float32,
     device: options.Device = "auto",
 ) -> None:
     """Predict scenes of any size: maps of classes with colours and names, in each scene's own grid.
@@ -117,14 +130,18 @@ def predict(
         "batch_size": batch_size,
         "device": chosen_device(device),
         "test_time": "d4" if tta else "none",
+        "precision": precision.value,
         "passes": passes if uncertainty else 0,
+        "ignore_gsd": ignore_gsd,
     }
     if loaded.card.architecture.decoder == "none":
         if polygons is not None:
             raise ConfigurationError("--polygons are of maps, and this model answers once for a whole chip")
+        if resample:
+            raise ConfigurationError("--resample is of scenes, and this model answers once for a whole chip")
         _chips(loaded, scenes, output, table, how, overwrite=overwrite)
         return
-    how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities, "ignore_gsd": ignore_gsd}
+    how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities}
     failed = _maps(loaded, scenes, output, how, polygons, resample=resample, overwrite=overwrite)
     raise typer.Exit(1 if failed else 0)
 

@@ -90,7 +90,8 @@ def split(
 ) -> None:
     """Split a catalog into training, validation and test, and say what each holds.
 
-    Splits by ground are checked for leaks before they are written.
+    Splits by ground are checked for leaks before they are written. Where one has no room for a single tile, the
+    catalog is written all the same, and the command ends with 1.
     """
     from geoaug.data.catalog import Catalog
     from geoaug.data.leaks import check_leaks
@@ -105,16 +106,18 @@ def split(
     found.save(target)
     rows = summarise(found, size)
     _show(rows, size)
-    for row in rows:
-        if not row.tiles:
-            print_note(
-                f"split '{row.name}' holds no tile of {size} pixels: its blocks are smaller (--block-m), its buffer "
-                "takes them (--buffer-m), or tiles are to be smaller (--size)"
-            )
+    roomless = [row for row in rows if not row.tiles]
+    for row in roomless:
+        print_note(
+            f"split '{row.name}' holds no tile of {size} pixels: its blocks are smaller (--block-m), its buffer "
+            "takes them (--buffer-m), or tiles are to be smaller (--size)"
+        )
     out = len(found) - _placed(found)
     if out:
         print_note(f"{out} of {len(found)} scenes are in no split")
     print_out(f"written to {target}")
+    if roomless:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)

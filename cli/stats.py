@@ -64,6 +64,14 @@ def stats(
     covariance: Annotated[
         bool, typer.Option("--covariance", help="Covariances between bands, too.", rich_help_panel=_WORK)
     ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="To read all scenes as, where they are stored in several types: int32, float32...",
+            show_default=False,
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
     skip_errors: Annotated[
         bool,
         typer.Option(
@@ -98,6 +106,7 @@ def stats(
         found = survey_catalog(
             catalog if update_catalog else part,
             bands=bands,
+            dtype=dtype,
             labels=labels,
             label_field=label_field,
             ignore_index=ignore_index,

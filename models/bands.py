@@ -9,12 +9,14 @@ from typing import Literal
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Band, Sensor, colour_band, generic_sensor, get_sensor
 
-__all__ = ["Bands", "matching_bands", "sensor_of"]
+__all__ = ["Bands", "check_same_bands", "matching_bands", "sensor_of"]
 
 Bands = Sensor | str | Sequence[str] | int
 
 # Two bands are the same where their centres are within this, or half the wider one's width (nm).
 _SAME_NM = 15.0
+# Bands of one name this far apart are different ones; another sensor's red is nearer (nm).
+_OTHER_NM = 40.0
 _COLOURS: tuple[Literal["red", "green", "blue"], ...] = ("red", "green", "blue")
 # A panchromatic band is wider than any colour, and none of them.
 _PANCHROMATIC_NM = 150.0
@@ -69,6 +71,27 @@ def matching_bands(source: Sensor, target: Sensor) -> list[int | None]:
             found[i] = j
             taken.add(j)
     return found
+
+
+def check_same_bands(own: Sensor, theirs: Sensor, where: str) -> None:
+    """Say it where bands that were found by the names of the model's are others.
+
+    Args:
+        own: the bands of the model.
+        theirs: as many, of what is to be predicted.
+        where: those are, for the message.
+
+    Raises:
+        ConfigurationError: a wavelength that is another.
+    """
+    for one, other in zip(own.bands, theirs.bands, strict=True):
+        if one.wavelength_nm is None or other.wavelength_nm is None:
+            continue
+        if abs(one.wavelength_nm - other.wavelength_nm) > _OTHER_NM:
+            raise ConfigurationError(
+                f"{where}: band '{other.name}' is at {other.wavelength_nm:.0f} nm ('{theirs.name}'), and the model's "
+                f"at {one.wavelength_nm:.0f} nm ('{own.name}'): another band of the same name"
+            )
 
 
 def _has_wavelengths(sensor: Sensor) -> bool:

@@ -2,7 +2,8 @@
 
 Pure numbers: nothing here reads or predicts. Along each axis a window counts fully in its middle, not at all within
 `margin` pixels of its edge, where the network lacks context, and rises smoothly in between, so that two neighbours'
-weights add up to one.
+weights add up to one. Windows come in order, and what no later one reaches is given away at once: what is kept is
+the overlap below a row of windows and that beside the last one.
 """
 
 from __future__ import annotations
@@ -59,52 +60,64 @@ class Blend:
         """The windows over a scene, row by row."""
         return [[Window(row, col, self.tile, self.tile) for col in self.starts(width)] for row in self.starts(height)]
 
-    def weight(self) -> npt.NDArray[np.float32]:
-        """What each pixel of a window counts, (tile, tile)."""
+    def rise(self) -> npt.NDArray[np.float64]:
+        """What each pixel of a window counts along an axis, (tile,)."""
         place = np.arange(self.tile)
         inside = np.minimum(place, self.tile - 1 - place) - self.margin + 0.5
         share = np.clip(inside / (self.overlap - 2 * self.margin), 0, 1)
-        rise = share**2 * (3 - 2 * share)
-        return np.outer(rise, rise).astype(np.float32)
+        return share**2 * (3 - 2 * share)
+
+    def shares(self, length: int) -> npt.NDArray[np.float32]:
+        """What each pixel of each window counts of all windows there, along an axis, (windows, tile).
+
+        At the scene's edges, where a window has no neighbour, it counts alone; outside of the scene nothing does.
+        """
+        places = np.array(self.starts(length))[:, None] + np.arange(self.tile)
+        inside = (places >= 0) & (places < length)
+        found = np.where(inside, self.rise(), 0.0)
+        totals = np.zeros(length)
+        np.add.at(totals, places[inside], found[inside])
+        found[inside] /= totals[places[inside]]
+        return found.astype(np.float32)
 
 
 class StripBlender:
-    """Sums of weighted answers for the rows that windows still reach; what lies above is finished and given away.
+    """Sums of weighted answers where a later window still reaches.
 
     Args:
         channels: of the answers.
-        width: of the scene.
         height: of the scene.
+        width: of the scene.
         blend: see `Blend`.
     """
 
     def __init__(self, channels: int, height: int, width: int, blend: Blend) -> None:
         self.blend, self.height, self.width = blend, height, width
-        self._weight = blend.weight()
-        self._sums = np.zeros((channels, blend.tile, width), np.float32)
-        self._weights = np.zeros((blend.tile, width), np.float32)
-        self._top = -blend.margin
+        self._down, self._across = blend.shares(height), blend.shares(width)
+        self._above = np.zeros((channels, blend.overlap, len(self._across) * blend.step + blend.overlap), np.float32)
+        self._beside = np.zeros((channels, blend.tile, blend.overlap), np.float32)
+        self._row = self._col = 0
 
-    def add(self, window: Window, answer: npt.NDArray[np.float32]) -> None:
-        """Take a window's answer (channels, tile, tile) into the sums."""
-        left, right = max(window.col, 0), min(window.col_stop, self.width)
-        if window.row != self._top or right <= left:
-            raise ConfigurationError(f"{window} does not lie in the row of windows at {self._top}")
-        inside = slice(left - window.col, right - window.col)
-        self._sums[:, :, left:right] += answer[:, :, inside] * self._weight[:, inside]
-        self._weights[:, left:right] += self._weight[:, inside]
+    def add(self, window: Window, answer: npt.NDArray[np.float32]) -> tuple[Window, npt.NDArray[np.float32]]:
+        """Take the next window's answer (channels, tile, tile), and give what of the scene is finished with it.
 
-    def finished(self, *, last: bool = False) -> npt.NDArray[np.float32]:
-        """The rows (channels, n, width) of the scene that no later window reaches, once a row of windows is done."""
-        step = self.blend.tile if last else self.blend.step
-        # Below the last step only the margin of this row, which counts nothing, and the next row's answers.
-        first, stop = max(self._top, 0) - self._top, min(self._top + step, self.height) - self._top
-        stop = max(stop, first)
-        weights = np.maximum(self._weights[first:stop], np.finfo(np.float32).tiny)
-        rows = np.divide(self._sums[:, first:stop], weights, dtype=np.float32)
-        for sums in (self._sums, self._weights):
-            kept = sums[..., step:, :].copy()
-            sums[..., : self.blend.tile - step, :] = kept
-            sums[..., self.blend.tile - step :, :] = 0
-        self._top += step
-        return rows
+        Raises:
+            ConfigurationError: it is not the next window of `Blend.rows`.
+        """
+        blend = self.blend
+        top, left = self._row * blend.step - blend.margin, self._col * blend.step - blend.margin
+        if (window.row, window.col) != (top, left) or self._row == len(self._down):
+            raise ConfigurationError(f"{window} is not the next one: that begins at row {top}, column {left}")
+        sums = answer * np.outer(self._down[self._row], self._across[self._col])
+        lowest, rightmost = self._row + 1 == len(self._down), self._col + 1 == len(self._across)
+        high, wide = (blend.tile if last else blend.step for last in (lowest, rightmost))
+        sums[:, :, : blend.overlap] += self._beside
+        above = self._above[:, :, left + blend.margin : left + blend.margin + wide]
+        sums[:, : blend.overlap, :wide] += above
+        above[:] = sums[:, blend.step :, :wide]
+        self._beside = np.zeros_like(self._beside) if rightmost else sums[:, :, blend.step :].copy()
+        self._row, self._col = (self._row + 1, 0) if rightmost else (self._row, self._col + 1)
+        place = Window(top, left, high, wide).inside(self.height, self.width)
+        assert place is not None  # no window lies outside
+        rows = slice(place.row - top, place.row_stop - top)
+        return place, sums[:, rows, place.col - left : place.col_stop - left]

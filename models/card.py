@@ -108,6 +108,8 @@ class ModelCard:
         Raises:
             ConfigurationError: not a model card, or of a newer format.
         """
+        if not isinstance(content, Mapping):
+            raise ConfigurationError(f"not a model card, but {type(content).__name__}")
         if content.get("format") != _FORMAT:
             raise ConfigurationError(
                 f"a model card of format {content.get('format')}, and this geoaug reads {_FORMAT}: it was written by "
@@ -122,8 +124,8 @@ class ModelCard:
                 std=tuple(content["std"]),
                 classes=tuple(ClassName(one["name"], _colour(one["colour"])) for one in content["classes"]),
             )
-        except (KeyError, TypeError) as error:
-            raise ConfigurationError(f"not a model card: {error}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"not a model card: {type(error).__name__}: {error}") from error
 
     def with_versions(self) -> ModelCard:
         """With the versions of the libraries that are here now."""

@@ -64,6 +64,7 @@ def explain(
     sensor: str | None = None,
     most: int | None = None,
     attention: int = 0,
+    ignore_gsd: bool = False,
     device: str | torch.device = "cpu",
 ) -> Explained:
     """Look at chips through a model.
@@ -74,10 +75,11 @@ def explain(
         sensor: of the chips, where the files do not tell.
         most: chips to look at; all unless told.
         attention: of how many of them Grad-CAM is taken.
+        ignore_gsd: whether to look at another ground sampling distance than that of the training.
         device: to work on.
 
     Raises:
-        ConfigurationError: a band that the chips lack, or a model of two dates.
+        ConfigurationError: a band that the chips lack, another ground sampling distance, or a model of two dates.
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(model, device)
     card, network = loaded.card, loaded.network.to(device).eval()
@@ -89,7 +91,7 @@ def explain(
     names: list[str] = []
     parts: dict[str, list[Tensor]] = {"images": [], "answers": [], "attention": [], "features": []}
     with TileDataset(catalog, bands=list(card.sensor.band_names)) as dataset:
-        compose = chip_compose(card, dataset)
+        compose = chip_compose(card, dataset, ignore_gsd=ignore_gsd)
         for batch in TileLoader(dataset, GridTileSampler(dataset), _BATCH):
             image = compose(batch)["image"].to(device)
             wanted = max(0, min(attention - len(names), len(image)))

@@ -55,6 +55,7 @@ class FitData(TileDataModule):
         names: of the splits for "train", "val" and "test", where they have others.
         gsd_m: to bring all scenes to, metres; each keeps its own unless told.
         min_valid: tiles with a smaller share of valid pixels are left out.
+        dtype: that tiles are read as, where scenes are stored in several types; the stored one unless told.
         on_error: what becomes of tiles that cannot be read.
         memory_mb: for decoded pixels and batches on their way.
         threads: that read; one a core unless told.
@@ -92,6 +93,7 @@ class FitData(TileDataModule):
         names: dict[str, str] | None = None,
         gsd_m: float | None = None,
         min_valid: float = 0.0,
+        dtype: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         memory_mb: int = 1024,
         threads: int | None = None,
@@ -129,6 +131,7 @@ class FitData(TileDataModule):
             ignore_index=ignore_index,
             gsd_m=gsd_m,
             min_valid=min_valid,
+            dtype=dtype,
             on_error=on_error,
             threads=threads,
         )

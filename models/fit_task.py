@@ -211,6 +211,11 @@ def _check_labels(data: FitData, task: FitTaskName) -> None:
         raise ConfigurationError(
             "classification needs a class for each chip: a folder for each class, or target=COLUMN of names"
         )
+    if task != "segmentation" and dataset.targets is not None and dataset.targets.several:
+        raise ConfigurationError(
+            "the target has several classes for a chip, and geoaug fit learns one: in Python, train "
+            "ClassificationTask(multilabel=True) on TileDataModule(target=...)"
+        )
     if task == "regression" and (dataset.targets is None or dataset.targets.classes):
         raise ConfigurationError("regression needs a number for each chip: target=COLUMN of the catalog")
 

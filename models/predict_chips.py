@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,18 @@ from geoaug.data.dataset import TileDataset
 from geoaug.data.grid_sampler import GridTileSampler
 from geoaug.data.loader import TileLoader
 from geoaug.errors import ConfigurationError
+from geoaug.models.answers import Answer, Precision, answering
+from geoaug.models.bands import check_same_bands
 from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model
-from geoaug.models.predict import _Answer
+from geoaug.models.resampled import check_gsd
 
 __all__ = ["chip_compose", "predict_chips"]
 
 # Scenes this much larger than what the model was trained on are no chips of its kind.
 _MOST_TIMES = 4
-_SAME_BAND_NM = 40.0
 
 
-@torch.inference_mode()
 def predict_chips(
     model: LoadedModel | str | Path,
     chips: Catalog | str | Path | Sequence[str | Path],
@@ -40,6 +41,8 @@ def predict_chips(
     device: str | torch.device = "cpu",
     test_time: Group = "none",
     passes: int = 0,
+    precision: Precision = "float32",
+    ignore_gsd: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """Predict chips.
@@ -52,6 +55,8 @@ def predict_chips(
         device: to predict on.
         test_time: the views of each chip that are averaged.
         passes: of Monte Carlo dropout for uncertainty, 2 or more; 0 for none.
+        precision: that the network multiplies with; "bfloat16" is faster where the processor knows it, and less exact.
+        ignore_gsd: whether to predict at another ground sampling distance than that of the training.
         progress: called with the chips done and all of them.
 
     Returns:
@@ -60,7 +65,8 @@ def predict_chips(
         their greatest.
 
     Raises:
-        ConfigurationError: a band that the chips lack, scenes that are no chips, or a model of maps.
+        ConfigurationError: a band that the chips lack, another ground sampling distance, scenes that are no chips, or a
+            model of maps.
         RasterError: a chip cannot be read.
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(model, device)
@@ -70,14 +76,14 @@ def predict_chips(
     if passes == 1 or passes < 0 or (passes and card.task == "regression"):
         raise ConfigurationError(f"passes={passes}: uncertainty is of classes and needs two passes or more, 0 for none")
     catalog = as_catalog(chips, **({} if sensor is None else {"sensor": sensor}))
-    answer = _Answer(network, card, TestTime(test_time), passes)
+    answer = Answer(network, card, TestTime(test_time), passes)
     found: list[Tensor] = []
     places: list[int] = []
     where = {name: place for place, name in enumerate(catalog.ids)}
-    with TileDataset(catalog, bands=list(card.sensor.band_names)) as dataset:
-        compose = chip_compose(card, dataset)
+    with answering(precision, device), TileDataset(catalog, bands=list(card.sensor.band_names)) as dataset:
+        compose = chip_compose(card, dataset, ignore_gsd=ignore_gsd)
         for batch in TileLoader(dataset, GridTileSampler(dataset), batch_size):
-            found.append(answer(compose(batch)["image"].to(device)).float().cpu())
+            found.append(answer(compose(batch)["image"].to(device)).cpu())
             places += [where[name] for name in batch["scene"]]
             if progress is not None:
                 progress(len(places), len(catalog))
@@ -86,19 +92,18 @@ def predict_chips(
     return _table(card, kept, answers, passes)
 
 
-def chip_compose(card: ModelCard, dataset: TileDataset) -> Compose:
+def chip_compose(card: ModelCard, dataset: TileDataset, *, ignore_gsd: bool = False) -> Compose:
     """What stands before the network for chips: scaled as they are stored, enlarged and normalised as in training.
 
     Raises:
-        ConfigurationError: bands of the same name that are others, or scenes that are no chips.
+        ConfigurationError: bands of the same name that are others, another ground sampling distance unless
+            `ignore_gsd`, or scenes that are no chips.
     """
-    for own, theirs in zip(card.sensor.bands, dataset.sensor.bands, strict=True):
-        apart = abs((own.wavelength_nm or 0.0) - (theirs.wavelength_nm or 0.0))
-        if own.wavelength_nm is not None and theirs.wavelength_nm is not None and apart > _SAME_BAND_NM:
-            raise ConfigurationError(
-                f"the chips' band '{theirs.name}' is at {theirs.wavelength_nm:.0f} nm, and the model's at "
-                f"{own.wavelength_nm:.0f} nm: another band of the same name"
-            )
+    check_same_bands(card.sensor, dataset.sensor, "the chips")
+    if not ignore_gsd:
+        for path, gsd in zip(*(dataset.catalog.column(name).tolist() for name in ("path", "gsd_m")), strict=True):
+            known = None if gsd is None or math.isnan(gsd) else gsd
+            check_gsd(known, card.gsd_m, path, "give chips of that size (gdalwarp -tr)")
     data = dict(card.training.get("configuration") or {}).get("data") or {}
     fit = data.get("fit", "crop")
     side = max(dataset.size)

@@ -1,4 +1,4 @@
-"""A scene brought to the ground sampling distance that a model was trained at, window by window as it is read."""
+"""The ground sampling distance that a model was trained at: held to, or a scene brought to it as it is read."""
 
 from __future__ import annotations
 
@@ -18,9 +18,26 @@ from geoaug.data.scene import open_scene
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
 
-__all__ = ["at_gsd"]
+__all__ = ["at_gsd", "check_gsd"]
 
+# A ground sampling distance this much off is another scale of things.
 _TOLERANCE = 0.1
+
+
+def check_gsd(gsd_m: float | None, trained_m: float | None, where: str, remedy: str) -> None:
+    """Raise `ConfigurationError` where pixels are of another width than in the training; what is not known is let pass.
+
+    Args:
+        gsd_m: how wide they are.
+        trained_m: how wide they were.
+        where: they are, for the message.
+        remedy: what to do, besides predicting all the same.
+    """
+    if gsd_m is not None and trained_m is not None and abs(gsd_m / trained_m - 1) > _TOLERANCE:
+        raise ConfigurationError(
+            f"{where}: pixels are {gsd_m:.3g} m wide, and the model was trained at {trained_m:.3g} m: {remedy}, or "
+            "take them as they are (ignore_gsd, --ignore-gsd)"
+        )
 
 
 @contextmanager

@@ -172,26 +172,31 @@ def test_the_package_itself_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded & {"torch", "kornia", "numpy", "matplotlib", *GEOSPATIAL}
 
 
-def test_tiles_are_read_without_the_tables_of_geopandas(tmp_path: Path) -> None:
+def test_tiles_are_read_without_the_tables_of_geopandas_and_pandas(tmp_path: Path) -> None:
     saved = tmp_path / "scenes.parquet"
     run_python(
         f"""
-from geoaug.data import Catalog
+from geoaug.data import Catalog, split_by_blocks, survey_catalog
 from geoaug.data.synthetic import write_scene
-Catalog.from_files([write_scene({str(tmp_path)!r}, size=256).image]).save({str(saved)!r})
+made = write_scene({str(tmp_path)!r}, size=256)
+catalog = survey_catalog(Catalog.from_files([made.image]), labels=made.labels).catalog
+split_by_blocks(catalog, {{"train": 0.7, "test": 0.3}}, block_m=1280).save({str(saved)!r})
 """,
         tmp_path,
     )
     code = f"""
 import sys
-from geoaug.data import Catalog, RandomTileSampler, TileDataset, TileLoader
-dataset = TileDataset(Catalog.open({str(saved)!r}), 64)
-batch = next(iter(TileLoader(dataset, RandomTileSampler(dataset, 4), 4)))
-assert batch["image"].shape[0] == 4
+from geoaug.data import BalancedTileSampler, Catalog, LocalityTileSampler, TileDataset, TileLoader
+dataset = TileDataset(Catalog.open({str(saved)!r}).split("train"), 32)
+for sampler in (LocalityTileSampler(dataset, 4), BalancedTileSampler(dataset, 4)):
+    batch = next(iter(TileLoader(dataset, sampler, 4)))
+    assert batch["image"].shape[0] == 4
+assert "region" in dataset.catalog.table.column_names
 print(*sys.modules)
 """
     loaded = set(run_python(code, tmp_path).split())
-    assert not loaded & {"geopandas", "kornia", "torchvision", "pytorch_lightning", "matplotlib", "scipy"}
+    heavy = {"geopandas", "pandas", "kornia", "torchvision", "pytorch_lightning", "matplotlib", "scipy"}
+    assert not loaded & heavy
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:

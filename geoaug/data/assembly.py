@@ -22,7 +22,7 @@ from torch.utils.data import get_worker_info
 from geoaug.data.chunks import Chunk, ChunkCache, ChunkKey, read_chunk
 from geoaug.data.handles import HandlePool
 from geoaug.data.opening import limit_gdal_cache
-from geoaug.data.views import SceneView, View
+from geoaug.data.views import SceneView, Stack
 from geoaug.data.windows import Window
 from geoaug.errors import GeoaugError
 from geoaug.scratch import Outputs
@@ -98,14 +98,14 @@ class Reader:
         assembly.run(pool, self._working, [*tasks, *others])
         return assembly
 
-    def decode(self, key: ChunkKey, view: View, scene: str) -> Chunk:
+    def decode(self, key: ChunkKey, stack: Stack, scene: str) -> Chunk:
         """A chunk, decoded unless it is kept."""
-        window = view.chunk_window(key.down, key.across)
-        return self.chunks.get(key, lambda: self.read(view, window, scene))
+        window = stack.like.chunk_window(key.down, key.across)
+        return self.chunks.get(key, lambda: self.read(stack, window, scene))
 
-    def read(self, view: View, window: Window, scene: str) -> Chunk:
-        """A window of a view, decoded."""
-        return read_chunk(self.handles, view, window, scene, memory=self._blocks)
+    def read(self, stack: Stack, window: Window, scene: str) -> Chunk:
+        """A window of a stack, decoded."""
+        return read_chunk(self.handles, stack, window, scene, memory=self._blocks)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool = False) -> Tensor:
         """A tensor of a batch, not filled; of memory that an earlier batch has used, where that was dropped."""
@@ -210,7 +210,7 @@ class Assembly:
 
 def _chunk_tasks(reader: Reader, batches: Sequence[BatchBuffers], scenes: Callable[[int], SceneView]) -> list[Task]:
     """A task for each chunk that any tile touches."""
-    wanted: dict[ChunkKey, tuple[int, View, str, list[_Copy]]] = {}
+    wanted: dict[ChunkKey, tuple[int, Stack, str, list[_Copy]]] = {}
     tasks = []
     order = 0
     for number, batch in enumerate(batches):
@@ -221,17 +221,18 @@ def _chunk_tasks(reader: Reader, batches: Sequence[BatchBuffers], scenes: Callab
             except GeoaugError as error:
                 batch.failed[slot] = error
                 continue
-            for which, view in enumerate(scene.views):
+            for which, stack in enumerate(scene.stacks):
+                view = stack.like
                 shifted = Window(window.row + view.row, window.col + view.col, window.height, window.width)
                 inner = shifted.inside(view.height, view.width)
                 if inner != shifted:
-                    batch.pixels[slot, list(view.places)] = np.asarray(scene.fill).astype(batch.pixels.dtype)
+                    batch.pixels[slot, list(stack.places)] = np.asarray(scene.fill).astype(batch.pixels.dtype)
                     _invalid_outside(batch.validity[slot], shifted, inner)
                 if inner is None:
                     continue
-                if view.chunk_bytes > reader.budget // 4:
+                if stack.chunk_bytes > reader.budget // 4:
                     copy = _copy_of(number, slot, shifted, inner, inner)
-                    direct = partial(_read_directly, reader, view, inner, scene.record.id, batch, copy)
+                    direct = partial(_read_directly, reader, stack, inner, scene.record.id, batch, copy)
                     tasks.append(Task(order, [(number, slot)], direct))
                     continue
                 rows, cols = view.chunk
@@ -242,14 +243,14 @@ def _chunk_tasks(reader: Reader, batches: Sequence[BatchBuffers], scenes: Callab
                         if key in wanted:
                             wanted[key][3].append(copy)
                         else:
-                            wanted[key] = (order, view, scene.record.id, [copy])
+                            wanted[key] = (order, stack, scene.record.id, [copy])
     tasks.extend(
         Task(
             first,
             [(copy.batch, copy.slot) for copy in copies],
-            partial(_scatter, reader, key, view, scene_id, batches, copies),
+            partial(_scatter, reader, key, stack, scene_id, batches, copies),
         )
-        for key, (first, view, scene_id, copies) in wanted.items()
+        for key, (first, stack, scene_id, copies) in wanted.items()
     )
     return tasks
 
@@ -279,26 +280,28 @@ def _invalid_outside(valid: npt.NDArray[np.bool_], tile: Window, inner: Window |
 
 
 def _scatter(
-    reader: Reader, key: ChunkKey, view: View, scene: str, batches: Sequence[BatchBuffers], copies: list[_Copy]
+    reader: Reader, key: ChunkKey, stack: Stack, scene: str, batches: Sequence[BatchBuffers], copies: list[_Copy]
 ) -> None:
-    chunk = reader.decode(key, view, scene)
+    chunk = reader.decode(key, stack, scene)
+    places = _as_slice(stack.places)
     for copy in copies:
-        _paste(chunk, view, batches[copy.batch], copy)
+        _paste(chunk, places, batches[copy.batch], copy)
 
 
-def _read_directly(reader: Reader, view: View, window: Window, scene: str, batch: BatchBuffers, copy: _Copy) -> None:
-    _paste(reader.read(view, window, scene), view, batch, copy)
+def _read_directly(reader: Reader, stack: Stack, window: Window, scene: str, batch: BatchBuffers, copy: _Copy) -> None:
+    _paste(reader.read(stack, window, scene), _as_slice(stack.places), batch, copy)
 
 
-def _paste(chunk: Chunk, view: View, batch: BatchBuffers, copy: _Copy) -> None:
-    if view.places:
-        first, last = view.places[0], view.places[-1]
-        part = chunk.image[:, copy.rows, copy.cols]
+def _as_slice(places: tuple[int, ...]) -> slice | list[int]:
+    """Places of bands as numpy takes them fastest."""
+    first = min(places, default=0)
+    return slice(first, first + len(places)) if places == tuple(range(first, first + len(places))) else list(places)
+
+
+def _paste(chunk: Chunk, places: slice | list[int], batch: BatchBuffers, copy: _Copy) -> None:
+    if len(chunk.image):
         tile = batch.pixels[copy.slot, :, copy.to_rows, copy.to_cols]
-        if view.places == tuple(range(first, last + 1)):
-            tile[first : last + 1] = part
-        else:
-            tile[list(view.places)] = part
+        tile[places] = chunk.image[:, copy.rows, copy.cols]
     if chunk.valid is not None:
         # Only ever false is written: several threads may write to one tile at once.
         np.copyto(

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from affine import Affine
 
+from geoaug.data.advice import LEAVE_OUT, as_type
+from geoaug.data.arrow_arrays import text_scalar, to_numpy, whole_numbers
 from geoaug.data.catalog import Catalog
 from geoaug.data.records import Grid, SceneRecord
 from geoaug.errors import ConfigurationError
@@ -81,7 +83,7 @@ def choose_bands_of(
         raise ConfigurationError("the catalog holds no scene")
     bands = catalog.table.column("bands").combine_chunks()
     flat = bands.flatten()
-    lengths = pc.list_value_length(bands).to_numpy(zero_copy_only=False)
+    lengths = to_numpy(pc.list_value_length(bands))
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     first = catalog[0]
     names = first.band_names if wanted is None else tuple(wanted)
@@ -98,7 +100,7 @@ def choose_bands_of(
         places[number] = [record.band_names.index(name) for name in chosen]
     kept = np.flatnonzero(~np.isin(layout, list(lacking)))
     if lacking and not skip:
-        advice = "name the bands that all have, or leave such scenes out with on_error='skip'"
+        advice = f"name the bands that all have, or leave such scenes out: {LEAVE_OUT}"
         raise ConfigurationError(f"{next(iter(lacking.values()))} ({len(layout) - len(kept)} such scenes; {advice})")
     if not len(kept):
         raise ConfigurationError(f"no scene has the bands {' '.join(names)}: {next(iter(lacking.values()))}")
@@ -106,7 +108,7 @@ def choose_bands_of(
     left_out = {ids[scene]: lacking[int(layout[scene])] for scene in np.flatnonzero(np.isin(layout, list(lacking)))}
     of_bands = starts[kept, None] + places[layout[kept]]
     # (scenes, 6) of all bands, and from them the finest.
-    transforms = flat.field("transform").flatten().to_numpy(zero_copy_only=False).reshape(-1, 6)[of_bands]
+    transforms = to_numpy(flat.field("transform").flatten()).reshape(-1, 6)[of_bands]
     area = np.abs(transforms[..., 0] * transforms[..., 4] - transforms[..., 1] * transforms[..., 3])
     rows = np.arange(len(kept))
     finest = area.argmin(axis=1)
@@ -117,10 +119,10 @@ def choose_bands_of(
     template = catalog[int(kept[0])].select(names)
     offset = _numbers(flat, "offset")[of_bands]
     _check_quantification(catalog, kept, template, _numbers(flat, "quantification")[of_bands])
-    kind = _one_dtype(catalog, kept, np.asarray(flat.field("dtype").to_numpy(zero_copy_only=False))[of_bands], dtype)
+    kind = _one_dtype(catalog, kept, to_numpy(flat.field("dtype"))[of_bands], dtype)
     if np.dtype(kind).kind != "f" and not (offset - offset.min(axis=0) == np.round(offset - offset.min(axis=0))).all():
         raise ConfigurationError(
-            "the scenes' offsets differ by fractions of a number: give dtype='float32', which can hold them"
+            f"the scenes' offsets differ by fractions of a number, which float32 holds: {as_type('float32')}"
         )
     return BandChoice(
         names=names,
@@ -146,17 +148,17 @@ def _layouts(
     lengths: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """A number for each scene, the same where sensor and names of bands are, and a scene of each number."""
-    offsets = pa.array(np.concatenate([starts, [int(lengths.sum())]]).astype(np.int32))
-    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, flat.field("name")), "\x1f")
+    offsets = whole_numbers(np.concatenate([starts, [int(lengths.sum())]]), np.int32)
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, flat.field("name")), text_scalar("\x1f"))
     sensors = catalog.table.column("sensor").combine_chunks()
-    coded = pc.binary_join_element_wise(sensors, joined, "\x1e").dictionary_encode()
-    layout = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    coded = pc.binary_join_element_wise(sensors, joined, text_scalar("\x1e")).dictionary_encode()
+    layout = to_numpy(coded.indices).astype(np.int64)
     _, examples = np.unique(layout, return_index=True)
     return layout, examples
 
 
 def _numbers(flat: pa.StructArray, field: str) -> npt.NDArray[Any]:
-    return np.asarray(flat.field(field).to_numpy(zero_copy_only=False))
+    return to_numpy(flat.field(field))
 
 
 def _check_quantification(
@@ -174,9 +176,21 @@ def _check_quantification(
     )
 
 
+def _check_type(name: str) -> None:
+    try:
+        known = np.dtype(name).kind in "iuf" and np.dtype(name).itemsize <= np.dtype("float64").itemsize
+    except TypeError:
+        known = False
+    if not known:
+        raise ConfigurationError(
+            f"dtype {name!r} is no type of pixels: 'uint8', 'int16', 'uint16', 'int32', 'float32'..."
+        )
+
+
 def _one_dtype(catalog: Catalog, kept: npt.NDArray[np.int64], dtypes: npt.NDArray[Any], given: str | None) -> str:
     found = sorted(set(dtypes.ravel().tolist()))
     if given is not None:
+        _check_type(given)
         wrong = [kind for kind in found if not np.can_cast(np.dtype(kind), np.dtype(given), casting="safe")]
         if wrong:
             raise ConfigurationError(f"dtype {given} cannot hold what is stored as {', '.join(wrong)}")
@@ -191,5 +205,6 @@ def _one_dtype(catalog: Catalog, kept: npt.NDArray[np.int64], dtypes: npt.NDArra
     for kind in found[1:]:
         fitting = str(np.promote_types(fitting, kind))
     raise ConfigurationError(
-        f"the scenes are stored in different types ({', '.join(examples)}): give dtype='{fitting}', which holds all"
+        f"the scenes are stored in different types ({', '.join(examples)}), all of which {fitting} holds: "
+        f"{as_type(fitting)}"
     )

@@ -5,6 +5,7 @@ come from is in `geoaug.data.indexing`; nothing here opens a raster.
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import shapely
 
+from geoaug.data.arrow_arrays import to_numpy, whole_numbers
+from geoaug.data.catalog_paths import notes_with_whole_paths, with_short_paths
 from geoaug.data.catalog_table import FOOTPRINT_CRS, SCHEMA, record_of, row_of
 from geoaug.data.records import SceneRecord
 from geoaug.data.saved_table import ROWS_READ_TOGETHER, SavedTable
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 _OURS = b"geoaug"
 _VERSION = 1
+_FROM_FOLDER = "from the catalog's folder"
 
 
 class Catalog:
@@ -64,7 +68,7 @@ class Catalog:
 
     def records(self, places: Sequence[int]) -> list[SceneRecord]:
         """The scenes at places, much sooner than one by one."""
-        rows = self.table.take(pa.array(places, pa.int64())).to_pylist()
+        rows = self.table.take(whole_numbers(places)).to_pylist()
         return [record_of(row) for row in rows]
 
     @classmethod
@@ -123,13 +127,20 @@ class Catalog:
         notes = json.loads(ours)
         if notes.pop("version") != _VERSION:
             raise ConfigurationError(f"{path}: was made by another version of geoaug; make it again with geoaug index")
+        if notes.pop("paths", None) == _FROM_FOLDER:
+            rows.folder = _folder_of(path)
+            notes = notes_with_whole_paths(notes, rows.folder)
         catalog = cls(pa.Table.from_batches([], schema=rows.schema), notes)
         catalog._rows = rows
         return catalog
 
     def save(self, path: str | Path) -> None:
-        """Write the catalog as GeoParquet, whole or not at all; geopandas and QGIS read it, too."""
+        """Write the catalog as GeoParquet, whole or not at all; geopandas and QGIS read it, too.
+
+        Files below the folder of the catalog are named from there, so that the folder may be moved as a whole.
+        """
         path = Path(path)
+        table, notes = with_short_paths(self.table, self.notes, _folder_of(path))
         geo = {
             "version": "1.1.0",
             "primary_column": "geometry",
@@ -143,13 +154,13 @@ class Catalog:
         }
         metadata = {
             b"geo": json.dumps(geo).encode(),
-            _OURS: json.dumps({"version": _VERSION, **self.notes}).encode(),
+            _OURS: json.dumps({"version": _VERSION, "paths": _FROM_FOLDER, **notes}).encode(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         try:
             pyarrow.parquet.write_table(
-                self.table.replace_schema_metadata(metadata),
+                table.replace_schema_metadata(metadata),
                 temporary,
                 compression="zstd",
                 row_group_size=ROWS_READ_TOGETHER,
@@ -163,7 +174,7 @@ class Catalog:
         chosen = np.asarray(places)
         if chosen.dtype == bool:
             chosen = np.flatnonzero(chosen)
-        return Catalog(self.table.take(pa.array(chosen.astype(np.int64))), self.notes)
+        return Catalog(self.table.take(whole_numbers(chosen)), self.notes)
 
     def split(self, name: str) -> "Catalog":
         """The scenes of a split that `geoaug.data.splits` made, or that an index found; tiles keep to its ground.
@@ -191,7 +202,7 @@ class Catalog:
         names = self._rows.schema.names
         if name not in names:
             raise ConfigurationError(f"the catalog has no column {name!r}; it has {', '.join(names)}")
-        return np.asarray(self._rows.column(name).to_numpy(zero_copy_only=False))
+        return to_numpy(self._rows.column(name))
 
     @property
     def ids(self) -> list[str]:
@@ -205,7 +216,7 @@ class Catalog:
     @cached_property
     def footprints(self) -> npt.NDArray[np.object_]:
         """Outlines of the scenes in WGS 84 (longitude, latitude); None for a scene without a CRS."""
-        return np.asarray(shapely.from_wkb(self._rows.column("geometry").to_numpy(zero_copy_only=False)))
+        return np.asarray(shapely.from_wkb(to_numpy(self._rows.column("geometry"))))
 
     def to_geopandas(self) -> "geopandas.GeoDataFrame":
         """The table with its footprints, for a look or a plot."""
@@ -213,3 +224,7 @@ class Catalog:
 
         frame = self.table.drop_columns(["geometry"]).to_pandas()
         return geopandas.GeoDataFrame(frame, geometry=self.footprints, crs=FOOTPRINT_CRS)
+
+
+def _folder_of(path: str | Path) -> str:
+    return os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120  # paths of scenes are made so, too

@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from geoaug.data.catalog import Catalog
 from geoaug.data.composites import Colour, class_colours
+from geoaug.data.date_line import from_edge, map_edge
 from geoaug.data.page import DPI, INK, QUIET
 from geoaug.errors import ConfigurationError
 
@@ -135,19 +136,25 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
     regions = catalog.table.column("regions").to_pylist() if split_by_ground else [None] * len(catalog)
     filled: list[tuple[shapely.Geometry, str]] = []
     category = []
+    edge = map_edge(catalog.footprints[placed])
+    outlines = from_edge(catalog.footprints, edge)
+
+    def shape_of(wkb: bytes | None) -> shapely.Geometry | None:
+        return from_edge(np.array([shapely.from_wkb(wkb)]), edge)[0]
+
     for place in chosen.tolist():
         name = str(names[place]) if names[place] is not None else _SEVERAL if regions[place] else "none"
         category.append(name)
-        ground = None if valid[place] is None else shapely.from_wkb(valid[place])
+        ground = shape_of(valid[place])
         if regions[place]:
             for region in regions[place] or ():
                 stored = region["geometry"]
-                shape = catalog.footprints[place] if stored is None else shapely.from_wkb(stored)
+                shape = outlines[place] if stored is None else shape_of(stored)
                 shape = shape if ground is None else shapely.intersection(shape, shapely.make_valid(ground))
                 filled.append((shape, str(region["split"])))
         else:
-            filled.append((catalog.footprints[place] if ground is None else ground, name))
-    return _Shapes(catalog.footprints[chosen], filled, category)
+            filled.append((outlines[place] if ground is None else ground, name))
+    return _Shapes(outlines[chosen], filled, category)
 
 
 def _colours(names: Iterable[str]) -> dict[str, Colour]:
@@ -255,7 +262,9 @@ class _Degrees:
         self.letters, self.digits = letters, digits
 
     def __call__(self, value: float, position: int | None = None) -> str:
-        letter = "" if abs(value) < 1e-12 else self.letters[0] if value > 0 else self.letters[1]
+        if self.letters == "EW":
+            value = (value + 180) % 360 - 180  # a map may go on beyond the date line
+        letter = "" if abs(value) < 1e-12 or abs(value) == 180 else self.letters[0] if value > 0 else self.letters[1]
         return f"{abs(value):.{self.digits}f}°{letter}"
 
 

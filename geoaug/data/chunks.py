@@ -17,9 +17,10 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
+from geoaug.data.advice import as_type
 from geoaug.data.handles import HandlePool
 from geoaug.data.inputs import is_remote
-from geoaug.data.views import View
+from geoaug.data.views import Stack, View
 from geoaug.data.windows import Window
 from geoaug.errors import RasterError
 from geoaug.scratch import Outputs
@@ -28,17 +29,17 @@ _PAUSE_S = 0.5  # before the last of several attempts; each pause is twice the o
 
 
 class ChunkKey(NamedTuple):
-    """Which chunk: of the scene at a place, of one of its views, and its place in that view's grid of chunks."""
+    """Which chunk: of the scene at a place, of one of its stacks, and its place in that stack's grid of chunks."""
 
     scene: int
-    view: int
+    stack: int
     down: int
     across: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Pixels of a window of a view.
+    """Pixels of a window of a stack.
 
     Attributes:
         image: (bands, rows, columns), as stored; no bands for a quality layer.
@@ -54,34 +55,47 @@ class Chunk:
 
 
 def read_chunk(
-    pool: HandlePool, view: View, window: Window, scene: str, *, memory: Outputs | None = None, attempts: int = 3
+    pool: HandlePool, stack: Stack, window: Window, scene: str, *, memory: Outputs | None = None, attempts: int = 3
 ) -> Chunk:
-    """Decode a window of a view, into `memory` where it is given.
+    """Decode a window of the views of a stack, into `memory` where it is given.
 
     A source over the network is tried `attempts` times, through a new connection each.
 
     Raises:
         RasterError: the pixels cannot be read; names the scene, the file and the window.
     """
-    attempts = attempts if is_remote(view.source.path) else 1
-    image, masks = _decode_patiently(pool, view, window, scene, memory, attempts)
-    valid = _validity(view, image, masks)
-    if view.quality is not None:
-        image = image[:0]
-    elif any(view.shift):
-        image = image.astype(view.tile_dtype, copy=False)
-        for band, shift in zip(image, view.shift, strict=True):
+    shifted = any(any(view.shift) for view in stack.views)
+    dtype = np.dtype(stack.like.tile_dtype if shifted else stack.like.dtype)
+    shape = (sum(len(view.indexes) for view in stack.views), window.height, window.width)
+    image = np.empty(shape, dtype) if memory is None else memory.array(shape, dtype)
+    valid: npt.NDArray[np.bool_] | None = None
+    start = 0
+    for view in stack.views:
+        part = image[start : start + len(view.indexes)]
+        start += len(view.indexes)
+        tries = attempts if is_remote(view.source.path) else 1
+        masks = _decode_patiently(pool, view, window, scene, part, tries)
+        told = _validity(view, part, masks)
+        for band, shift in zip(part, view.shift, strict=True):
             if shift:
-                _shift(band, shift, valid, scene, view.source.path)
+                _shift(band, shift, told, scene, view.source.path)
+        if told is not None:
+            valid = told if valid is None else np.logical_and(valid, told, out=valid)
+    if stack.like.quality is not None:
+        image = image[:0]
     return Chunk(image, None if valid is None or valid.all() else valid)
 
 
 def _decode_patiently(
-    pool: HandlePool, view: View, window: Window, scene: str, memory: Outputs | None, attempts: int
-) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]:
+    pool: HandlePool, view: View, window: Window, scene: str, out: npt.NDArray[Any], attempts: int
+) -> list[npt.NDArray[np.uint8]]:
+    """The bands of a window into `out`; returns the masks that apply to them."""
     place = RasterioWindow(window.col, window.row, window.width, window.height)
     try:
-        return _decode(pool, view, place, memory)
+        with pool.borrow(view.source) as dataset:
+            dataset.read(view.indexes, window=place, out=out)
+            masked = _masked(dataset, view.indexes) if view.has_mask else ()
+            return [dataset.read_masks(index, window=place) for index in masked]
     except (RasterioError, OSError, RasterError) as error:
         if attempts == 1 and isinstance(error, RasterError):  # the file itself, whatever was wanted of it
             raise RasterError(f"scene '{scene}': {error}") from error
@@ -92,19 +106,7 @@ def _decode_patiently(
                 f"{window.col_stop - 1} of {view.source.path}: the file may be damaged, cut short or gone ({cause})"
             ) from error
     time.sleep(_PAUSE_S * 2.0 ** (2 - attempts))
-    return _decode_patiently(pool, view, window, scene, memory, attempts - 1)
-
-
-def _decode(
-    pool: HandlePool, view: View, place: RasterioWindow, memory: Outputs | None
-) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]:
-    """The bands of a window, and the masks that apply to them."""
-    with pool.borrow(view.source) as dataset:
-        shape, dtype = (len(view.indexes), place.height, place.width), np.dtype(view.dtype)
-        out = None if memory is None else memory.array(shape, dtype)
-        image = dataset.read(view.indexes, window=place, out=out)
-        masked = _masked(dataset, view.indexes) if view.has_mask else ()
-        return image, [dataset.read_masks(index, window=place) for index in masked]
+    return _decode_patiently(pool, view, window, scene, out, attempts - 1)
 
 
 def _validity(view: View, image: npt.NDArray[Any], masks: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_] | None:
@@ -144,7 +146,7 @@ def _shift(band: npt.NDArray[Any], shift: int, valid: npt.NDArray[np.bool_] | No
         if known.size and not limits.min <= int(known.max() if shift > 0 else known.min()) + shift <= limits.max:
             raise RasterError(
                 f"scene '{scene}': {path} holds numbers that leave {band.dtype} when they are brought to the other "
-                f"scenes' offset ({shift:+d}): give dtype='int32' or 'float32'"
+                f"scenes' offset ({shift:+d}), which int32 holds: {as_type('int32')}"
             )
     np.add(band, np.asarray(shift).astype(band.dtype), out=band, where=where)
 

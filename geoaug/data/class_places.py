@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.catalog import Catalog
 from geoaug.data.coverage import COLUMN
 from geoaug.data.split_amounts import cells_inside, class_name
@@ -88,24 +89,23 @@ class _Cells(ClassPlaces):
     def __init__(self, source: TileSource) -> None:
         catalog = source.catalog
         column = catalog.table.column(COLUMN).combine_chunks()
-        known = column.is_valid().to_numpy(zero_copy_only=False)
+        known = to_numpy(column.is_valid())
         ids, pixels = column.field("class_ids"), column.field("class_pixels")
         self._cell, self._rows, self._cols = (
-            np.where(known, column.field(name).to_numpy(zero_copy_only=False), 1).astype(np.int64)
-            for name in ("cell", "rows", "cols")
+            np.where(known, to_numpy(column.field(name)), 1).astype(np.int64) for name in ("cell", "rows", "cols")
         )
         self._height, self._width = catalog.column("height").astype(np.int64), catalog.column("width").astype(np.int64)
-        self._pixels = pixels.values.to_numpy(zero_copy_only=False)
+        self._pixels = to_numpy(pixels.values)
         self._limited: dict[int, npt.NDArray[np.bool_]] = {}
         if "region" in catalog.table.column_names:
-            limited = catalog.table.column("region").is_valid().to_numpy() & known
+            limited = to_numpy(catalog.table.column("region").is_valid()) & known
             self._limited = {scene: cells_inside(catalog, scene).ravel() for scene in np.flatnonzero(limited).tolist()}
-        offsets = ids.offsets.to_numpy()
+        offsets = to_numpy(ids.offsets)
         counts = np.where(known, np.diff(offsets), 0)
         scene = np.repeat(np.arange(len(catalog)), counts)
         nth = np.arange(len(scene)) - np.repeat(np.cumsum(counts) - counts, counts)
-        label = ids.values.to_numpy(zero_copy_only=False)[offsets[:-1][scene] + nth]
-        first = pixels.offsets.to_numpy()[:-1][scene] + nth * (self._rows * self._cols)[scene]
+        label = to_numpy(ids.values)[offsets[:-1][scene] + nth]
+        first = to_numpy(pixels.offsets)[:-1][scene] + nth * (self._rows * self._cols)[scene]
         self.ids = np.unique(label).tolist()
         number = np.searchsorted(self.ids, label)
         self._first = np.full((len(self.ids), len(catalog)), -1)

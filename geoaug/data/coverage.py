@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.grids import footprint, reproject_points, same_crs
 from geoaug.data.records import Grid
 
@@ -110,9 +111,9 @@ class Coverage:
         if not row.is_valid:
             return None
         rows, cols = row["rows"].as_py(), row["cols"].as_py()
-        valid = row["valid"].values.to_numpy().reshape(rows, cols).astype(np.float32) / np.float32(255)
+        valid = to_numpy(row["valid"].values).reshape(rows, cols).astype(np.float32) / np.float32(255)
         ids = tuple(row["class_ids"].values.to_pylist())
-        pixels = row["class_pixels"].values.to_numpy().reshape(len(ids), rows, cols)
+        pixels = to_numpy(row["class_pixels"].values).reshape(len(ids), rows, cols)
         return Coverage(row["cell"].as_py(), valid, ids, pixels)
 
     @staticmethod

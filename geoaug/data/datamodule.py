@@ -4,6 +4,7 @@ It chooses and connects: splits, datasets, samplers, loaders, statistics, augmen
 """
 
 import hashlib
+import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,9 @@ _log = logging.getLogger("geoaug")
 _EVALUATION_SHARE = 4  # of the memory, one part in so many is for validation, test or prediction
 _SPLITS = ("train", "val", "test", "predict")
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+
+
+_DATASET_OPTIONS = set(inspect.signature(TileDataset).parameters) - {"catalog", "size", "memory_mb"}
 
 
 class TileDataModule(LightningDataModule):
@@ -119,6 +123,11 @@ class TileDataModule(LightningDataModule):
             raise ConfigurationError(f"names tells of {', '.join(sorted(unknown))}: splits are {', '.join(_SPLITS)}")
         if length is not None and length < 1:
             raise ConfigurationError(f"length is {length}: an epoch has one tile at least")
+        if unknown := set(dataset) - _DATASET_OPTIONS:
+            raise ConfigurationError(
+                f"TileDataModule has no option {', '.join(sorted(unknown))}; besides its own it takes those of "
+                f"TileDataset: {', '.join(sorted(_DATASET_OPTIONS))}"
+            )
         self.source, self.size, self.batch_size, self.length = source, size, batch_size, length
         self.sampler, self.augment, self.normalize = sampler, augment, normalize
         self.splits, self.names, self.output_size = splits, dict(names or {}), output_size
@@ -360,13 +369,28 @@ class TileDataModule(LightningDataModule):
         train = self.dataset("train")
         kept = self._kept_at()
         if kept is not None and kept.is_file():
-            return Statistics.open(kept)
+            found = Statistics.open(kept)
+            self._check_statistics(found, kept)
+            return found
         _log.info("measuring the statistics of %d training scenes", len(train.catalog))
         read = {name: self.options[name] for name in ("bands", "dtype", "on_error", "threads") if name in self.options}
         measured = measure_statistics(self._part("train"), memory_mb=self.memory_mb, **read)
         if kept is not None:
             measured.save(kept)
         return measured
+
+    def _check_statistics(self, found: Statistics, path: Path) -> None:
+        """Statistics that were measured before must be of these bands, scaled as they are."""
+        sensor = self.dataset(self._first).sensor
+        try:
+            if found.sensor != sensor.name:
+                raise ConfigurationError(f"the statistics are of {found.sensor}, and the data is of {sensor.name}")
+            found.normalization(sensor)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"{path}: does not fit the training data ({error}): name another statistics_file, in which they are "
+                "measured anew, or remove this one"
+            ) from error
 
     def _kept_at(self) -> Path | None:
         """The file of the measured statistics, named by what they are of; None where there is no place for it."""

@@ -20,6 +20,7 @@ from rasterio.errors import CRSError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.assembly import Reader, usable_cores
 from geoaug.data.band_choice import choose_bands_of
 from geoaug.data.bands import band_list
@@ -30,7 +31,7 @@ from geoaug.data.records import Grid, SceneRecord, TileRef
 from geoaug.data.targets import ChipTargets
 from geoaug.data.tile_labels import TileLabels
 from geoaug.data.tile_source import SceneGrids, ground_area_m2
-from geoaug.data.views import WARPED_BLOCK, SceneView, scene_view, target_grid
+from geoaug.data.views import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view, target_grid
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.sensors import Sensor
 
@@ -78,7 +79,8 @@ class TileDataset(Dataset[dict[str, Any]]):
         label_field: attribute of a vector file that holds the class.
         classes: the ids that labels may hold besides `ignore_index`: a list, or a number n for 0 to n - 1; any, unless
             told.
-        target: a column of the catalog to learn, in place of "label": numbers for regression, or names of classes.
+        target: a column of the catalog to learn, in place of "label": numbers for regression, names of classes, or
+            lists of names, which come as 0 and 1 for each class.
         ignore_index: where there is no label.
         crs: to warp all scenes to; each keeps its own, unless told.
         gsd_m: ground sampling distance of the tiles in metres; that of the finest wanted band, unless told.
@@ -272,6 +274,7 @@ class TileDataset(Dataset[dict[str, Any]]):
             dtype=self._choice.dtype,
             shift=self._choice.shift(scene),
             resampling=self.resampling,
+            most_stacked=min(self.reader.budget // 16, MOST_STACKED),
         )
         if len(self._views) >= _MOST_VIEWS:
             self._views.clear()
@@ -322,7 +325,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         first = None
         if labels is None:
             paths = self.catalog.table.column("mask_path")
-            known = np.flatnonzero(paths.is_valid().to_numpy())
+            known = np.flatnonzero(to_numpy(paths.is_valid()))
             if not len(known):
                 return None
             first = self.catalog[int(known[0])]

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.catalog import Catalog
 from geoaug.data.grids import reproject_points
 from geoaug.data.records import Grid
@@ -31,7 +32,7 @@ class RegionGround:
         column = source.catalog.table.column(REGION_COLUMN)
         self._source = source
         self._wkb = column.combine_chunks()
-        self.limited: npt.NDArray[np.bool_] = column.is_valid().to_numpy()
+        self.limited: npt.NDArray[np.bool_] = to_numpy(column.is_valid())
         self._kept: OrderedDict[int, shapely.Geometry] = OrderedDict()
 
     @staticmethod

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.catalog import Catalog
 from geoaug.data.coverage import COLUMN
 
@@ -51,14 +52,13 @@ class SurveyedGround:
         if COLUMN not in catalog.table.column_names:
             return None
         column = catalog.table.column(COLUMN).combine_chunks()
-        known = column.is_valid().to_numpy(zero_copy_only=False)
+        known = to_numpy(column.is_valid())
         if not known.any():
             return None
         lists = column.field("valid")
-        first = lists.offsets.to_numpy()[:-1].astype(np.int64)
+        first = to_numpy(lists.offsets)[:-1].astype(np.int64)
         cell, rows, cols = (
-            np.where(known, column.field(name).to_numpy(zero_copy_only=False), 1).astype(np.int64)
-            for name in ("cell", "rows", "cols")
+            np.where(known, to_numpy(column.field(name)), 1).astype(np.int64) for name in ("cell", "rows", "cols")
         )
         ground = SurveyedGround(
             known,
@@ -68,7 +68,7 @@ class SurveyedGround:
             rows,
             cols,
             first,
-            lists.values.to_numpy(zero_copy_only=False),
+            to_numpy(lists.values),
             np.ones(len(catalog)),
             np.ones(len(catalog), dtype=bool),
         )

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import rasterio
 
+from geoaug.data.advice import LEAVE_OUT
 from geoaug.data.catalog import Catalog
 from geoaug.data.headers import Told, size_and_age
 from geoaug.data.inputs import scene_ids
@@ -92,7 +93,7 @@ def index_files(
     layout = find_sources(inputs, kind, None if labels is None else str(labels))
     if layout.faulty and on_error == "raise":
         more = f" (and {len(layout.faulty) - 1} more such)" if len(layout.faulty) > 1 else ""
-        raise RasterError(f"{next(iter(layout.faulty.values()))}{more}; on_error='skip' leaves such scenes out")
+        raise RasterError(f"{next(iter(layout.faulty.values()))}{more}; to leave such scenes out: {LEAVE_OUT}")
     known = _unchanged(layout.sources, old, options)
     fresh = [source for source in layout.sources if source.path not in known]
     found, faulty = _read_all(fresh, _ids(layout.sources, fresh, old, known), told, on_error, threads, progress)

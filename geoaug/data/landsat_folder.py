@@ -1,4 +1,6 @@
-"""Landsat products as USGS ships them: the rasters of a scene beside its MTL file, collection 2 and 1, level 1 and 2.
+"""Landsat products as USGS ships them: the rasters of a scene beside its MTL file, in a folder or still in their tar.
+
+Collection 2 and 1, level 1 and 2.
 
 Scale and offset of each band come from the metadata (REFLECTANCE_MULT_BAND_n, REFLECTANCE_ADD_BAND_n), so that
 reflectance = (DN + offset) / quantification; validity from the fill value and the quality band (QA_PIXEL, or BQA in
@@ -9,6 +11,7 @@ Source: USGS, Landsat 8-9 Collection 2 Level 1 and 2 Data Format Control Books.
 import json
 import logging
 import re
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +27,8 @@ from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
 _log = logging.getLogger("geoaug")
 _METADATA = re.compile(r"^(L[COTEM]\d\d_.*|L[COTEM]\d{14}.*)_MTL\.(txt|json)$", re.IGNORECASE)
+_TAR = re.compile(r"^(L[COTEM]\d\d_.*|L[COTEM]\d{14}.*)\.tar$", re.IGNORECASE)
+_IN_TAR = "/vsitar/"
 _PANCHROMATIC = "B8"
 _FILL = 0.0
 
@@ -102,6 +107,38 @@ def is_landsat_metadata(name: str) -> bool:
     return _METADATA.match(name) is not None
 
 
+def is_landsat_tar(path: str) -> bool:
+    """Whether the name of a file is that of a product as it is downloaded. Compressed ones are not: GDAL would unpack
+    all that lies before a block to read it."""
+    return _TAR.match(Path(path).name) is not None
+
+
+def tar_sources(path: str) -> list[LandsatSource]:
+    """The product in a tar file.
+
+    Raises:
+        RasterError: it cannot be read, or holds no product.
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            names = [name.removeprefix("./") for name in archive.getnames()]
+    except (tarfile.TarError, OSError) as error:
+        raise RasterError(f"{path}: not a tar file that can be read ({error})") from error
+    found = landsat_sources(path, [name for name in names if "/" not in name])
+    if len(found) != 1:
+        raise RasterError(f"{path}: holds {len(found)} Landsat products (*_MTL.txt); unpack it, and index the folder")
+    return [
+        replace(
+            found[0],
+            path=path,
+            # Named as if it were unpacked, so that it is known as the same product if it is.
+            name=str(Path(path).with_suffix("") / Path(found[0].name).name),
+            metadata=f"{_IN_TAR}{found[0].metadata}",
+            files=tuple(f"{_IN_TAR}{file}" for file in found[0].files),
+        )
+    ]
+
+
 def landsat_sources(folder: str, names: list[str]) -> list[LandsatSource]:
     """The products whose MTL files are among the files of a folder."""
     by_product: dict[str, str] = {}
@@ -126,9 +163,9 @@ def read_metadata(path: str) -> LandsatMetadata:
         RasterError: it cannot be read, or names no bands.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = _text(path)
         groups = json.loads(text) if path.lower().endswith(".json") else _groups(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, tarfile.TarError) as error:
         raise RasterError(f"{path}: the product's metadata cannot be read ({error})") from error
     flat = dict(_walk(groups))
     contents = flat.get("PRODUCT_CONTENTS") or flat.get("PRODUCT_METADATA") or {}
@@ -165,6 +202,17 @@ def read_metadata(path: str) -> LandsatMetadata:
         # Seven digits of a second are more than Python reads.
         datetime=None if day is None else f"{day}T{re.split('[.Z]', clock)[0]}+00:00",
     )
+
+
+def _text(path: str) -> str:
+    if not path.startswith(_IN_TAR):
+        return Path(path).read_text(encoding="utf-8")
+    place = Path(path.removeprefix(_IN_TAR))
+    with tarfile.open(place.parent, "r:") as archive:
+        member = next(item for item in archive if item.isfile() and item.name.removeprefix("./") == place.name)
+        opened = archive.extractfile(member)
+        assert opened is not None
+        return opened.read().decode("utf-8")
 
 
 def _sensor(product: LandsatMetadata, present: tuple[str, ...], told: Told, path: str) -> tuple[Sensor, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,7 +17,7 @@ from geoaug.data.chips import (
     with_labels,
 )
 from geoaug.data.inputs import PICTURE_EXTENSIONS, RASTER_EXTENSIONS, resolve_inputs
-from geoaug.data.landsat_folder import is_landsat_metadata, landsat_sources
+from geoaug.data.landsat_folder import is_landsat_metadata, is_landsat_tar, landsat_sources, tar_sources
 from geoaug.data.sentinel2_safe import is_safe, is_zipped_safe, safe_sources
 from geoaug.data.sources import BandsSource, RasterSource, SceneSource
 from geoaug.errors import ConfigurationError, RasterError
@@ -30,7 +30,7 @@ _OTHERWISE = {
     ".geojson": "is JSON; STAC is indexed by itself, by Catalog.from_stac",
     ".parquet": "is a table; a catalog is opened by Catalog.open, and brought up to date by geoaug index --refresh",
     ".zip": "is no zipped Sentinel-2 product by its name; unpack it, and index the folder",
-    ".tar": "is an archive; unpack it, and index the folder",
+    ".tar": "is no Landsat product by its name; unpack it, and index the folder",
     ".gz": "is an archive; unpack it, and index the folder",
 }
 _DESCRIPTION = re.compile(r"_labels_metadata\.json$")
@@ -73,7 +73,9 @@ def find_sources(inputs: Sequence[str], kind: Kind = "auto", labels: str | None 
         if Path(path).is_dir():
             _search(os.path.abspath(path), kind, layout)  # noqa: PTH100  # links are left as they are
         elif is_zipped_safe(path) and kind in ("auto", "sentinel-2"):
-            _add_safe(os.path.abspath(path), layout)  # noqa: PTH100
+            _add_packed(safe_sources, os.path.abspath(path), layout)  # noqa: PTH100
+        elif is_landsat_tar(path) and Path(path).is_file() and kind in ("auto", "landsat"):
+            _add_packed(tar_sources, os.path.abspath(path), layout)  # noqa: PTH100
         else:
             if (advice := _OTHERWISE.get(Path(path).suffix.lower())) is not None:
                 raise ConfigurationError(f"{text}: {advice}")
@@ -106,10 +108,13 @@ def _search(folder: str, kind: Kind, layout: Layout) -> None:
         if kind in ("auto", "sentinel-2"):
             if is_safe(root, names):
                 folders.clear()
-                _add_safe(root, layout)
+                _add_packed(safe_sources, root, layout)
                 continue
             for name in filter(is_zipped_safe, names):
-                _add_safe(str(Path(root, name)), layout)
+                _add_packed(safe_sources, str(Path(root, name)), layout)
+        if kind in ("auto", "landsat"):
+            for name in filter(is_landsat_tar, names):
+                _add_packed(tar_sources, str(Path(root, name)), layout)
         if kind in ("auto", "landsat") and any(map(is_landsat_metadata, names)):
             products = landsat_sources(root, names)
             layout.sources += products
@@ -179,9 +184,9 @@ def _described(source: SceneSource, descriptions: dict[str, str]) -> SceneSource
     return replace(source, described=found, kind="chip")
 
 
-def _add_safe(product: str, layout: Layout) -> None:
+def _add_packed(read: Callable[[str], Sequence[SceneSource]], product: str, layout: Layout) -> None:
     try:
-        layout.sources += safe_sources(product)
+        layout.sources += read(product)
     except RasterError as error:
         layout.faulty[product] = str(error)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
+from geoaug.data.arrow_arrays import whole_numbers
+from geoaug.data.catalog_paths import with_whole_paths
 from geoaug.errors import ConfigurationError
 
 ROWS_READ_TOGETHER = 1024
@@ -14,12 +16,16 @@ ROWS_READ_TOGETHER = 1024
 class SavedTable:
     """Rows that stay in their file, which may be replaced meanwhile by another: the old one is read on.
 
+    Attributes:
+        folder: that paths of the rows begin from; None where they are whole.
+
     Raises:
         ConfigurationError: it is no Parquet file that can be read; also by all that reads of it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
+        self.folder: str | None = None
         self._lock = threading.Lock()
         try:
             self._file = pyarrow.parquet.ParquetFile(path, memory_map=True)
@@ -32,7 +38,7 @@ class SavedTable:
         """All of it."""
         try:
             with self._lock:
-                return self._file.read()
+                return self._whole(self._file.read())
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 
@@ -40,7 +46,7 @@ class SavedTable:
         """One column."""
         try:
             with self._lock:
-                return self._file.read([name]).column(name)
+                return self._whole(self._file.read([name])).column(name)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 
@@ -52,9 +58,13 @@ class SavedTable:
             group += 1
         try:
             with self._lock:
-                return self._file.read_row_group(group).slice(start, length)
+                rows = self._file.read_row_group(group).slice(start, length)
+                return self._whole(rows.take(whole_numbers(range(len(rows)))))
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
+
+    def _whole(self, rows: pa.Table) -> pa.Table:
+        return rows if self.folder is None else with_whole_paths(rows, self.folder)
 
     def _damaged(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"{self.path}: not a GeoParquet file that can be read ({error})")

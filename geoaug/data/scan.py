@@ -126,13 +126,14 @@ class Scan:
         dtype = _dtype(view)
         image = np.zeros((0, *shape), dtype=dtype)
         valid = np.ones(shape, dtype=bool)
-        for part in view.views:
+        for stack in view.stacks:
+            part = stack.like
             shifted = Window(window.row + part.row, window.col + part.col, *shape)
             inner = shifted.inside(part.height, part.width)
             if inner is None:
                 valid[...] = False
                 continue
-            chunk = read_chunk(self._handles, part, inner, view.record.id)
+            chunk = read_chunk(self._handles, stack, inner, view.record.id)
             place = np.s_[
                 inner.row - shifted.row : inner.row_stop - shifted.row,
                 inner.col - shifted.col : inner.col_stop - shifted.col,
@@ -143,11 +144,11 @@ class Scan:
                 valid &= inside
             if chunk.valid is not None:
                 valid[place] &= chunk.valid
-            if part.places == tuple(range(bands)) and inner == shifted and chunk.image.dtype == dtype:
+            if stack.places == tuple(range(bands)) and inner == shifted and chunk.image.dtype == dtype:
                 image = chunk.image
-            elif part.places:
+            elif stack.places:
                 image = image if len(image) else np.zeros((bands, *shape), dtype=dtype)
-                image[list(part.places), place[0], place[1]] = chunk.image
+                image[list(stack.places), place[0], place[1]] = chunk.image
         return Pixels(image, valid)
 
 
@@ -165,8 +166,9 @@ def always_valid(view: SceneView) -> bool:
 
 
 def _dtype(view: SceneView) -> np.dtype[Any]:
-    """That all bands fit as they are stored."""
-    return np.dtype(np.result_type(*(np.dtype(part.dtype) for part in view.views if part.places)))
+    """That all bands fit: as they are stored, or as they become by a shift."""
+    wanted = (part.tile_dtype if any(part.shift) else part.dtype for part in view.views if part.places)
+    return np.dtype(np.result_type(*map(np.dtype, wanted)))
 
 
 def _region_shape(view: SceneView, most: int) -> tuple[int, int]:

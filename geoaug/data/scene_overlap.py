@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.catalog import Catalog
 from geoaug.data.ground_blocks import unwrapped
 
@@ -24,7 +25,7 @@ class Outlines:
     """
 
     def __init__(self, catalog: Catalog, distance_m: float) -> None:
-        placed = np.flatnonzero(catalog.table.column("geometry").is_valid().to_numpy())
+        placed = np.flatnonzero(to_numpy(catalog.table.column("geometry").is_valid()))
         stored, which = np.unique(shapely.to_wkb(catalog.footprints[placed]), return_inverse=True)
         self.distance_m = distance_m
         self.of_scene = np.full(len(catalog), -1)

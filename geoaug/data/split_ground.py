@@ -9,6 +9,7 @@ import numpy.typing as npt
 import shapely
 from affine import Affine
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.catalog import Catalog
 from geoaug.data.coverage import Coverage
 from geoaug.data.grids import reproject_points
@@ -183,7 +184,7 @@ def distinct_grids(catalog: Catalog) -> tuple[list[Grid], npt.NDArray[np.int64]]
             f"scene '{name}' has no CRS, so its ground is not known: split by folder, attribute, date or at random"
         )
     texts, codes = np.unique(np.array(crs, dtype=object).astype(str), return_inverse=True)
-    transform = catalog.table.column("transform").combine_chunks().flatten().to_numpy().reshape(-1, 6)
+    transform = to_numpy(catalog.table.column("transform").combine_chunks().flatten()).reshape(-1, 6)
     size = catalog.column("height"), catalog.column("width")
     rows = np.column_stack([codes, transform, *size])
     rows, which = np.unique(rows, axis=0, return_inverse=True)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
+from geoaug.data.arrow_arrays import text_scalar, to_numpy, whole_numbers
 from geoaug.data.catalog import Catalog
 from geoaug.data.scene_overlap import overlap_groups
 from geoaug.data.split_amounts import class_amounts, class_amounts_in, class_ids, class_name, ground_m2
@@ -207,21 +208,24 @@ def scenes_of_split(catalog: Catalog, name: str) -> Catalog:
         raise ConfigurationError(f"the catalog has no split '{name}'; {there}")
     table = catalog.table
     mine = np.zeros(len(catalog), dtype=bool)
-    region = np.full(len(catalog), None, dtype=object)
+    parts: pa.Array | None = None
     if "split" in table.column_names:
         mine |= np.array([value == name for value in table.column("split").to_pylist()], dtype=bool)
     if "regions" in table.column_names:
         column = table.column("regions").combine_chunks()
         flat = column.flatten()
-        scene = np.repeat(np.arange(len(catalog)), pc.list_value_length(column).fill_null(0).to_numpy())
-        chosen = np.flatnonzero(pc.equal(flat.field("split"), name).to_numpy(zero_copy_only=False))
+        lengths = np.nan_to_num(to_numpy(pc.list_value_length(column))).astype(np.int64)
+        scene = np.repeat(np.arange(len(catalog)), lengths)
+        chosen = np.flatnonzero(to_numpy(pc.equal(flat.field("split"), text_scalar(name))))
         mine[scene[chosen]] = True
-        region[scene[chosen]] = np.array([*flat.field("geometry").take(chosen).to_pylist(), None], dtype=object)[:-1]
+        place = np.full(len(catalog), -1)
+        place[scene[chosen]] = chosen
+        parts = flat.field("geometry").take(whole_numbers(place[mine], missing=place[mine] < 0))
     if not mine.any():
         raise ConfigurationError(f"the split '{name}' holds no scene: give it a larger share, or make smaller blocks")
     found = catalog.select(mine)
-    if any(value is not None for value in region):
-        found = found.with_column("region", pa.array(region[mine].tolist(), pa.binary()))
+    if parts is not None and parts.null_count < len(parts):
+        found = found.with_column("region", parts)
     if "regions" in found.table.column_names:
         found = Catalog(found.table.drop_columns(["regions"]), found.notes)
     return found

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import rasterio
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.bands import band_list
 from geoaug.data.catalog import Catalog
 from geoaug.data.labels import LabelSource, open_labels
@@ -142,7 +143,7 @@ def _open_labels(
     source = open_labels(labels, field=field, ignore_index=ignore_index) if isinstance(labels, str | Path) else labels
     first = None
     if source is None:
-        known = np.flatnonzero(catalog.table.column("mask_path").is_valid().to_numpy())
+        known = np.flatnonzero(to_numpy(catalog.table.column("mask_path").is_valid()))
         if not len(known):
             return None
         first = catalog[int(known[0])]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geoaug.data.advice import LEAVE_OUT
 from geoaug.data.handles import reading
 from geoaug.data.labels import LabelSource, open_labels
 from geoaug.data.records import Grid, SceneRecord
@@ -65,7 +66,7 @@ class TileLabels:
         if not found:
             raise RasterError(
                 f"scene '{record.id}': the labels {source.path} do not reach it, so that none of it is labelled: take "
-                "it out of the catalog, give labels that reach it, or leave out what cannot be read (on_error: skip)"
+                f"it out of the catalog, give labels that reach it, or leave out what cannot be read: {LEAVE_OUT}"
             )
 
     def read(self, record: SceneRecord, grid: Grid, out: npt.NDArray[Any]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
 
+from geoaug.data.arrow_arrays import to_numpy
 from geoaug.data.catalog import Catalog
 from geoaug.data.records import METRES_PER_DEGREE, Grid
 
@@ -86,15 +87,15 @@ class CatalogTiles:
         self.size = (size, size) if isinstance(size, int) else size
         bands = catalog.table.column("bands").combine_chunks()
         flat = bands.flatten()
-        first = bands.offsets.to_numpy()[:-1] - bands.offsets[0].as_py()
+        first = to_numpy(bands.offsets)[:-1] - bands.offsets[0].as_py()
         height, width = catalog.column("height").astype(np.int64), catalog.column("width").astype(np.int64)
         gsd = catalog.column("gsd_m").astype(np.float64)
         self.grids = SceneGrids(
             height,
             width,
             np.where(np.isfinite(gsd), gsd, 1.0) ** 2,
-            np.minimum(flat.field("block_height").to_numpy(zero_copy_only=False)[first], height),
-            np.minimum(flat.field("block_width").to_numpy(zero_copy_only=False)[first], width),
+            np.minimum(to_numpy(flat.field("block_height"))[first], height),
+            np.minimum(to_numpy(flat.field("block_width"))[first], width),
         )
 
     def grid(self, scene: int) -> Grid:

@@ -5,7 +5,7 @@ inside the read. Numbers only: files are opened by `geoaug.data.handles` and rea
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ import rasterio.warp
 from affine import Affine
 from rasterio.crs import CRS
 
+from geoaug.data.advice import as_type
 from geoaug.data.grids import same_crs
 from geoaug.data.handles import Source, Warp
 from geoaug.data.inputs import is_remote
@@ -25,6 +26,8 @@ _SHIFT_TOLERANCE = 1e-3
 # Smaller blocks are read together, so that a call is worth its while (and a strip is not a call of its own).
 _LEAST_CHUNK = 2**16
 WARPED_BLOCK = 512
+MOST_STACKED = 2**24
+"""Bytes of chunks that are read as one: a thread's work must not grow with the number of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +78,52 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Stack:
+    """Views whose chunks lie alike, so that they are planned, kept and copied to tiles as one.
+
+    Scenes of a file for each band would else cost a plan and a copy for each band of each tile.
+    """
+
+    views: tuple[View, ...]
+
+    @property
+    def like(self) -> View:
+        """The first view: the others have its place, size, chunks and types."""
+        return self.views[0]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where its bands go among the image's bands; empty for a quality layer."""
+        return tuple(place for view in self.views for place in view.places)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a chunk of all views as it is decoded, its validity included."""
+        rows, cols = self.like.chunk
+        bands = sum(len(view.indexes) for view in self.views)
+        return rows * cols * (bands * np.dtype(self.like.dtype).itemsize + 1)
+
+
+@dataclass(frozen=True, slots=True)
 class SceneView:
     """A scene on the grid that its tiles are cut from.
 
     Attributes:
         record: with the wanted bands alone.
         grid: of the tiles.
-        views: of the files; together they hold each band of the image once, and the quality layer.
+        stacks: of the files' views; together they hold each band of the image once, and the quality layer.
         fill: what the image holds where the files hold nothing.
     """
 
     record: SceneRecord
     grid: Grid
-    views: tuple[View, ...]
+    stacks: tuple[Stack, ...]
     fill: float
+
+    @property
+    def views(self) -> Iterator[View]:
+        """Of all files."""
+        return (view for stack in self.stacks for view in stack.views)
 
 
 def target_grid(grid: Grid, crs: str | None, gsd_m: float | None) -> Grid:
@@ -131,6 +166,7 @@ def scene_view(
     dtype: str,
     shift: Sequence[int],
     resampling: str = "bilinear",
+    most_stacked: int = MOST_STACKED,
 ) -> SceneView:
     """A scene with its wanted bands on a grid.
 
@@ -140,6 +176,7 @@ def scene_view(
         dtype: numpy's name of the type that pixels come in; every stored type must fit it.
         shift: what is added to each band's numbers.
         resampling: GDAL's name, for bands on other grids.
+        most_stacked: bytes of chunks of several files that may be read as one.
 
     Raises:
         ConfigurationError: a band is stored in a type that does not fit.
@@ -148,7 +185,7 @@ def scene_view(
         if band.dtype != dtype and not np.can_cast(np.dtype(band.dtype), np.dtype(dtype), casting="safe"):
             raise ConfigurationError(
                 f"{band.path}: band '{band.name}' is stored as {band.dtype}, which does not fit the {dtype} of the "
-                f"other scenes: give dtype='{np.promote_types(band.dtype, dtype)}'"
+                f"other scenes: {as_type(str(np.promote_types(band.dtype, dtype)))}"
             )
     by_file: dict[tuple[object, ...], list[int]] = {}
     offsets: dict[int, tuple[int, int] | None] = {}
@@ -174,7 +211,25 @@ def scene_view(
         views.append(replace(quality, quality=record.quality))
     nodata = next((band.nodata for band in record.bands if band.nodata is not None), None)
     fill = nodata if nodata is not None else (math.nan if np.dtype(dtype).kind == "f" else 0.0)
-    return SceneView(record, grid, tuple(views), fill)
+    return SceneView(record, grid, _stacked(views, most_stacked), fill)
+
+
+def _stacked(views: list[View], most: int) -> tuple[Stack, ...]:
+    """Views that lie alike together, up to `most` bytes of a chunk."""
+    stacks: list[Stack] = []
+    open_stack: dict[object, int] = {}
+    for view in views:
+        alike = (view.row, view.col, view.height, view.width, view.chunk, view.dtype, view.tile_dtype)
+        place = None if view.quality is not None else open_stack.get(alike)
+        if place is not None:
+            wider = Stack((*stacks[place].views, view))
+            if wider.chunk_bytes <= most:
+                stacks[place] = wider
+                continue
+        if view.quality is None:
+            open_stack[alike] = len(stacks)
+        stacks.append(Stack((view,)))
+    return tuple(stacks)
 
 
 def _offset(own: Grid, grid: Grid) -> tuple[int, int] | None:

@@ -1,8 +1,9 @@
-"""A raster written from its top to its bottom, a few rows at a time, that ends as a Cloud Optimized GeoTIFF.
+"""A raster written piece by piece from its top to its bottom, that ends as a Cloud Optimized GeoTIFF.
 
-Memory holds the rows being written, whatever the raster's size. Rows go to a hidden file in the same folder; when the
-last is there it becomes the COG, overviews and all, and takes its name: whole or not at all. Arrays that fit in memory
-are written by `geotiff`.
+Memory holds the blocks being written (GDAL's cache), whatever the raster's size. Pieces go to a hidden file in the same
+folder; when all are there it becomes the COG, overviews and all, and takes its name: whole or not at all. The hidden
+file keeps bands apart, whose overviews GDAL takes several times faster than those of interleaved bands. Arrays that fit
+in memory are written by `geotiff`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -31,7 +33,7 @@ __all__ = ["StreamedRaster"]
 
 
 class StreamedRaster:
-    """An open raster that takes rows in order; as a context manager, it is finished or gone at the end.
+    """An open raster that takes pieces, each pixel once; as a context manager, it is finished or gone at the end.
 
     Args:
         path: of the COG.
@@ -71,7 +73,7 @@ class StreamedRaster:
     ) -> None:
         self.path = Path(path)
         self.height, self.width, self.count = height, width, count
-        self._rows = 0
+        self._pixels = 0
         self._like = np.empty((count, height if height < 256 else 256, width if width < 256 else 256), dtype)
         self._categorical = categorical
         token = uuid.uuid4().hex[:12]
@@ -83,7 +85,8 @@ class StreamedRaster:
                 self._dataset = rasterio.open(
                     self._rough,
                     "w",
-                    **creation_options(self._like, compress="lzw"),
+                    **creation_options(self._like),
+                    interleave="band",
                     count=count,
                     height=height,
                     width=width,
@@ -104,18 +107,19 @@ class StreamedRaster:
             self._remove()
             raise GeoaugError(f"{self.path}: cannot be written ({error})") from error
 
-    def write(self, rows: npt.NDArray[Any]) -> None:
-        """The next rows, (count, n, width)."""
-        if rows.shape[0] != self.count or rows.shape[2] != self.width or self._rows + rows.shape[1] > self.height:
+    def write(self, pixels: npt.NDArray[Any], row: int, col: int = 0) -> None:
+        """A piece (count, n, m) whose upper left pixel is at row and column. From top to bottom is fastest."""
+        count, rows, columns = pixels.shape
+        if count != self.count or not (0 <= row <= self.height - rows and 0 <= col <= self.width - columns):
             raise ConfigurationError(
-                f"{self.path}: rows {rows.shape} do not fit {self.count} bands of {self.height} x {self.width} pixels "
-                f"with {self._rows} rows written"
+                f"{self.path}: pixels {pixels.shape} at row {row}, column {col} do not fit {self.count} bands of "
+                f"{self.height} x {self.width} pixels"
             )
         try:
-            self._dataset.write(rows, window=RasterioWindow(0, self._rows, self.width, rows.shape[1]))
+            self._dataset.write(pixels, window=RasterioWindow(col, row, columns, rows))
         except (RasterioError, OSError) as error:
             raise GeoaugError(f"{self.path}: cannot be written ({error})") from error
-        self._rows += rows.shape[1]
+        self._pixels += rows * columns
 
     def __enter__(self) -> StreamedRaster:
         return self
@@ -124,20 +128,29 @@ class StreamedRaster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._dataset.close()
             if kind is None:
                 self._finish()
         finally:
+            self._dataset.close()
             self._remove()
 
     def _finish(self) -> None:
-        if self._rows != self.height:
-            raise ConfigurationError(f"{self.path}: {self._rows} of {self.height} rows were written; it was dropped")
+        if self._pixels != self.height * self.width:
+            raise ConfigurationError(
+                f"{self.path}: {self._pixels} of {self.height * self.width} pixels were written; it was dropped"
+            )
         options = creation_options(self._like, format="cog", categorical=self._categorical)
-        options["blocksize"] = 256 if max(self.height, self.width) <= 512 else 512
+        side = max(self.height, self.width)
+        options["blocksize"] = block = 256 if side <= 512 else 512
+        # The COG takes the overviews that it finds.
+        factors = [2**power for power in range(1, 32) if block * 2 ** (power - 1) < side]
         try:
+            if factors:
+                resampling = Resampling.nearest if self._categorical else Resampling.average
+                self._dataset.build_overviews(factors, resampling)
+            self._dataset.close()
             with georeference_optional():
-                rasterio.shutil.copy(self._rough, self._whole, **options)
+                rasterio.shutil.copy(self._rough, self._whole, num_threads="ALL_CPUS", **options)
             self._whole.replace(self.path)
         except (RasterioError, OSError) as error:
             raise GeoaugError(f"{self.path}: cannot be written ({error})") from error

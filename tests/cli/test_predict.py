@@ -1,5 +1,7 @@
 """`geoaug predict` and `geoaug explain`: maps, tables and pictures from a model file alone."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from made_chips import CLASSES, write_chips
 
 from geoaug import get_sensor
 from geoaug.io.geotiff import write_geotiff
-from geoaug.models import ClassName, ModelCard, resnet18, save_model, unet
+from geoaug.models import ClassName, ModelCard, load_model, resnet18, save_model, unet
 
 PLACE = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 NAMES = ["B04", "B03", "B02", "B08"]
@@ -121,6 +123,62 @@ def test_what_cannot_be_predicted_is_told(geoaug: Any, maps_model: Path, chips_m
     assert (tmp_path / "out" / "good_classes.tif").is_file(), "one that cannot be read does not stop the others"
 
 
+@pytest.mark.parametrize("command", ["predict", "explain", "validate", "test"])
+def test_what_is_no_model_file_is_told_in_a_line(geoaug: Any, chips_model: Path, tmp_path: Path, command: str) -> None:
+    chips = write_chips(tmp_path / "chips", count=1)
+    whole = chips_model.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    head = json.loads(whole[8 : 8 + length])
+
+    def told(card: Any) -> bytes:
+        text = json.dumps({**head, "__metadata__": {**head["__metadata__"], "geoaug": json.dumps(card)}}).encode()
+        return len(text).to_bytes(8, "little") + text + whole[8 + length :]
+
+    card = json.loads(head["__metadata__"]["geoaug"])
+    assert told(card)[-100:] == whole[-100:]
+    renamed = [{**card["classes"][0], "name": "sea"}, *card["classes"][1:]]
+    for content, said in (
+        (whole[: len(whole) // 2], "damaged"),
+        (b"no model at all", "not a safetensors file"),
+        (b"", "not a safetensors file"),
+        (whole[:-1] + bytes([whole[-1] ^ 1]), "digest"),
+        (told({**card, "classes": renamed}), "digest"),
+        (told([1, 2]), "not a model card"),
+        (told({**card, "mean": 3}), "not a model card"),
+        (told({**card, "classes": [{"name": "sea", "colour": "blue"}]}), "not a model card"),
+    ):
+        model = tmp_path / "m.safetensors"
+        model.write_bytes(content)
+        source = ("--data", chips) if command in ("validate", "test") else (chips, "-o", tmp_path / "out")
+        done = geoaug(command, model, *source, "--device", "cpu")
+        assert done.code == 2, done.err
+        assert said in done.err, done.err
+        assert "m.safetensors" in done.err
+        assert done.err.strip().count("geoaug: error:") == 1
+
+
+def test_chips_of_another_sampling_distance_are_refused_unless_told(
+    geoaug: Any, chips_model: Path, tmp_path: Path
+) -> None:
+    model, chip = load_model(chips_model), tmp_path / "chip.tif"
+    own = save_model(tmp_path / "own.safetensors", model.network, replace(model.card, gsd_m=10.0))
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 16, 16)).astype(np.uint8)
+    chips = []
+    for number, gsd in enumerate((10, 30, 10)):
+        chips.append(chip.with_stem(f"chip{number}"))
+        write_geotiff(chips[-1], pixels, transform=PLACE * Affine.scale(gsd / 10), crs="EPSG:32633")
+    for command, more in (("predict", ()), ("explain", ("-n", 0))):
+        there = (command, own, *chips, "-o", tmp_path / command, "--sensor", "rgb", "--device", "cpu", *more)
+        done = geoaug(*there)
+        assert done.code == 2
+        assert "chip1.tif: pixels are 30 m wide" in done.err, done.err
+        done = geoaug(*there, "--ignore-gsd")
+        assert done.code == 0, done.err
+    done = geoaug("predict", own, *chips, "-o", tmp_path / "out", "--resample", "--device", "cpu")
+    assert done.code == 2
+    assert "--resample is of scenes" in done.err
+
+
 def test_chips_become_a_table(geoaug: Any, chips_model: Path, tmp_path: Path) -> None:
     chips = write_chips(tmp_path / "chips", count=3)
     options = ("--uncertainty", "--passes", 3, "--device", "cpu")
@@ -137,6 +195,19 @@ def test_chips_become_a_table(geoaug: Any, chips_model: Path, tmp_path: Path) ->
     assert done.code == 0
     plain = pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv")
     assert plain.column_names[:4] == ["chip", "label", "class", "probability"]
+
+
+def test_chips_at_half_precision_are_near_those_at_full(geoaug: Any, chips_model: Path, tmp_path: Path) -> None:
+    chips = write_chips(tmp_path / "chips", count=3)
+    shares = {}
+    for precision in ("float32", "bfloat16"):
+        done = geoaug(
+            "predict", chips_model, chips, "-o", tmp_path / precision, "--precision", precision, "--device", "cpu"
+        )
+        assert done.code == 0, done.err
+        table = pyarrow.parquet.read_table(tmp_path / precision / "predictions.parquet")
+        shares[precision] = np.stack([table[f"p_{name}"].to_numpy() for name in CLASSES])
+    assert 0 < np.abs(shares["float32"] - shares["bfloat16"]).max() < 0.05
 
 
 def test_looking_through_a_model(geoaug: Any, chips_model: Path, tmp_path: Path) -> None:

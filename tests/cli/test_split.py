@@ -7,6 +7,7 @@ import pytest
 from made_catalogs import made_scene
 
 from geoaug.data import Catalog
+from geoaug.data.splits import split_names
 
 
 @pytest.fixture
@@ -35,12 +36,15 @@ def test_ground_is_split_and_said(geoaug: Any, catalog: Path, tmp_path: Path) ->
     assert "split" not in Catalog.open(catalog).table.column_names
 
 
-def test_a_split_without_room_for_a_tile_is_noted(geoaug: Any, catalog: Path) -> None:
+def test_a_split_without_room_for_a_tile_is_written_and_noted_and_ends_with_1(geoaug: Any, catalog: Path) -> None:
     tight = geoaug("split", catalog, "--block-m", 1000, "--size", 256)
-    assert tight.code == 0, tight.err
+    assert tight.code == 1, tight.err
+    assert f"written to {catalog}" in " ".join(tight.out.split())
+    assert split_names(Catalog.open(catalog)) == ["train", "val", "test"]
     for name in ("train", "val", "test"):
         assert f"split '{name}' holds no tile of 256 pixels" in " ".join(tight.err.split())
-    assert "holds no tile" not in geoaug("split", catalog, "--block-m", 1000, "--size", 32).err
+    roomy = geoaug("split", catalog, "--block-m", 1000, "--size", 32)
+    assert (roomy.code, "holds no tile" in roomy.err) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_scenes_are_split_by_what_is_known_of_them(
 
 
 def test_folds_and_chance(geoaug: Any, catalog: Path) -> None:
-    assert geoaug("split", catalog, "--method", "kfold", "--folds", 3, "--block-m", 1500).code == 0
+    assert geoaug("split", catalog, "--method", "kfold", "--folds", 3, "--block-m", 1500, "--size", 64).code == 0
     assert len(Catalog.open(catalog).split("fold2-train"))
     done = geoaug("split", catalog, "--method", "random", "--shares", "train=0.5,test=0.5")
     assert done.code == 0

@@ -70,6 +70,25 @@ def test_wrong_use_is_told(geoaug: Callable[..., Any], scene: Path, catalog: Pat
     assert "no split 'test'" in missing.err
 
 
+def test_scenes_of_several_types_are_read_as_the_one_told(
+    geoaug: Callable[..., Any], scene: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "types"
+    folder.mkdir()
+    with rasterio.open(scene) as file:
+        image, profile = file.read(), file.profile
+    for dtype in ("uint16", "int16"):
+        with rasterio.open(folder / f"{dtype}.tif", "w", **{**profile, "dtype": dtype}) as file:
+            file.write(image.astype(dtype))
+    mixed = geoaug("stats", folder)
+    assert mixed.code == 2
+    assert "--dtype int32" in " ".join(mixed.err.split())
+    told = geoaug("stats", folder, "--dtype", "int32")
+    assert told.code == 0, told.err
+    assert "int32" in told.out
+    assert "'wide' is no type of pixels" in " ".join(geoaug("stats", folder, "--dtype", "wide").err.split())
+
+
 def test_what_cannot_be_read_is_left_out_and_named(geoaug: Callable[..., Any], scene: Path, tmp_path: Path) -> None:
     folder = tmp_path / "two"
     folder.mkdir()

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from affine import Affine
 from made_catalogs import made_scene
@@ -15,6 +16,7 @@ from scenes import catalog_of, numbers, scene_of, write_raster
 from geoaug.data.batch_picture import draw_batch, draw_training_batch
 from geoaug.data.catalog import Catalog
 from geoaug.data.catalog_picture import draw_catalog
+from geoaug.data.date_line import map_edge
 from geoaug.data.figure_files import save_figure
 from geoaug.data.splits import split_by_blocks
 from geoaug.data.survey import survey_catalog
@@ -81,6 +83,38 @@ def test_places_far_apart_have_maps_of_their_own() -> None:
     assert legend_of(figure) == ["EPSG:32632 (3 scenes)", "EPSG:32654 (1 scene)"]
     west, east = figure.axes[2].get_xlim()
     assert 140 < west < east < 142
+
+
+def test_scenes_at_the_date_line_are_drawn_beside_each_other() -> None:
+    """Zones 60 and 1 meet at 180 degrees, and "over" lies across it."""
+    west = made_scene("west", 500, 500, crs="EPSG:32660", x=700000.0)
+    over = made_scene("over", 500, 500, crs="EPSG:32660", x=726000.0)
+    east = made_scene("east", 500, 500, crs="EPSG:32601", x=290000.0)
+    catalog = Catalog.from_records([west, over, east], attributes={"split": ["train", "val", "test"]})
+    assert np.ptp(catalog.footprints[1].exterior.coords.xy[0]) > 359, "as it is stored, it reaches around the world"
+    figure = draw_catalog(catalog)
+    left, right = figure.axes[0].get_xlim()
+    assert 179 < left < right < 181
+    places = [np.mean(shape.exterior.coords.xy[0][:-1] % np.float64(360)) for shape in catalog.footprints]
+    train, val, test = (colour_at(figure, place, catalog.footprints[0].centroid.y) for place in places)
+    assert train[2] > train[0] + 30
+    assert val[0] > val[2] + 30
+    assert test[0] > test[1] + 40
+    assert {label.get_text()[-1] for label in figure.axes[0].get_xticklabels()} >= {"E", "W"}
+
+
+@pytest.mark.parametrize(
+    ("extents", "begins"),
+    [
+        ([(-10, 20), (100, 120)], (-180, -180)),
+        ([(170, 175), (-175, -170)], (-170, 170)),  # fits into half of the world across 180 alone
+        ([(-100, -90), (5, 15), (130, 140)], (-180, -180)),  # fits into no half
+        ([(-180, 180), (20, 30)], (-180, -180)),
+    ],
+)
+def test_a_map_is_cut_where_nothing_lies(extents: list[tuple[int, int]], begins: tuple[int, int]) -> None:
+    edge = map_edge(np.array([shapely.segmentize(shapely.box(a, -10, b, 10), 30) for a, b in extents]))
+    assert begins[0] <= edge <= begins[1]
 
 
 def test_what_has_no_place_is_told() -> None:

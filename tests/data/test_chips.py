@@ -1,14 +1,19 @@
 """Folders of chips: a folder for each class, and images beside masks."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import rasterio
+import torch
 from PIL import Image
 from scenes import numbers, write_raster
 
-from geoaug.data import Catalog, TileDataset, TileRef
+from geoaug import Compose
+from geoaug.augment import RandomD4
+from geoaug.data import Catalog, TileDataset, TileRef, collate_tiles
 from geoaug.errors import ConfigurationError, RasterError
 
 
@@ -156,3 +161,35 @@ def test_pictures_beside_scenes_are_quicklooks(tmp_path: Path) -> None:
     chip(tmp_path / "a.tif")
     chip(tmp_path / "a.jpg")
     assert Catalog.from_folder(tmp_path).ids == ["a"]
+
+
+def test_several_labels_of_a_chip_come_as_one_and_zero(tmp_path: Path) -> None:
+    """As a folder of BigEarthNet: what is written beside each patch."""
+    told = {
+        "S2A_MSIL2A_20170617T113321_36_8": ["Pastures", "Sea"],
+        "S2A_MSIL2A_20170617T113321_36_9": ["Arable", "Sea"],
+    }
+    for name, labels in told.items():
+        for band in ("B02", "B03"):
+            write_raster(tmp_path / name / f"{name}_{band}.tif", numbers((1, 32, 32)))
+        (tmp_path / name / f"{name}_labels_metadata.json").write_text(json.dumps({"labels": labels}))
+    catalog = Catalog.from_folder(tmp_path)
+    with TileDataset(catalog, target="labels") as dataset:
+        assert dataset.classes == ("Arable", "Pastures", "Sea")
+        batch = dataset.read(range(2))
+        expected = {name: [float(kind in labels) for kind in dataset.classes] for name, labels in told.items()}
+        assert dict(zip(batch["scene"], batch["label"].tolist(), strict=True)) == expected
+        assert batch["label"].dtype == torch.float32
+        assert collate_tiles([dataset[0], dataset[1]])["label"].tolist() == batch["label"].tolist()
+        assert Compose([RandomD4()], sensor=dataset.sensor)(batch)["label"].shape == (2, 3)
+    with TileDataset(catalog.select([1]), target="labels") as one:  # a split that has not all classes
+        assert one.read([0])["label"].tolist() == [batch["label"][1].tolist()]
+    given = catalog.with_column("seasons", [["dry"], []])
+    with TileDataset(given, target="seasons") as dataset:
+        assert dataset.read(range(2))["label"].tolist() == [[1.0], [0.0]]
+    with pytest.raises(ConfigurationError, match="lists 1: several labels of a chip are names"):
+        TileDataset(catalog.with_column("ids", [[1], [2]]), target="ids")
+    with pytest.raises(ConfigurationError, match="no scene has any label in the column 'none'"):
+        TileDataset(catalog.with_column("none", pa.array([[], []], pa.list_(pa.string()))), target="none")
+    with pytest.raises(ConfigurationError, match="has no seasons, as 1 of 2"):
+        TileDataset(catalog.with_column("seasons", [["dry"], None]), target="seasons")

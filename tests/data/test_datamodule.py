@@ -247,6 +247,34 @@ def test_measured_statistics_are_kept_beside_the_catalog(tmp_path: Path) -> None
     assert other.statistics.band_names == ("B2",)
 
 
+def test_statistics_of_something_else_are_refused(tmp_path: Path) -> None:
+    catalog, kept = labelled_scenes(tmp_path), tmp_path / "kept.yaml"
+
+    def module(of: Catalog = catalog, **options: Any) -> TileDataModule:
+        return TileDataModule(of, 32, normalize="measure", statistics_file=kept, **options)
+
+    module(bands=["B2"]).prepare_data()
+    assert module(bands=["B2"]).statistics is not None
+    with pytest.raises(
+        ConfigurationError, match=r"kept\.yaml: does not fit .*no statistics of band 'B1'.*measured anew"
+    ):
+        _ = module().statistics
+    scaled = [
+        replace(record, bands=tuple(replace(band, offset=-1000.0) for band in record.bands)) for record in catalog
+    ]
+    other = Catalog.from_records(scaled).with_column("split", ["train", "train", "val"])
+    with pytest.raises(ConfigurationError, match=r"kept\.yaml: does not fit .*'B2' is scaled as \(DN -1000\)"):
+        _ = module(other, bands=["B2"]).statistics
+    kept.write_text(kept.read_text().replace("sensor: generic", "sensor: sentinel-2-l1c"))
+    with pytest.raises(ConfigurationError, match="are of sentinel-2-l1c, and the data is of generic"):
+        module(bands=["B2"]).setup()
+
+
+def test_options_that_there_are_not_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"has no option band, widht; .*bands"):
+        TileDataModule(labelled_scenes(tmp_path), 32, band="B1", widht=3)
+
+
 def test_a_catalog_is_split_on_the_way(tmp_path: Path) -> None:
     from scenes import catalog_of
 

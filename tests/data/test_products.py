@@ -1,5 +1,7 @@
 """Products of ESA and USGS become scenes: bands of native resolution, scaled by metadata, valid by quality layers."""
 
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +220,56 @@ def test_landsat_level_1_leaves_pan_and_thermal_bands_out_unless_asked(tmp_path:
     asked = only(Catalog.from_folder(tmp_path, bands=["pan", "red"]))
     assert asked.band_names == ("B8", "B4")
     assert asked.grid.gsd_m == 15
+
+
+def packed(product: Path, *, form: str = "") -> Path:
+    """A product as USGS gives it."""
+    archive = product.with_name(product.name + (form or ".tar"))
+    with tarfile.open(archive, "w:gz" if form else "w") as file:
+        for path in sorted(product.iterdir()):
+            file.add(path, path.name)
+    return archive
+
+
+@pytest.mark.parametrize("form", ["txt", "json"])
+def test_a_landsat_product_is_read_from_its_tar(tmp_path: Path, form: str) -> None:
+    flags = np.array([1 << bit for bit in range(16)], dtype=np.uint16).repeat(100).reshape(40, 40)
+    product = make_landsat(tmp_path, qa=flags, form=form)
+    unpacked = Catalog.from_folder(product)
+    archive = packed(product)
+    both = Catalog.from_folder(tmp_path, on_error="skip")
+    assert only(both).path == str(archive)
+    assert "is the same scene as" in str(both.notes["skipped"])
+    shutil.rmtree(product)
+    catalog = Catalog.from_folder(tmp_path)
+    record = only(catalog)
+    assert (record.path, record.id, record.size) == (str(archive), unpacked[0].id, archive.stat().st_size)
+    assert record.band_names == unpacked[0].band_names
+    assert all(band.path.startswith(f"/vsitar/{archive}/") for band in record.bands)
+    make_landsat(tmp_path, qa=flags, form=form)
+    for place in (TileRef(0, 0, 0), TileRef(0, 10, 15)):
+        with TileDataset(catalog, 24) as tar, TileDataset(unpacked, 24) as folder:
+            expected, found = folder[place], tar[place]
+        np.testing.assert_array_equal(found["image"].numpy(), expected["image"].numpy())
+        np.testing.assert_array_equal(found["valid"].numpy(), expected["valid"].numpy())
+    again = Catalog.from_files([archive], refresh=catalog)
+    assert again.notes["refreshed"]["unchanged"] == 1
+    assert only(Catalog.from_files([archive], kind="landsat")).id == record.id
+
+
+def test_a_tar_file_that_is_no_product_is_named(tmp_path: Path) -> None:
+    product = make_landsat(tmp_path)
+    archive = packed(product)
+    broken = tmp_path / archive.name.replace("195026", "195027")
+    broken.write_bytes(archive.read_bytes()[:100])
+    with pytest.raises(RasterError, match=r"195027.*\.tar: not a tar file that can be read"):
+        Catalog.from_folder(tmp_path)
+    for path in product.glob("*_MTL.*"):
+        path.unlink()
+    with pytest.raises(RasterError, match="holds 0 Landsat products"):
+        Catalog.from_files([packed(product)])
+    with pytest.raises(ConfigurationError, match="unpack it"):
+        Catalog.from_files([packed(product, form=".tar.gz")])
 
 
 def test_flags_decide_what_is_valid(tmp_path: Path) -> None:

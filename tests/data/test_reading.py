@@ -17,7 +17,8 @@ from rasterio.windows import Window
 from scenes import PLACE, UTM32, band_files, catalog_of, numbers, scene_of, write_raster
 
 from geoaug.data import Catalog, QualityLayer, TileDataset, TileRef
-from geoaug.data.records import SceneRecord
+from geoaug.data.records import BandFile, Grid, SceneRecord
+from geoaug.data.views import scene_view
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "blocks by pixel": {
@@ -268,6 +269,38 @@ def test_a_block_is_decoded_once_however_many_tiles_touch_it(tmp_path: Path) -> 
         assert dataset.reader.chunks.decoded == len(touched)
         dataset.read(refs)
         assert dataset.reader.chunks.decoded == len(touched), "what the budget holds is not decoded again"
+
+
+def test_blocks_of_files_for_each_band_are_planned_and_kept_as_one(tmp_path: Path) -> None:
+    image = numbers((6, 512, 512))
+    image[1, 40:60, 70:90] = 0
+    paths = [write_raster(tmp_path / f"B{band}.tif", image[band : band + 1], tiled=True, blockxsize=256, blockysize=256,
+                          nodata=0 if band == 1 else None) for band in range(6)]  # fmt: skip
+    with TileDataset(Catalog.from_records([scene_of(*paths)]), 64) as dataset:
+        batch = dataset.read([TileRef(0, 32, 64), TileRef(0, 230, 30)])
+        assert dataset.reader.chunks.decoded == 2, "a chunk for each block, not for each block of each file"
+    for slot, place in enumerate([np.s_[32:96, 64:128], np.s_[230:294, 30:94]]):
+        np.testing.assert_array_equal(batch["image"].numpy()[slot], image[:, *place])
+        np.testing.assert_array_equal(batch["valid"][slot, 0], image[1][place] != 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["uint8", "uint16"]), st.sampled_from([64, 128])), min_size=1, max_size=8),
+    st.integers(0, 2**17),
+)
+def test_files_that_lie_alike_are_stacked_within_the_bytes_allowed(kinds: list[tuple[str, int]], most: int) -> None:
+    grid = Grid(UTM32, PLACE, 256, 256)
+    bands = tuple(
+        BandFile(f"B{number}", f"B{number}.tif", 1, grid, dtype, None, (block, block), False)
+        for number, (dtype, block) in enumerate(kinds)
+    )
+    record = SceneRecord("scene", "bands", "B0.tif", bands, "generic")
+    stacks = scene_view(record, grid, dtype="uint16", shift=[0] * len(bands), most_stacked=most).stacks
+    assert sorted(place for stack in stacks for place in stack.places) == list(range(len(bands)))
+    for stack in stacks:
+        assert len({(view.dtype, view.chunk) for view in stack.views}) == 1
+        assert stack.chunk_bytes <= most or len(stack.views) == 1
 
 
 def test_decoded_pixels_stay_within_the_budget(tmp_path: Path) -> None:

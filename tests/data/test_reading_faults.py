@@ -5,10 +5,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
-from scenes import PLACE, catalog_of, numbers, scene_of, write_raster
+from rasterio.transform import array_bounds, from_bounds
+from rasterio.warp import transform_bounds
+from scenes import PLACE, UTM32, catalog_of, numbers, scene_of, write_raster
 from torch.utils.data import DataLoader
 
 from geoaug.data import Catalog, GridTileSampler, TileDataset, TileLoader, TileRef, collate_tiles
@@ -81,7 +85,7 @@ def test_a_band_that_one_scene_lacks_is_an_error_or_leaves_the_scene_out(tmp_pat
         write_raster(tmp_path / "whole.tif", numbers((3, 64, 64))),
         write_raster(tmp_path / "lacking.tif", numbers((2, 64, 64))),
     )
-    with pytest.raises(ConfigurationError, match=r"lacking\.tif.*'B3'.*on_error='skip'"):
+    with pytest.raises(ConfigurationError, match=r"lacking\.tif.*'B3'.*on_error='skip'.*--skip-errors"):
         TileDataset(catalog, 32)
     with TileDataset(catalog, 32, on_error="skip") as dataset:
         assert dataset.catalog.ids == ["whole"]
@@ -99,7 +103,7 @@ def test_mixed_types_are_an_error_that_says_which_type_holds_all(tmp_path: Path)
     )
     with pytest.raises(ConfigurationError, match=r"uint16 in 'a', int16 in 'b'|int16 in 'b', uint16 in 'a'") as error:
         TileDataset(catalog, 32)
-    assert "dtype='int32'" in str(error.value)
+    assert "dtype='int32' (geoaug stats --dtype int32, geoaug fit --data.dtype int32)" in str(error.value)
     with TileDataset(catalog, 32, dtype="int32") as dataset:
         batch = dataset.read([TileRef(0, 0, 0), TileRef(1, 0, 0)])
     np.testing.assert_array_equal(batch["image"].numpy()[1], numbers((1, 64, 64), seed=1)[:, :32, :32])
@@ -161,6 +165,48 @@ def test_a_scene_that_the_labels_do_not_reach_is_named_or_left_out_and_counted(t
         assert all("do not reach" in why for why in dataset.skipped)
 
 
+@pytest.mark.parametrize("crs", [UTM32, "EPSG:3035", "EPSG:4326"])
+@pytest.mark.parametrize("kind", ["raster", "vector"])
+def test_whether_labels_of_any_crs_reach_a_scene_is_judged_on_the_ground(tmp_path: Path, kind: str, crs: str) -> None:
+    """The scenes "near" and "far" are 1 km apart; the labels lie in the middle of "near" alone."""
+    near = write_raster(tmp_path / "near.tif", numbers((1, 64, 64)))
+    far = write_raster(tmp_path / "far.tif", numbers((1, 64, 64)), transform=PLACE @ Affine.translation(100, 0))
+    bounds = transform_bounds(UTM32, crs, *array_bounds(16, 16, PLACE @ Affine.translation(24, 24)))
+    if kind == "raster":
+        place = from_bounds(*bounds, 16, 16)
+        labels = write_raster(tmp_path / "labels.tif", np.ones((1, 16, 16), dtype="uint8"), transform=place, crs=crs)
+    else:
+        labels = tmp_path / "labels.gpkg"
+        geopandas.GeoDataFrame({"class": [1]}, geometry=[shapely.box(*bounds)], crs=crs).to_file(labels)
+    with TileDataset(
+        catalog_of(near, far), 64, labels=labels, label_field=None if kind == "raster" else "class"
+    ) as data:
+        mask = data.read([0])["mask"][0]
+        assert (mask[32, 32], mask[0, 0]) == (1, 255)
+        with pytest.raises(RasterError, match=r"scene 'far': the labels .*labels\.\w+ do not reach it"):
+            data.read([1])
+
+
+@pytest.mark.parametrize("crs", [UTM32, "EPSG:3035"])
+def test_a_scene_whose_own_labels_lie_elsewhere_is_named(tmp_path: Path, crs: str) -> None:
+    scenes = []
+    for name, pixels_off in (("right", 0), ("wrong", 500)):
+        path = write_raster(tmp_path / f"{name}.tif", numbers((1, 64, 64)))
+        place = PLACE @ Affine.translation(pixels_off, 0)
+        bounds = transform_bounds(UTM32, crs, *array_bounds(64, 64, place))
+        own = write_raster(
+            tmp_path / f"{name}_mask.tif", np.ones((1, 64, 64), dtype="uint8"), transform=from_bounds(*bounds, 64, 64),
+            crs=crs,
+        )  # fmt: skip
+        scenes.append(replace(scene_of(path), mask_path=str(own)))
+    with TileDataset(Catalog.from_records(scenes), 64) as dataset:
+        assert dataset.read([0])["mask"][0, 32, 32] == 1
+        with pytest.raises(RasterError, match=r"scene 'wrong': the labels .*wrong_mask\.tif do not reach it"):
+            dataset.read([1])
+    with TileDataset(Catalog.from_records(scenes), 64, on_error="skip") as dataset:
+        assert dataset.read([0, 1])["scene"] == ["right"]
+
+
 def test_numbers_that_an_offset_drives_out_of_their_type_are_an_error(tmp_path: Path) -> None:
     scenes = []
     for name, value, offset in [("old", 65000, 0.0), ("new", 5, -1000.0)]:
@@ -186,6 +232,9 @@ def test_numbers_that_an_offset_drives_out_of_their_type_are_an_error(tmp_path: 
         ({"memory_mb": 0}, "memory_mb is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"bands": ""}, "no bands"),
+        ({"dtype": "uint99"}, "dtype 'uint99' is no type of pixels"),
+        ({"dtype": "complex64"}, "dtype 'complex64' is no type of pixels"),
+        ({"dtype": "longdouble"}, "dtype 'longdouble' is no type of pixels"),
         ({"target": "yield"}, "no column 'yield'"),
     ],
 )

@@ -126,6 +126,21 @@ def test_scenes_of_different_offsets_are_brought_to_one_scaling(tmp_path: Path) 
     np.testing.assert_allclose(std, reflectance.std(axis=1), rtol=1e-9)
 
 
+def test_numbers_that_outgrow_their_stored_type_by_a_shift_are_measured_in_the_type_told(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    image = made(0, "uint16")
+    image[image > 0] = np.maximum(image[image > 0], 65000)
+    records = []
+    for number, offset in enumerate((0.0, -1000.0)):
+        record = scene_of(write_raster(tmp_path / f"s{number}.tif", image, nodata=0))
+        records.append(replace(record, bands=tuple(replace(band, offset=offset) for band in record.bands)))
+    found = measure_statistics(Catalog.from_records(records), dtype="int32")
+    valid = valid_pixels(image).astype(np.int64)
+    assert [band.maximum for band in found.bands] == (valid.max(axis=1) + 1000).tolist()
+    assert [band.minimum for band in found.bands] == valid.min(axis=1).tolist()
+
+
 def test_bands_of_other_resolutions_are_measured_as_tiles_are_read(tmp_path: Path) -> None:
     from geoaug.data.dataset import TileDataset
 

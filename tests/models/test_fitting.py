@@ -142,6 +142,11 @@ def test_a_task_must_have_its_labels(tmp_path: Path) -> None:
     for task, words in (("segmentation", "needs masks"), ("regression", "a number for each chip")):
         with pytest.raises(ConfigurationError, match=words):
             build_task(data, task)  # type: ignore[arg-type]
+    catalog = Catalog.from_folder(tmp_path / "chips")
+    catalog = catalog.with_column("several", [["a", "b"]] * len(catalog))
+    catalog.save(tmp_path / "chips" / "several.parquet")
+    with pytest.raises(ConfigurationError, match="several classes for a chip, and geoaug fit learns one"):
+        build_task(FitData(str(tmp_path / "chips" / "several.parquet"), target="several"), "classification")
 
 
 def test_augmentation_is_of_training_alone(tmp_path: Path) -> None:

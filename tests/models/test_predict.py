@@ -1,5 +1,6 @@
 """Scenes predicted window by window: no seams, no surprises, and a clear refusal where model and scene do not fit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from rasterio.env import get_gdal_config
 from torch import Tensor, nn
 
 from geoaug import get_sensor
@@ -16,6 +18,7 @@ from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
 from geoaug.io.streamed import StreamedRaster
 from geoaug.models import Architecture, ClassName, ModelCard, predict_scene
+from geoaug.models.answers import Precision
 from geoaug.models.blending import Blend, StripBlender
 from geoaug.models.model_file import LoadedModel
 
@@ -94,14 +97,37 @@ def test_windows_of_any_size_give_what_the_whole_scene_gives(
     assert np.array_equal(read(found.classes)[0][certain], truth.argmax(0).numpy()[certain])
 
 
-def test_the_size_of_batches_changes_nothing(pixels: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_size_of_batches_changes_nothing(pixels: np.ndarray, tmp_path: Path, precision: Precision) -> None:
     scene = scene_of(tmp_path / "s.tif", pixels)
     first, second = (
-        predict_scene(model_of(Small()), scene, tmp_path / str(size), batch_size=size, probabilities=True)
+        predict_scene(
+            model_of(Small()), scene, tmp_path / str(size), batch_size=size, probabilities=True, precision=precision
+        )
         for size in (1, 5)
     )
     assert np.array_equal(read(first.probabilities), read(second.probabilities))
     assert np.array_equal(read(first.classes), read(second.classes))
+
+
+def test_half_precision_is_near_and_only_on_demand(pixels: np.ndarray, tmp_path: Path) -> None:
+    scene, network = scene_of(tmp_path / "s.tif", pixels), Small()
+    exact, half = (
+        read(predict_scene(model_of(network), scene, tmp_path / str(number), probabilities=True, **how).probabilities)
+        for number, how in enumerate(({}, {"precision": "bfloat16"}))
+    )
+    truth = truth_of(network, pixels).numpy()
+    assert np.abs(exact / 254 - truth).max() <= 0.5 / 254 + 1e-4
+    assert 2 / 254 < np.abs(half / 254 - truth).max() + 1 / 254 < 0.03
+    with pytest.raises(ConfigurationError, match="float32, bfloat16"):
+        predict_scene(model_of(network), scene, tmp_path, precision="float16")  # type: ignore[arg-type]
+
+
+def test_a_network_that_has_predicted_can_be_trained(pixels: np.ndarray, tmp_path: Path) -> None:
+    network = Small()
+    predict_scene(model_of(network), scene_of(tmp_path / "s.tif", pixels), tmp_path / "out")
+    network(torch.randn(1, 3, 32, 32)).sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
 
 
 @pytest.mark.parametrize(("tile", "overlap", "margin"), [(32, 8, 2), (33, 16, 3), (20, 10, 0)])
@@ -111,24 +137,42 @@ def test_a_constant_is_blended_to_the_same_constant(
 ) -> None:
     blend = Blend(tile, overlap, margin)
     blender = StripBlender(2, height, width, blend)
-    rows = blend.rows(height, width)
-    found = []
-    for number, row in enumerate(rows):
+    whole, times = np.full((2, height, width), np.nan, np.float32), np.zeros((height, width), int)
+    for row in blend.rows(height, width):
         for window in row:
-            blender.add(window, np.full((2, tile, tile), 0.7, np.float32))
-        found.append(blender.finished(last=number == len(rows) - 1))
-    whole = np.concatenate(found, 1)
-    assert whole.shape == (2, height, width)
-    np.testing.assert_allclose(whole, 0.7, rtol=1e-5)
+            place, finished = blender.add(window, np.full((2, tile, tile), 0.7, np.float32))
+            inside = slice(place.row, place.row_stop), slice(place.col, place.col_stop)
+            whole[:, *inside], times[inside] = finished, times[inside] + 1
+    assert (times == 1).all()
+    np.testing.assert_allclose(whole, 0.7, rtol=1e-6)
+
+
+def test_windows_are_blended_by_their_weights() -> None:
+    blend, random = Blend(32, 12, 2), np.random.default_rng(0)
+    height, width = 70, 95
+    blender = StripBlender(3, height, width, blend)
+    found = np.full((3, height, width), np.nan, np.float32)
+    sums, weights = np.zeros((3, height + 200, width + 200)), np.zeros((height + 200, width + 200))
+    for row in blend.rows(height, width):
+        for window in row:
+            answer = random.random((3, 32, 32), np.float32)
+            place, finished = blender.add(window, answer)
+            found[:, place.row : place.row_stop, place.col : place.col_stop] = finished
+            there = slice(window.row + 100, window.row_stop + 100), slice(window.col + 100, window.col_stop + 100)
+            sums[:, *there] += answer * np.outer(blend.rise(), blend.rise())
+            weights[there] += np.outer(blend.rise(), blend.rise())
+    inside = slice(100, 100 + height), slice(100, 100 + width)
+    np.testing.assert_allclose(found, sums[:, *inside] / weights[inside], atol=1e-6)
 
 
 def test_weights_of_neighbours_add_up_to_one_and_margins_count_nothing() -> None:
     blend = Blend(40, 16, 3)
-    along = blend.weight()[20]
+    along = blend.rise()
     assert not along[:3].any()
     assert not along[-3:].any()
     np.testing.assert_allclose(along[blend.step :] + along[: blend.overlap], 1, atol=1e-6)
     assert along.max() == 1.0
+    assert blend.shares(100).max() == 1.0
 
 
 def test_there_is_no_map_where_there_is_no_data(pixels: np.ndarray, tmp_path: Path) -> None:
@@ -163,13 +207,24 @@ def test_bands_are_found_by_name_and_a_missing_one_is_refused(pixels: np.ndarray
     first, second = (predict_scene(model_of(Small()), path, tmp_path / "out") for path in (scene, turned))
     assert np.array_equal(read(first.classes), read(second.classes))
     lacking = scene_of(tmp_path / "c.tif", pixels, ("B04", "B03", "B02"))
-    with pytest.raises(ConfigurationError, match="B08"):
+    with pytest.raises(ConfigurationError, match=r"'B08' is not one of .* The model takes B04 B03 B08 of"):
         predict_scene(model_of(Small()), lacking, tmp_path / "out")
+
+
+def test_another_band_of_the_same_name_is_refused(pixels: np.ndarray, tmp_path: Path) -> None:
+    scene = scene_of(tmp_path / "s.tif", pixels)
+    swapped = tuple(replace(band, wavelength_nm=705.0) if band.name == "B08" else band for band in SENSOR.bands)
+    model = model_of(Small(), sensor=replace(SENSOR, bands=swapped))
+    with pytest.raises(ConfigurationError, match=r"B08' is at 83\d nm .* model's at 705 nm"):
+        predict_scene(model, scene, tmp_path / "out")
+    near = tuple(replace(band, wavelength_nm=band.wavelength_nm + 20) for band in SENSOR.bands)
+    model = model_of(Small(), sensor=replace(SENSOR, bands=near))
+    assert predict_scene(model, scene, tmp_path / "out").classes is not None
 
 
 def test_another_sampling_distance_is_refused_unless_told(pixels: np.ndarray, tmp_path: Path) -> None:
     coarse = scene_of(tmp_path / "s.tif", pixels, gsd=30)
-    with pytest.raises(ConfigurationError, match=r"30 m wide, and the model was trained at 10 m"):
+    with pytest.raises(ConfigurationError, match=r"30 m wide, and the model was trained at 10 m.*--resample"):
         predict_scene(model_of(Small()), coarse, tmp_path / "out")
     assert predict_scene(model_of(Small()), coarse, tmp_path / "out", ignore_gsd=True).classes is not None
 
@@ -268,24 +323,71 @@ def test_models_that_make_no_map_are_refused(
         predict_scene(model_of(Small(), **facts), scene, tmp_path / "out", **options)
 
 
-def test_rows_come_in_order_and_all_of_them(tmp_path: Path) -> None:
-    path = tmp_path / "rows.tif"
+def test_a_raster_takes_every_pixel_or_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "pieces.tif"
     options = {"count": 1, "height": 10, "width": 8, "dtype": "uint8", "transform": PLACE, "crs": None}
-    rows = np.arange(80, dtype=np.uint8).reshape(1, 10, 8)
+    pixels = np.arange(80, dtype=np.uint8).reshape(1, 10, 8)
     with StreamedRaster(path, **options) as raster:
-        raster.write(rows[:, :3])
-        raster.write(rows[:, 3:])
-        with pytest.raises(ConfigurationError, match="do not fit"):
-            raster.write(rows[:, :1])
-    assert np.array_equal(read(path), rows)
+        raster.write(pixels[:, :3, 5:], 0, 5)
+        raster.write(pixels[:, :3, :5], 0)
+        raster.write(pixels[:, 3:], 3)
+        for row, col in ((8, 0), (0, 1), (-1, 0)):
+            with pytest.raises(ConfigurationError, match="do not fit"):
+                raster.write(pixels[:, :3], row, col)
+    assert np.array_equal(read(path), pixels)
     before = path.read_bytes()
-    with pytest.raises(ConfigurationError, match="3 of 10 rows"), StreamedRaster(path, **options) as raster:
-        raster.write(rows[:, :3])
+    with pytest.raises(ConfigurationError, match="24 of 80 pixels"), StreamedRaster(path, **options) as raster:
+        raster.write(pixels[:, :3], 0)
     assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["rows.tif"]
+    assert [file.name for file in tmp_path.iterdir()] == ["pieces.tif"]
 
 
-def test_a_window_out_of_its_row_is_refused() -> None:
+@pytest.mark.parametrize("categorical", [False, True])
+def test_overviews_are_means_or_nearest_pixels_of_what_is_valid(tmp_path: Path, categorical: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 200, (2, 1040, 600)).astype(np.uint8)
+    pixels[:, 100:200] = 255
+    path = tmp_path / "map.tif"
+    options = {"count": 2, "height": 1040, "width": 600, "dtype": "uint8", "transform": PLACE, "crs": None}
+    with StreamedRaster(path, nodata=255, categorical=categorical, **options) as raster:
+        for row in range(0, 1040, 130):
+            raster.write(pixels[:, row : row + 130], row)
+    with rasterio.open(path) as dataset:
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.overviews(1) == dataset.overviews(2) == [2, 4]
+    with rasterio.open(path, overview_level=0) as dataset:
+        half = dataset.read().astype(float)
+    cells = pixels.reshape(2, 520, 2, 300, 2).transpose(0, 1, 3, 2, 4).reshape(2, 520, 300, 4).astype(float)
+    assert (half[:, 50:100] == 255).all()
+    known = np.r_[0:50, 100:520]
+    if categorical:
+        assert (half[:, known, :, None] == cells[:, known]).any(-1).all()
+    else:
+        assert np.abs(half[:, known] - cells[:, known].mean(-1)).max() <= 0.5
+
+
+def test_blocks_of_the_scene_are_kept_for_all_windows_that_touch_them(
+    pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
+    seen = []
+
+    def note(done: int, total: int) -> None:
+        seen.append(get_gdal_config("GDAL_CACHEMAX"))
+
+    before = get_gdal_config("GDAL_CACHEMAX")
+    predict_scene(model_of(Small()), scene_of(tmp_path / "s.tif", pixels), tmp_path / "out", progress=note)
+    assert seen
+    assert all(32 * 2**20 <= size <= 512 * 2**20 for size in seen)  # bytes
+    assert get_gdal_config("GDAL_CACHEMAX") == before
+
+
+def test_a_window_out_of_turn_is_refused() -> None:
     blender = StripBlender(1, 64, 64, Blend(32, 8, 2))
-    with pytest.raises(ConfigurationError, match="does not lie in the row"):
-        blender.add(Window(5, 0, 32, 32), np.zeros((1, 32, 32), np.float32))
+    answer = np.zeros((1, 32, 32), np.float32)
+    with pytest.raises(ConfigurationError, match="begins at row -2, column -2"):
+        blender.add(Window(5, 0, 32, 32), answer)
+    for row in Blend(32, 8, 2).rows(64, 64):
+        for window in row:
+            blender.add(window, answer)
+    with pytest.raises(ConfigurationError, match="not the next"):
+        blender.add(window, answer)

@@ -1,0 +1,12 @@
+"""What a person can do about an error, in Python and on the command line: the same words wherever they are needed."""
+
+
+def as_type(dtype: str) -> str:
+    """How to read all scenes as a type."""
+    return f"dtype='{dtype}' (geoaug stats --dtype {dtype}, geoaug fit --data.dtype {dtype})"
+
+
+LEAVE_OUT = (
+    "on_error='skip' (geoaug index --on-error skip, geoaug stats --skip-errors, geoaug fit --data.on_error skip)"
+)
+"""How to leave out what cannot be read."""
