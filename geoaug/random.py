@@ -24,6 +24,9 @@ _MASK32 = 0xFFFFFFFF
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+# For numpy: a factor for each word, and what is added to each half of the key in every round.
+_FACTORS = np.array(_MULTIPLIERS, np.uint64)[:, None, None]
+_WEYL_STEPS = (np.arange(_ROUNDS, dtype=np.uint64)[:, None] * np.array(_WEYL, np.uint64))[:, :, None, None]
 
 # The last counter word keeps the uses of one key apart.
 _FOR_KEYS, _FOR_PARAMETERS, _FOR_NOISE = 1, 2, 3
@@ -204,7 +207,7 @@ class Draws:
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " b"]:
         """Uniform float64 numbers in (low, high)."""
-        if self.taken == self._pool.shape[1]:
+        if self.taken >= self._pool.shape[1]:
             return self.uniforms(1, low, high)[:, 0]
         return _between(self._units[:, self._next(1)[0]], low, high)
 
@@ -230,6 +233,9 @@ class Draws:
 
     def chance(self, p: float) -> Float[Tensor, " b"]:
         """1 with probability `p`, else 0, as float64 (so that a gate is a parameter like any other)."""
+        if p >= 1:
+            self._next(1)
+            return torch.ones(len(self), dtype=torch.float64, device=self._key.device)
         return (self.uniform() < p).double()
 
     def seeds(self) -> Int[Tensor, " b"]:
@@ -272,22 +278,21 @@ def _parameter_words(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ..
 def _parameter_words_by_numpy(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Int[Tensor, "b n"]:
     """The same on the CPU, where most of what so few numbers take is calling: numpy's calls take half of torch's."""
     samples = key.numpy().view(np.uint64)
-    keys = np.stack((samples & np.uint64(_MASK32), samples >> np.uint64(32)))[:, :, None]
+    halves = np.stack((samples & np.uint64(_MASK32), samples >> np.uint64(32)))[:, :, None]
     shape = (2, len(samples), len(counters))
     even, odd, product = np.zeros(shape, np.uint64), np.empty(shape, np.uint64), np.empty(shape, np.uint64)
     even[0], odd[0] = np.array(counters, np.uint64).T[:, None]
     odd[1] = _FOR_PARAMETERS
     mask, half = np.uint64(_MASK32), np.uint64(32)
-    steps, factors = (np.array(pair, np.uint64)[:, None, None] for pair in (_WEYL, _MULTIPLIERS))
-    for _ in range(_ROUNDS):
+    for key_of_round in (halves + _WEYL_STEPS) & mask:
         # As in `_philox_rounds`; unsigned products do not wrap.
-        np.multiply(even, factors, out=product)
+        np.multiply(even, _FACTORS, out=product)
         np.right_shift(product[::-1], half, out=even)
         even ^= odd
-        even ^= keys
+        even ^= key_of_round
+        even &= mask
         odd, product = product[::-1], odd
-        odd &= mask
-        keys = (keys + steps) & mask
+    odd = odd & mask
     words = np.empty((*shape[1:], 4), np.int64)
     words[..., 0], words[..., 1], words[..., 2], words[..., 3] = even[0], odd[0], even[1], odd[1]
     return torch.from_numpy(words.reshape(len(samples), 4 * len(counters)))

@@ -24,6 +24,8 @@ _MOST_KEPT_BYTES = 64 * 2**20
 # Bytes from which numpy asks Linux for huge pages, which are also the cheaper ones to touch first.
 _LARGE_BYTES = 2**22
 
+_CACHE_LINE = 64
+
 _LEAST_PAGES = 2**18  # bytes worth pages of their own
 
 # Outputs that lie idle: one for the batch after the one in use, and one for a loader that runs ahead.
@@ -118,7 +120,14 @@ class Outputs:
                 del self._idle[next(iter(self._idle))]
             if idle:
                 return idle.pop()
-        return _in_own_pages(size) if self._own_pages else np.empty(size, dtype=np.uint8)
+        return _in_own_pages(size) if self._own_pages else _in_whole_lines(size)
+
+
+def _in_whole_lines(size: int) -> npt.NDArray[np.uint8]:
+    """Memory that begins with a cache line, so that whole lines of it can be stored past the cache."""
+    memory = np.empty(size + _CACHE_LINE, dtype=np.uint8)
+    lead = -memory.ctypes.data % _CACHE_LINE
+    return memory[lead : lead + size]
 
 
 def _in_own_pages(size: int) -> npt.NDArray[np.uint8]:

@@ -272,8 +272,10 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
     def gated_segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
         """The segments where the operation applies, nothing elsewhere."""
         segments = self.segments(params, sensor)
+        if self.p == 1.0 and not self.gated:
+            return segments
         gate = params[_GATE] > 0.5
-        return segments if self.p == 1.0 and not self.gated else tuple(part.where(gate) for part in segments)
+        return tuple(part.where(gate) for part in segments)
 
     def apply_transform(
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None

@@ -212,7 +212,9 @@ class _Planner:
         known = self._scenery
 
         def rows(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.double().repeat_interleave(dates, 0)
+            if value is None or dates == 1:
+                return None if value is None else value.double()
+            return value.double().repeat_interleave(dates, 0)
 
         azimuth, gsd = self._seen()
         return TileShape(
@@ -282,7 +284,9 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
         view_zenith=first(shape.view_zenith),
         relative_azimuth=first(shape.relative_azimuth),
     )
-    one = step.sample(draws.first(), alone)
+    shared = draws.first()
+    one = step.sample(shared, alone)
+    draws.taken = shared.taken
     return {name: value.expand(shape.batch, *value.shape[1:]) for name, value in one.items()}
 
 

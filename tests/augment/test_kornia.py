@@ -250,6 +250,13 @@ def test_invalid_pixels_do_not_bleed_poison_through_a_blur() -> None:
     assert torch.equal(out["valid"], valid)
 
 
+def test_same_on_batch_draws_as_many_words_for_every_batch() -> None:
+    compose = Compose([RandomHaze(p=0.5, same_on_batch=True)], sensor="sentinel-2-l1c")
+    batch = {"image": torch.rand(3, 13, 8, 8), "key": torch.arange(3)}
+    first = compose.plan(batch).to_dict()
+    assert compose.plan(batch).to_dict() == first
+
+
 def test_stock_operations_honour_same_on_batch_and_are_recorded() -> None:
     image = torch.rand(1, 2, 16, 16).expand(6, 2, 16, 16)
     operations = [

@@ -12,7 +12,7 @@ from geoaug.augment.kernels.kinds import AMPLITUDE
 LANES = 8
 
 # Float32 values in a cache line.
-_VECTOR = 16
+VECTOR = 16
 _LEAST_POWER = 1e-10
 
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -209,12 +209,12 @@ def _stream(typing, target, source, index):
     from llvmlite import ir
 
     def generate(context, builder, signature, arguments):
-        vector = ir.VectorType(ir.FloatType(), _VECTOR).as_pointer()
+        vector = ir.VectorType(ir.FloatType(), VECTOR).as_pointer()
         into, held = (
             builder.bitcast(builder.gep(context.make_array(kind)(context, builder, array).data, [arguments[2]]), vector)
             for kind, array in ((target, arguments[0]), (source, arguments[1]))
         )
-        stored = builder.store(builder.load(held, align=4), into, align=4 * _VECTOR)
+        stored = builder.store(builder.load(held, align=4), into, align=4 * VECTOR)
         flag = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
         stored.set_metadata("nontemporal", flag)
         return context.get_dummy_value()
@@ -234,11 +234,11 @@ def write_floats(values, good, start, count, fill, out):
 def stream(part, source):
     """Copy float32 to where they will not be read again soon."""
     count = len(part)
-    lead = min(np.int64(-(part.ctypes.data >> 2) % _VECTOR), count)
+    lead = min(np.int64(-(part.ctypes.data >> 2) % VECTOR), count)
     for i in range(lead):
         part[i] = source[i]
-    whole = lead + (count - lead) // _VECTOR * _VECTOR
-    for i in range(lead, whole, _VECTOR):
+    whole = lead + (count - lead) // VECTOR * VECTOR
+    for i in range(lead, whole, VECTOR):
         _stream(part, source, np.uint64(i))
     for i in range(whole, count):
         part[i] = source[i]
