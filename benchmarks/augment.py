@@ -169,7 +169,7 @@ def job(side: int, bands: int, tile: int, copies: int, compress: str, rounds: in
     """Wall time of whole processes, from a scene on disk to tiles on disk."""
     import numpy as np
 
-    from geoaug.data.synthetic import write_scene
+    from geoaug.data.synthetic.made_scene import write_scene
     from geoaug.io.geotiff import creation_options
 
     creation = creation_options(np.empty((bands, tile, tile), dtype=np.uint16), compress=compress)

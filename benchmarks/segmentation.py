@@ -25,7 +25,7 @@ from report import provenance
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from geoaug.data.synthetic import ScenePaths, write_scene
+from geoaug.data.synthetic.made_scene import ScenePaths, write_scene
 from geoaug.io.geotiff import write_geotiff
 from geoaug.models import load_model, predict_scene
 from geoaug.models.fit_choices import Told, choose

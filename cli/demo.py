@@ -25,7 +25,7 @@ def demo(
     Takes well under a minute. Run it again: it replaces what it made.
     """
     from geoaug.cli.augment import augment_with_progress, exit_code, summary
-    from geoaug.data.synthetic import write_scene
+    from geoaug.data.synthetic.made_scene import write_scene
     from geoaug.errors import ConfigurationError
     from geoaug.io.job import AugmentJob
     from geoaug.io.output_folder import OutputFolder

@@ -46,8 +46,8 @@ def explain(
     [dim]geoaug explain trained/model.safetensors -o explained[/dim]
     """
     from geoaug.cli.predict import chosen_device
-    from geoaug.data.catalog import Catalog
-    from geoaug.data.figure_files import save_figure
+    from geoaug.data.catalogs.catalog import Catalog
+    from geoaug.data.pictures.figure_files import save_figure
     from geoaug.errors import ConfigurationError
     from geoaug.models.explain import draw_embedding, draw_grad_cam
     from geoaug.models.explain import explain as look

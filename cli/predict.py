@@ -197,7 +197,7 @@ def _maps(
     overwrite: bool,
 ) -> int:
     """Predict each scene; how many could not be read."""
-    from geoaug.data.inputs import resolve_inputs, scene_ids
+    from geoaug.data.scenes.inputs import resolve_inputs, scene_ids
     from geoaug.errors import ConfigurationError, RasterError
     from geoaug.models.polygons import check_polygon_file, map_polygons, save_polygons
     from geoaug.models.predict import predict_scene

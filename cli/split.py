@@ -10,8 +10,8 @@ import typer
 from geoaug.cli.console import print_note, print_out, stdout_console
 
 if TYPE_CHECKING:
-    from geoaug.data.catalog import Catalog
-    from geoaug.data.split_summary import SplitSummary
+    from geoaug.data.catalogs.catalog import Catalog
+    from geoaug.data.splits.split_summary import SplitSummary
 
 _GROUND, _OTHER, _OUTPUT = "Splits of the ground", "Other splits", "What comes out"
 
@@ -93,9 +93,9 @@ def split(
     Splits by ground are checked for leaks before they are written. Where one has no room for a single tile, the
     catalog is written all the same, and the command ends with 1.
     """
-    from geoaug.data.catalog import Catalog
-    from geoaug.data.leaks import check_leaks
-    from geoaug.data.split_summary import summarise
+    from geoaug.data.catalogs.catalog import Catalog
+    from geoaug.data.splits.leaks import check_leaks
+    from geoaug.data.splits.split_summary import summarise
 
     known = Catalog.open(catalog)
     asked = _Asked(shares, block_m, buffer_m, folds, column, values or [], starts, seed)
@@ -134,7 +134,7 @@ class _Asked:
     seed: int
 
     def split(self, catalog: "Catalog", method: Method) -> "Catalog":
-        from geoaug.data import splits
+        from geoaug.data.splits import splitting as splits
         from geoaug.errors import ConfigurationError
 
         ground: dict[str, Any] = {"buffer_m": self.buffer_m, "seed": self.seed}

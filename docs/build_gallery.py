@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from geoaug import Compose, get_sensor
 from geoaug.augment import RandomCloud, RandomCloudShadow
 from geoaug.augment.registry import own_operations
-from geoaug.data.synthetic import make_scene
+from geoaug.data.synthetic.made_scene import make_scene
 from geoaug.random import sample_keys
 
 HERE = Path(__file__).parent

@@ -1,7 +1,7 @@
 """What is known of a sensor: its bands, their wavelengths and noise, and how a number becomes reflectance.
 
 `Sensor` and `Band` are immutable values; built-in ones and a user's own are YAML files (`sensor_schema` reads
-and checks them). Guessing the sensor of a file by its name and tags is done in `geoaug.data.identify`, not
+and checks them). Guessing the sensor of a file by its name and tags is done in `geoaug.data.scenes.identify`, not
 here. Nothing here touches pixels, so that neither torch nor rasterio is imported.
 """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from geoaug.data.windows import Window
+from geoaug.data.scenes.windows import Window
 from geoaug.errors import ConfigurationError
 
 __all__ = ["Blend", "StripBlender"]

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from geoaug.data.catalog import Catalog
-from geoaug.data.catalog_source import as_catalog
-from geoaug.data.dataset import TileDataset
-from geoaug.data.grid_sampler import GridTileSampler
-from geoaug.data.loader import TileLoader
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.samplers.grid_sampler import GridTileSampler
+from geoaug.data.tiles.dataset import TileDataset
+from geoaug.data.tiles.loader import TileLoader
+from geoaug.data.training.catalog_source import as_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model

@@ -15,11 +15,12 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from geoaug.data.catalog import Catalog
-from geoaug.data.catalog_source import as_catalog, is_saved_catalog
-from geoaug.data.split_amounts import class_amounts_in, class_ids, class_name
-from geoaug.data.splits import split_by_chance, split_by_folder, split_names
-from geoaug.data.survey import survey_catalog
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.catalogs.parts import split_names
+from geoaug.data.splits.splitting import split_by_chance, split_by_folder
+from geoaug.data.surveys.amounts import class_amounts_in, class_ids, class_name
+from geoaug.data.surveys.survey import survey_catalog
+from geoaug.data.training.catalog_source import as_catalog, is_saved_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.models.architecture import BACKBONES
 from geoaug.models.fit_splits import SHARES, labelled_share, split_ground
@@ -242,7 +243,7 @@ class _Choosing:
         return str(Path(path).absolute()) + mark + layer
 
     def _sensor(self) -> Sensor:
-        from geoaug.data.dataset import TileDataset
+        from geoaug.data.tiles.dataset import TileDataset
 
         with TileDataset(self.catalog, self.told.tile, bands=self.told.bands, target=self._any_column()) as dataset:
             sensor = dataset.sensor

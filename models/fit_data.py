@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.recipe import Recipe, load_recipe
-from geoaug.data.datamodule import TileDataModule
-from geoaug.data.loader import TileLoader
-from geoaug.data.random_sampler import RandomTileSampler
+from geoaug.data.samplers.random_sampler import RandomTileSampler
+from geoaug.data.tiles.loader import TileLoader
+from geoaug.data.training.datamodule import TileDataModule
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.models.statistics import IMAGENET_MEAN, IMAGENET_STD, BandStatistics, measure_statistics
 
@@ -51,8 +51,8 @@ class FitData(TileDataModule):
         mean: of each band in reflectance; together with `std` in place of `normalize`.
         std: of each band.
         statistics_file: where measured statistics are kept.
-        splits: how to split, as `geoaug.data.catalog_source.split_as` takes it; as the catalog is split unless told.
-        names: of the splits for "train", "val" and "test", where they have others.
+        splits: how to split, as `geoaug.data.training.catalog_source.split_as` takes it; as the catalog is split
+        unless told. names: of the splits for "train", "val" and "test", where they have others.
         gsd_m: to bring all scenes to, metres; each keeps its own unless told.
         min_valid: tiles with a smaller share of valid pixels are left out.
         dtype: that tiles are read as, where scenes are stored in several types; the stored one unless told.

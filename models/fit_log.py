@@ -63,7 +63,7 @@ class Curves(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.rows:
-            from geoaug.data.figure_files import save_figure
+            from geoaug.data.pictures.figure_files import save_figure
 
             save_figure(curves_figure(self.rows), self.folder / "curves.png")
 

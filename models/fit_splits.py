@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from geoaug.data.catalog import Catalog
-from geoaug.data.coverage import Coverage
-from geoaug.data.dataset import TileDataset
-from geoaug.data.grid_sampler import GridTileSampler
-from geoaug.data.records import TileRef
-from geoaug.data.split_amounts import class_amounts, class_amounts_in, class_ids
-from geoaug.data.splits import absent_classes, split_by_blocks
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.samplers.grid_sampler import GridTileSampler
+from geoaug.data.scenes.records import TileRef
+from geoaug.data.splits.splitting import absent_classes, split_by_blocks
+from geoaug.data.surveys.amounts import class_amounts, class_amounts_in, class_ids
+from geoaug.data.surveys.coverage import Coverage
+from geoaug.data.tiles.dataset import TileDataset
 from geoaug.errors import ConfigurationError
 
 __all__ = ["SHARES", "GroundSplit", "labelled_share", "split_ground"]

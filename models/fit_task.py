@@ -267,7 +267,7 @@ def _counts(data: FitData, classes: int) -> torch.Tensor | None:
     dataset = data.dataset("train")
     if dataset.targets is not None and dataset.labels is None:
         return torch.bincount(dataset.targets.values.long(), minlength=classes)
-    from geoaug.data.split_amounts import class_amounts_in, class_ids
+    from geoaug.data.surveys.amounts import class_amounts_in, class_ids
 
     there = class_ids(dataset.catalog)
     if not there:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from geoaug.data.scene import Scene
-from geoaug.data.windows import Window
+from geoaug.data.scenes.scene import Scene
+from geoaug.data.scenes.windows import Window
 from geoaug.io.streamed import StreamedRaster
 from geoaug.models.card import ModelCard
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.test_time import Group, TestTime
-from geoaug.data.scene import Scene, SceneReader, open_scene
-from geoaug.data.windows import Window
+from geoaug.data.scenes.scene import Scene, SceneReader, open_scene
+from geoaug.data.scenes.windows import Window
 from geoaug.errors import ConfigurationError
 from geoaug.models.answers import Answer, Precision, answering
 from geoaug.models.bands import check_same_bands

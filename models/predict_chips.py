@@ -14,11 +14,11 @@ from torch import Tensor
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.test_time import Group, TestTime
-from geoaug.data.catalog import Catalog
-from geoaug.data.catalog_source import as_catalog
-from geoaug.data.dataset import TileDataset
-from geoaug.data.grid_sampler import GridTileSampler
-from geoaug.data.loader import TileLoader
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.samplers.grid_sampler import GridTileSampler
+from geoaug.data.tiles.dataset import TileDataset
+from geoaug.data.tiles.loader import TileLoader
+from geoaug.data.training.catalog_source import as_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.models.answers import Answer, Precision, answering
 from geoaug.models.bands import check_same_bands

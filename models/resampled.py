@@ -13,8 +13,8 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from geoaug.data.opening import georeference_optional
-from geoaug.data.scene import open_scene
+from geoaug.data.scenes.opening import georeference_optional
+from geoaug.data.scenes.scene import open_scene
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
 

@@ -122,7 +122,7 @@ class _ClassTask(GeoTask):
             )
 
     def class_names(self) -> tuple[ClassName, ...]:
-        from geoaug.data.composites import class_colours
+        from geoaug.data.pictures.composites import class_colours
 
         colours = torch.tensor(class_colours(len(self.classes))).mul(255).round().int().tolist()
         return tuple(ClassName(name, (r, g, b)) for name, (r, g, b) in zip(self.classes, colours, strict=True))

@@ -24,6 +24,11 @@ RANKS = {
     **dict.fromkeys(("scratch", "constants"), 1),
     "errors": 0,
 }
+# The rooms of `geoaug.data`, from the end of the arrows to their top.
+DATA_ROOMS = (
+    *("scenes", "labels", "catalogs", "reading", "surveys", "samplers", "splits", "tiles", "pictures", "training"),
+    "synthetic",
+)
 ALSO = {"sensor_schema": "sensors", "sensor_definitions": "sensors"}
 FOLDERS = {"geoaug": "geoaug", "models": "geoaug.models", "cli": "geoaug.cli"}
 GEOSPATIAL = ("rasterio", "geopandas", "pyogrio", "shapely", "fiona")
@@ -106,14 +111,26 @@ def test_arrows_run_one_way(project_root: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_each_room_of_data_imports_from_those_below_it(project_root: Path) -> None:
+    wrong = []
+    for module, path in module_files(project_root):
+        if not module.startswith("geoaug.data.") or path.name == "__init__.py":
+            continue
+        here = DATA_ROOMS.index(module.split(".")[2])
+        for line, name in imported_names(path.read_text("utf-8"), module, is_package=False):
+            if name.startswith("geoaug.data.") and DATA_ROOMS.index(name.split(".")[2]) > here:
+                wrong.append(f"{module}, line {line}: imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("geoaug.augment.plan", "from geoaug.data.scene import Scene"),
+        ("geoaug.augment.plan", "from geoaug.data.scenes.scene import Scene"),
         ("geoaug.augment.plan", "def f():\n    import geoaug.io.geotiff"),
-        ("geoaug.data.scene", "from geoaug import models"),
-        ("geoaug.data.scene", "from ..io import geotiff"),
-        ("geoaug.data.scene", "from geoaug import Compose"),
+        ("geoaug.data.scenes.scene", "from geoaug import models"),
+        ("geoaug.data.scenes.scene", "from ...io import geotiff"),
+        ("geoaug.data.scenes.scene", "from geoaug import Compose"),
         ("geoaug.models.stem", "import importlib\nimportlib.import_module('geoaug.cli.main')"),
         ("geoaug.sensors", "from geoaug.random import sample_keys"),
         ("geoaug.io.geotiff", "import geoaug\ngeoaug.load_recipe('light')"),
@@ -128,7 +145,7 @@ def test_a_wrong_arrow_is_seen(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("geoaug.cli.preview", "from geoaug.models import predict\nfrom . import main"),
-        ("geoaug.data.scene", "from .windows import Window\nfrom geoaug import errors, sensors"),
+        ("geoaug.data.scenes.scene", "from .windows import Window\nfrom geoaug import errors, sensors"),
         ("geoaug.io.geotiff", "import geoaug\ngeoaug.__version__"),
         ("geoaug.sensors", "from geoaug.sensor_schema import read_sensor\nfrom geoaug.errors import GeoaugError"),
     ],
@@ -185,7 +202,7 @@ def test_tiles_are_read_without_the_tables_of_geopandas_and_pandas(tmp_path: Pat
     run_python(
         f"""
 from geoaug.data import Catalog, split_by_blocks, survey_catalog
-from geoaug.data.synthetic import write_scene
+from geoaug.data.synthetic.made_scene import write_scene
 made = write_scene({str(tmp_path)!r}, size=256)
 catalog = survey_catalog(Catalog.from_files([made.image]), labels=made.labels).catalog
 split_by_blocks(catalog, {{"train": 0.7, "test": 0.3}}, block_m=1280).save({str(saved)!r})

@@ -7,20 +7,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoaug.data.batch_picture import draw_batch
-    from geoaug.data.catalog import Catalog
-    from geoaug.data.catalog_picture import draw_catalog
-    from geoaug.data.coverage import Coverage
-    from geoaug.data.datamodule import TileDataModule
-    from geoaug.data.dataset import TileDataset, collate_tiles
-    from geoaug.data.identify import Identification, identify_sensor
-    from geoaug.data.indexing import index_files, index_folder
-    from geoaug.data.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
-    from geoaug.data.labels import LabelSource, open_labels
-    from geoaug.data.leaks import LeakError, check_leaks
-    from geoaug.data.loader import TileLoader
-    from geoaug.data.raster_labels import RasterLabels
-    from geoaug.data.records import BandFile, Grid, QualityLayer, SceneRecord, TileRef
+    from geoaug.data.catalogs.catalog import Catalog
+    from geoaug.data.catalogs.indexing import index_files, index_folder
+    from geoaug.data.catalogs.stac import index_stac
+    from geoaug.data.labels.label_source import LabelSource, open_labels
+    from geoaug.data.labels.raster_labels import RasterLabels
+    from geoaug.data.labels.vector_labels import VectorLabels
+    from geoaug.data.pictures.batch_picture import draw_batch
+    from geoaug.data.pictures.catalog_picture import draw_catalog
     from geoaug.data.samplers import (
         BalancedTileSampler,
         GridTileSampler,
@@ -28,8 +22,13 @@ if TYPE_CHECKING:
         RandomTileSampler,
         WeightedTileSampler,
     )
-    from geoaug.data.scene import Scene, SceneReader, Tile, open_scene
-    from geoaug.data.splits import (
+    from geoaug.data.scenes.identify import Identification, identify_sensor
+    from geoaug.data.scenes.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
+    from geoaug.data.scenes.records import BandFile, Grid, QualityLayer, SceneRecord, TileRef
+    from geoaug.data.scenes.scene import Scene, SceneReader, Tile, open_scene
+    from geoaug.data.scenes.windows import Window, tile_grid
+    from geoaug.data.splits.leaks import LeakError, check_leaks
+    from geoaug.data.splits.splitting import (
         split_by_attribute,
         split_by_blocks,
         split_by_chance,
@@ -37,10 +36,11 @@ if TYPE_CHECKING:
         split_by_folder,
         split_into_folds,
     )
-    from geoaug.data.stac import index_stac
-    from geoaug.data.survey import StatisticsPlan, Survey, catalog_statistics, survey_catalog
-    from geoaug.data.vector_labels import VectorLabels
-    from geoaug.data.windows import Window, tile_grid
+    from geoaug.data.surveys.coverage import Coverage
+    from geoaug.data.surveys.survey import StatisticsPlan, Survey, catalog_statistics, survey_catalog
+    from geoaug.data.tiles.dataset import TileDataset, collate_tiles
+    from geoaug.data.tiles.loader import TileLoader
+    from geoaug.data.training.datamodule import TileDataModule
     from geoaug.statistics import Statistics
 
 __all__ = [
@@ -96,55 +96,55 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Coverage": "coverage",
-    "TileDataModule": "datamodule",
-    "StatisticsPlan": "survey",
-    "Survey": "survey",
-    "catalog_statistics": "survey",
-    "survey_catalog": "survey",
-    "draw_batch": "batch_picture",
-    "draw_catalog": "catalog_picture",
-    "Statistics": "stats",
-    "Catalog": "catalog",
-    "TileDataset": "dataset",
-    "collate_tiles": "dataset",
-    "TileLoader": "loader",
-    "BandFile": "records",
-    "Grid": "records",
-    "QualityLayer": "records",
-    "SceneRecord": "records",
-    "TileRef": "records",
+    "Coverage": "surveys.coverage",
+    "TileDataModule": "training.datamodule",
+    "StatisticsPlan": "surveys.survey",
+    "Survey": "surveys.survey",
+    "catalog_statistics": "surveys.survey",
+    "survey_catalog": "surveys.survey",
+    "draw_batch": "pictures.batch_picture",
+    "draw_catalog": "pictures.catalog_picture",
+    "Statistics": "surveys.stats",
+    "Catalog": "catalogs.catalog",
+    "TileDataset": "tiles.dataset",
+    "collate_tiles": "tiles.dataset",
+    "TileLoader": "tiles.loader",
+    "BandFile": "scenes.records",
+    "Grid": "scenes.records",
+    "QualityLayer": "scenes.records",
+    "SceneRecord": "scenes.records",
+    "TileRef": "scenes.records",
     "BalancedTileSampler": "samplers",
     "GridTileSampler": "samplers",
     "LocalityTileSampler": "samplers",
     "RandomTileSampler": "samplers",
     "WeightedTileSampler": "samplers",
-    "Identification": "identify",
-    "identify_sensor": "identify",
-    "index_files": "indexing",
-    "index_folder": "indexing",
-    "index_stac": "stac",
-    "RASTER_EXTENSIONS": "inputs",
-    "resolve_inputs": "inputs",
-    "scene_ids": "inputs",
-    "LabelSource": "labels",
-    "RasterLabels": "raster_labels",
-    "VectorLabels": "vector_labels",
-    "open_labels": "labels",
-    "Scene": "scene",
-    "SceneReader": "scene",
-    "Tile": "scene",
-    "open_scene": "scene",
-    "LeakError": "leaks",
-    "check_leaks": "leaks",
-    "split_by_attribute": "splits",
-    "split_by_blocks": "splits",
-    "split_by_chance": "splits",
-    "split_by_date": "splits",
-    "split_by_folder": "splits",
-    "split_into_folds": "splits",
-    "Window": "windows",
-    "tile_grid": "windows",
+    "Identification": "scenes.identify",
+    "identify_sensor": "scenes.identify",
+    "index_files": "catalogs.indexing",
+    "index_folder": "catalogs.indexing",
+    "index_stac": "catalogs.stac",
+    "RASTER_EXTENSIONS": "scenes.inputs",
+    "resolve_inputs": "scenes.inputs",
+    "scene_ids": "scenes.inputs",
+    "LabelSource": "labels.label_source",
+    "RasterLabels": "labels.raster_labels",
+    "VectorLabels": "labels.vector_labels",
+    "open_labels": "labels.label_source",
+    "Scene": "scenes.scene",
+    "SceneReader": "scenes.scene",
+    "Tile": "scenes.scene",
+    "open_scene": "scenes.scene",
+    "LeakError": "splits.leaks",
+    "check_leaks": "splits.leaks",
+    "split_by_attribute": "splits.splitting",
+    "split_by_blocks": "splits.splitting",
+    "split_by_chance": "splits.splitting",
+    "split_by_date": "splits.splitting",
+    "split_by_folder": "splits.splitting",
+    "split_into_folds": "splits.splitting",
+    "Window": "scenes.windows",
+    "tile_grid": "scenes.windows",
 }
 
 

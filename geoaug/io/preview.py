@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from geoaug.data.composites import Composite
-from geoaug.data.labels import LabelSource
-from geoaug.data.overview import Overview, read_overview
-from geoaug.data.pictures import SheetImage, SheetTile, contact_sheet
-from geoaug.data.raster_labels import RasterLabels
-from geoaug.data.scene import Scene, open_scene
-from geoaug.data.windows import Window
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.raster_labels import RasterLabels
+from geoaug.data.pictures.composites import Composite
+from geoaug.data.pictures.contact_sheet import SheetImage, SheetTile, contact_sheet
+from geoaug.data.scenes.overview import Overview, read_overview
+from geoaug.data.scenes.scene import Scene, open_scene
+from geoaug.data.scenes.windows import Window
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.intake import SceneWork, resolved_paths, take_in
 from geoaug.io.job import AugmentJob

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 
-from geoaug.data.labels import LabelSource
-from geoaug.data.scene import Scene, SceneReader
-from geoaug.data.windows import Window
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.scenes.scene import Scene, SceneReader
+from geoaug.data.scenes.windows import Window
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.pixel_types import PixelType
 

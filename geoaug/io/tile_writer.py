@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 
-from geoaug.data.labels import LabelSource
-from geoaug.data.raster_labels import RasterLabels
-from geoaug.data.windows import Window
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.raster_labels import RasterLabels
+from geoaug.data.scenes.windows import Window
 from geoaug.io.geotiff import write_geotiff
 from geoaug.io.intake import SceneWork
 from geoaug.io.job import AugmentJob

@@ -20,7 +20,7 @@ from made_chips import CLASSES, write_chips, write_weights
 
 from geoaug.cli.main import main
 from geoaug.data import Catalog
-from geoaug.data.synthetic import write_scene
+from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.models import load_model
 from geoaug.models.tasks import ClassificationTask
 

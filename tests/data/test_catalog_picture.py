@@ -13,13 +13,13 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from scenes import catalog_of, numbers, scene_of, write_raster
 
-from geoaug.data.batch_picture import draw_batch, draw_training_batch
-from geoaug.data.catalog import Catalog
-from geoaug.data.catalog_picture import draw_catalog
-from geoaug.data.date_line import map_edge
-from geoaug.data.figure_files import save_figure
-from geoaug.data.splits import split_by_blocks
-from geoaug.data.survey import survey_catalog
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.pictures.batch_picture import draw_batch, draw_training_batch
+from geoaug.data.pictures.catalog_picture import draw_catalog
+from geoaug.data.pictures.date_line import map_edge
+from geoaug.data.pictures.figure_files import save_figure
+from geoaug.data.splits.splitting import split_by_blocks
+from geoaug.data.surveys.survey import survey_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import generic_sensor, get_sensor
 

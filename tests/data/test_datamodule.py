@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from geoaug import Compose
 from geoaug.augment import RandomD4
-from geoaug.data.catalog import Catalog
-from geoaug.data.datamodule import TileDataModule
-from geoaug.data.survey import catalog_statistics
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.surveys.survey import catalog_statistics
+from geoaug.data.training.datamodule import TileDataModule
 from geoaug.errors import ConfigurationError
 from geoaug.statistics import Statistics
 

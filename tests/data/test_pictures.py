@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from geoaug.data.page import Ruler
-from geoaug.data.pictures import (
+from geoaug.data.pictures.contact_sheet import (
     Composite,
     SheetImage,
     SheetTile,
@@ -24,6 +23,7 @@ from geoaug.data.pictures import (
     overlay_mask,
     stretch,
 )
+from geoaug.data.pictures.page import Ruler
 from geoaug.errors import ConfigurationError
 
 TRUE_COLOUR = Composite("true colour", (2, 1, 0))
@@ -217,7 +217,8 @@ def test_impossible_sheets_are_refused(tmp_path: Path) -> None:
 
 
 def test_pictures_need_neither_torch_nor_pyplot() -> None:
-    code = "import sys, geoaug.data.pictures; print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
+    heavy = "[m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules]"
+    code = f"import sys, geoaug.data.pictures.contact_sheet; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

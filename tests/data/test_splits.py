@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from made_catalogs import made_scene
 
 from geoaug.data import Catalog, GridTileSampler, RandomTileSampler
-from geoaug.data.coverage import Coverage, coverage_column
-from geoaug.data.ground_blocks import GroundBlocks
-from geoaug.data.ground_regions import RegionGround
-from geoaug.data.leaks import LeakError, check_leaks
-from geoaug.data.splits import (
+from geoaug.data.catalogs.parts import split_names
+from geoaug.data.samplers.ground_regions import RegionGround
+from geoaug.data.samplers.tile_source import CatalogTiles
+from geoaug.data.splits.leaks import LeakError, check_leaks
+from geoaug.data.splits.splitting import (
     split_by_attribute,
     split_by_blocks,
     split_by_chance,
     split_by_date,
     split_by_folder,
     split_into_folds,
-    split_names,
 )
-from geoaug.data.tile_source import CatalogTiles
+from geoaug.data.surveys.coverage import Coverage, coverage_column
+from geoaug.data.surveys.ground_blocks import GroundBlocks
 from geoaug.errors import ConfigurationError
 
 TILE = 64

@@ -9,9 +9,9 @@ import pytest
 from affine import Affine
 from scenes import PLACE, UTM32, catalog_of, scene_of, write_raster
 
-from geoaug.data.catalog import Catalog
-from geoaug.data.stats import StatisticsTally
-from geoaug.data.survey import catalog_statistics, survey_catalog
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.surveys.stats import StatisticsTally
+from geoaug.data.surveys.survey import catalog_statistics, survey_catalog
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import generic_sensor
 from geoaug.statistics import Statistics
@@ -142,7 +142,7 @@ def test_numbers_that_outgrow_their_stored_type_by_a_shift_are_measured_in_the_t
 
 
 def test_bands_of_other_resolutions_are_measured_as_tiles_are_read(tmp_path: Path) -> None:
-    from geoaug.data.dataset import TileDataset
+    from geoaug.data.tiles.dataset import TileDataset
 
     fine = write_raster(tmp_path / "fine.tif", made(0, "uint16", (1, 128, 128)))
     coarse = write_raster(tmp_path / "coarse.tif", made(1, "uint16", (1, 64, 64)), transform=PLACE * Affine.scale(2))
@@ -214,7 +214,7 @@ def test_a_damaged_block_is_an_error_or_counted(tmp_path: Path) -> None:
 
 
 def _first() -> Any:
-    from geoaug.data.records import TileRef
+    from geoaug.data.scenes.records import TileRef
 
     return TileRef(0, 0, 0)
 

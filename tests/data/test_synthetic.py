@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from geoaug.data.synthetic import NO_LABEL, SyntheticScene, make_scene, write_scene
+from geoaug.data.synthetic.made_scene import NO_LABEL, SyntheticScene, make_scene, write_scene
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import get_sensor
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from geoaug.data.synthetic import write_scene
+from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.io.augment_tiles import AugmentJob, run
 
 CLOUDS = {

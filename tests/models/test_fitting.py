@@ -13,7 +13,7 @@ from made_chips import CLASSES, write_chips
 from torch import Tensor
 
 from geoaug.data import Catalog, GridTileSampler, TileDataset, check_leaks
-from geoaug.data.synthetic import write_scene
+from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
 from geoaug.models.explain import embed, grad_cam

@@ -13,7 +13,7 @@ from rasterio.env import get_gdal_config
 from torch import Tensor, nn
 
 from geoaug import get_sensor
-from geoaug.data.windows import Window
+from geoaug.data.scenes.windows import Window
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
 from geoaug.io.streamed import StreamedRaster

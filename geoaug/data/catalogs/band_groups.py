@@ -1,0 +1,128 @@
+"""Which of many files belong together: a file for each band of a scene, its quality layer, its labels.
+
+Names alone tell: files of one folder that are named alike but for a band are one scene. Nothing is opened.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+
+from geoaug.data.scenes.quality import SCHEMES
+from geoaug.data.scenes.sources import BandsSource, RasterSource, SceneSource
+from geoaug.errors import ConfigurationError
+
+_EDGES = r"(?<![A-Za-z0-9])(?:{})(?![A-Za-z0-9])"
+_BAND_WORD = re.compile(
+    _EDGES.format(
+        r"(?:SR_)?B\d{1,2}A?|BAND_?\d{1,2}|COASTAL|BLUE|GREEN|RED|NIR(?:0?[89])?|SWIR_?(?:\d|16|22)|RED_?EDGE_?\d?"
+        "|VV|VH|HH|HV"
+    ),
+    re.IGNORECASE,
+)
+_OTHER_WORD = re.compile(_EDGES.format("SCL|BQA|QA_PIXEL|LABELS?|MASKS?|CLASSES|GT|GROUND_?TRUTH"), re.IGNORECASE)
+_QUALITY = {"SCL", "BQA", "QA_PIXEL"}
+_RESOLUTION = re.compile(r"_([1-9]\d)m$")
+_WILD = "*"
+
+
+def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource]:
+    """The scenes that files are, in the order of their first files.
+
+    Args:
+        paths: rasters, each once.
+        kind: "raster" (each file is a scene), "bands" (each file is a band), or "auto": two files or more that are
+            named alike but for the band are a scene, and other files are scenes by themselves.
+
+    Raises:
+        ConfigurationError: files of bands are asked for, and a file names none.
+    """
+    if kind == "raster":
+        return [RasterSource(path) for path in paths]
+    words: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    others: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    places: dict[str, int] = {}
+    plain: list[str] = []
+    for place, path in enumerate(paths):
+        places[path] = place
+        stem = PurePath(path).stem
+        named, other = list(_BAND_WORD.finditer(stem)), list(_OTHER_WORD.finditer(stem))
+        if len(named) == 1 and not other:
+            words[_pattern(path, stem, named[0])][named[0].group().upper()].append(path)
+        elif len(other) == 1 and not named:
+            others[_pattern(path, stem, other[0])].append((other[0].group().upper(), path))
+        elif kind == "bands":
+            raise ConfigurationError(
+                f"{path}: its name tells no band; name files like scene_B04.tif, or use kind='raster'"
+            )
+        else:
+            plain.append(path)
+    found: list[tuple[int, SceneSource]] = []
+    alone = {PurePath(path).with_suffix(""): path for path in plain}
+    masks: dict[str, str] = {}
+    for pattern, bands in words.items():
+        chosen = {word: _finest(files) for word, files in bands.items()}
+        if None in chosen.values() or (len(chosen) == 1 and kind != "bands"):
+            plain += [path for files in bands.values() for path in files]
+            continue
+        files = {word: path for word, path in chosen.items() if path is not None}
+        quality = next((item for item in others.get(pattern, ()) if item[0] in _QUALITY), None)
+        labels = [path for word, path in others.pop(pattern, ()) if word not in _QUALITY]
+        if len(labels) > 1:
+            raise ConfigurationError(f"{labels[0]} and {labels[1]} both seem to be labels of one scene; keep one")
+        first = min(places[path] for path in files.values())
+        found.append((first, _bands_source(pattern, files, quality, labels[0] if labels else None)))
+    for pattern, items in others.items():
+        # Labels named as their scene is, with a word more.
+        for word, path in items:
+            scene = alone.get(PurePath(_without_word(pattern)))
+            if scene is not None and word not in _QUALITY:
+                masks[scene] = path
+            else:
+                plain.append(path)
+    found += [(places[path], RasterSource(path, mask_path=masks.get(path))) for path in plain]
+    return [source for _, source in sorted(found, key=lambda item: item[0])]
+
+
+def named_as_other(path: str) -> bool:
+    """Whether a file is named as labels or a quality layer are."""
+    return _OTHER_WORD.search(PurePath(path).stem) is not None
+
+
+def _pattern(path: str, stem: str, word: "re.Match[str]") -> str:
+    """The path with the band's word and the resolution left open; the same for all files of a scene."""
+    pure = PurePath(path)
+    opened = _RESOLUTION.sub("", stem[: word.start()] + _WILD + stem[word.end() :])
+    return str(pure.with_name(opened + pure.suffix))
+
+
+def _without_word(pattern: str) -> str:
+    pure = PurePath(pattern)
+    return str(pure.with_name(re.sub(r"[-_. ]*\*[-_. ]*$|^\*[-_. ]*", "", pure.stem) or _WILD))
+
+
+def _finest(files: Iterable[str]) -> str | None:
+    """The file of the finest resolution by name; None where names do not tell."""
+    by_resolution: dict[int, str] = {}
+    files = list(files)
+    if len(files) == 1:
+        return files[0]
+    for path in files:
+        named = _RESOLUTION.search(PurePath(path).stem)
+        if named is None or int(named[1]) in by_resolution:
+            return None
+        by_resolution[int(named[1])] = path
+    return by_resolution[min(by_resolution)]
+
+
+def _bands_source(
+    pattern: str, files: dict[str, str], quality: tuple[str, str] | None, labels: str | None
+) -> BandsSource:
+    pure = PurePath(pattern)
+    stem = re.sub(r"[-_. ]*\*[-_. ]*", "_", pure.stem).strip("_-. ")
+    # A folder of B02.tif, B03.tif... is named by the folder.
+    name = str(pure.with_name(stem + ".tif")) if stem else str(pure.parent)
+    assert quality is None or quality[0] in SCHEMES
+    return BandsSource(
+        path=pattern if stem else str(pure.parent), name=name, bands=files, quality=quality, mask_path=labels
+    )

@@ -1,0 +1,1 @@
+"""Class labels on the grid of any tile, from rasters and from vectors."""

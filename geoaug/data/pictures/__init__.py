@@ -1,0 +1,1 @@
+"""What was read, as pictures: contact sheets, batches, catalogs on a map."""

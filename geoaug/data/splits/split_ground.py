@@ -1,0 +1,209 @@
+"""How scenes lie on blocks of ground and beside each other, and which part of a scene belongs to which blocks."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from affine import Affine
+
+from geoaug.data.catalogs.arrow_arrays import to_numpy
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.scenes.grids import reproject_points
+from geoaug.data.scenes.records import Grid
+from geoaug.data.splits.scene_overlap import Outlines
+from geoaug.data.splits.split_shares import dealt
+from geoaug.data.surveys.amounts import class_amounts, class_ids, ground_m2
+from geoaug.data.surveys.coverage import Coverage
+from geoaug.data.surveys.ground_blocks import GEOGRAPHIC, GroundBlocks, LocalMetres, cell_centres, unwrapped
+from geoaug.errors import ConfigurationError
+
+Array = npt.NDArray[Any]
+
+_BLOCKS = 200  # that hold the scenes, unless told
+_METRES_PER_DEGREE = 111_320.0
+
+
+class Part(NamedTuple):
+    """The blocks of a split, as a mask, and a number: of two scenes too near to each other, that of more goes."""
+
+    mine: npt.NDArray[np.bool_]
+    priority: float
+
+
+class BlockSplit:
+    """The scenes of a catalog on blocks of ground.
+
+    Args:
+        catalog: of scenes with a CRS.
+        block_m: side of the blocks; see `split_by_blocks`.
+        buffer_m: distance of splits.
+        cut: whether scenes are cut along the blocks.
+    """
+
+    def __init__(self, catalog: Catalog, block_m: float | None, buffer_m: float, cut: bool | None) -> None:
+        if buffer_m < 0:
+            raise ConfigurationError(f"buffer_m is {buffer_m:g}: it must be 0 or more")
+        self.catalog, self.buffer_m = catalog, buffer_m
+        self._grids, self._grid = distinct_grids(catalog)
+        area = np.array([(grid.gsd_m or 0.0) ** 2 * grid.height * grid.width for grid in self._grids])
+        side = max(float(np.sqrt(area.sum() / _BLOCKS)), 4 * buffer_m) if block_m is None else block_m
+        if side < 2 * buffer_m:
+            raise ConfigurationError(
+                f"blocks of {side:g} m leave little between buffers of {buffer_m:g} m: at least 2 x that is needed"
+            )
+        self._ground = GroundBlocks(side)
+        self.cut = bool((area > side**2).any()) if cut is None else cut
+        self.notes = {"block_m": self._ground.side_m, "buffer_m": buffer_m, "cut": self.cut}
+        self._measure()
+
+    def dealt(self, shares: Array, seed: int) -> npt.NDArray[np.int64]:
+        """Which split each block goes to."""
+        if len(self.blocks) < len(shares):
+            raise ConfigurationError(
+                f"the scenes lie on {len(self.blocks)} block(s) of {self._ground.side_m:.0f} m, too few for "
+                f"{len(shares)} splits: make the blocks smaller"
+            )
+        return dealt(self.blocks, self.size, self.classes, shares, seed)
+
+    def part(self, mine: npt.NDArray[np.bool_], *, priority: float) -> Part:
+        """A split of the blocks where `mine` is true."""
+        return Part(mine, priority)
+
+    def settled(self, parts: Mapping[str, Part]) -> dict[str, list[Any]]:
+        """For each split and scene: None (not in it), True (all of it), or its region in degrees."""
+        if not self.cut:
+            return self._whole(parts)
+        found: dict[str, list[Any]] = {name: [None] * len(self._grids) for name in parts}
+        for number, grid in enumerate(self._grids):
+            for name, value in self._regions(grid, parts).items():
+                found[name][number] = value
+        return {name: [values[number] for number in self._grid.tolist()] for name, values in found.items()}
+
+    def _measure(self) -> None:
+        """Find the blocks, their valid ground and what they hold of each class."""
+        ids = class_ids(self.catalog)
+        if not self.cut:
+            centre = np.array([_centre(grid) for grid in self._grids])
+            self._block = self._ground.at(*centre.T)[self._grid]
+            self.blocks, which = np.unique(self._block, return_inverse=True)
+            self.size: npt.NDArray[np.float64] = np.zeros(len(self.blocks))
+            np.add.at(self.size, which, ground_m2(self.catalog))
+            self.classes = np.zeros((len(self.blocks), len(ids)))
+            np.add.at(self.classes, which, class_amounts(self.catalog))
+            return
+        cells = []
+        for grid in self._grids:
+            assert grid.crs is not None
+            longitude, latitude, pixels = cell_centres(grid.crs, grid.transform, grid.height, grid.width)
+            cells.append((self._ground.at(longitude, latitude), pixels * (grid.gsd_m or 0.0) ** 2))
+        self.blocks = np.unique(np.concatenate([blocks for blocks, _ in cells]))
+        self.size = np.zeros(len(self.blocks))
+        self.classes = np.zeros((len(self.blocks), len(ids)))
+        place = {number: column for column, number in enumerate(ids)}
+        for scene, number in enumerate(self._grid.tolist()):
+            block, area = cells[number]
+            which = np.searchsorted(self.blocks, block)
+            coverage = Coverage.of(self.catalog, scene)
+            if coverage is not None and coverage.valid.size == len(block):
+                area = area * coverage.valid.ravel()
+                for label, pixels in zip(coverage.class_ids, coverage.class_pixels, strict=True):
+                    if label in place:
+                        np.add.at(self.classes[:, place[label]], which, pixels.ravel())
+            np.add.at(self.size, which, area)
+
+    def _whole(self, parts: Mapping[str, Part]) -> dict[str, list[Any]]:
+        which = np.searchsorted(self.blocks, self._block)
+        owner = np.full(len(self.catalog), -1)
+        for number, part in enumerate(parts.values()):
+            owner[part.mine[which]] = number
+        rank = np.argsort(np.argsort([part.priority for part in parts.values()], kind="stable"), kind="stable")
+        # Scenes of one outline have one centre, so they are in one split.
+        of_scene, pairs = self._outlines.of_scene, self._outlines.pairs
+        of_outline = np.full(of_scene.max() + 1, -1)
+        of_outline[of_scene] = owner
+        both = of_outline[pairs]
+        pairs = pairs[:, (both[0] != both[1]) & (both >= 0).all(axis=0)]
+        pairs = pairs[:, self._outlines.near(pairs)]
+        first, second = rank[of_outline[pairs]]
+        owner[np.isin(of_scene, np.where(first > second, *pairs))] = -1
+        return {
+            name: [True if value == number else None for value in owner.tolist()] for number, name in enumerate(parts)
+        }
+
+    @cached_property
+    def _outlines(self) -> Outlines:
+        return Outlines(self.catalog, self.buffer_m)
+
+    def _regions(self, grid: Grid, parts: Mapping[str, Part]) -> dict[str, Any]:
+        outline, bounds = _outline(grid)
+        local = LocalMetres((bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2)
+        foot = local.metres(outline)
+        # Metres are right to a hundredth of a distance; a metre more for the corners of pixels.
+        half = 0.505 * self.buffer_m + 1.0 if self.buffer_m else 0.0
+        tall = half / _METRES_PER_DEGREE
+        wide = tall / max(np.cos(np.deg2rad(max(abs(bounds[1]), abs(bounds[3])))), 1e-3)
+        block = self._ground.around((bounds[0] - wide, bounds[1] - tall, bounds[2] + wide, bounds[3] + tall))
+        boxes = local.metres(self._ground.polygons(block))
+        frame = foot.buffer(2 * (grid.gsd_m or 0.0), join_style="mitre")
+        found: dict[str, Any] = {}
+        for name, part in parts.items():
+            own = np.isin(block, self.blocks[part.mine])
+            if not own.any():
+                continue
+            if own.all():
+                found[name] = True
+                continue
+            # Blocks of two rows meet along edges that are not quite the same: without seams, tiles may lie across them.
+            seam = self._ground.seam_m
+            grown = shapely.buffer(boxes[own], seam, join_style="mitre")
+            region = shapely.union_all(grown).buffer(-seam, join_style="mitre")
+            if half:
+                region = region.difference(shapely.union_all(boxes[~own]).buffer(half, join_style="mitre"))
+            region = region.intersection(frame)
+            if region.covers(foot):
+                found[name] = True
+            elif region.area > 0:
+                pieces = [piece for piece in shapely.get_parts(region) if piece.geom_type == "Polygon"]
+                found[name] = local.degrees(shapely.MultiPolygon(pieces))
+        return found
+
+
+def distinct_grids(catalog: Catalog) -> tuple[list[Grid], npt.NDArray[np.int64]]:
+    """The grids of a catalog's scenes, each once, and which of them each scene has.
+
+    Raises:
+        ConfigurationError: a scene without a CRS.
+    """
+    crs = catalog.table.column("crs").to_pylist()
+    if None in crs:
+        name = catalog.ids[crs.index(None)]
+        raise ConfigurationError(
+            f"scene '{name}' has no CRS, so its ground is not known: split by folder, attribute, date or at random"
+        )
+    texts, codes = np.unique(np.array(crs, dtype=object).astype(str), return_inverse=True)
+    transform = to_numpy(catalog.table.column("transform").combine_chunks().flatten()).reshape(-1, 6)
+    size = catalog.column("height"), catalog.column("width")
+    rows = np.column_stack([codes, transform, *size])
+    rows, which = np.unique(rows, axis=0, return_inverse=True)
+    grids = [Grid(str(texts[int(row[0])]), Affine(*row[1:7]), int(row[7]), int(row[8])) for row in rows]
+    return grids, which.ravel()
+
+
+def _centre(grid: Grid) -> tuple[float, float]:
+    assert grid.crs is not None
+    x, y = grid.transform * (grid.width / 2, grid.height / 2)
+    longitude, latitude = reproject_points(np.array([x]), np.array([y]), grid.crs, GEOGRAPHIC)
+    return float(longitude[0]), float(latitude[0])
+
+
+def _outline(grid: Grid) -> tuple[shapely.Polygon, tuple[float, float, float, float]]:
+    """The outline in degrees and its bounds; east of 180 degrees where it lies across them."""
+    outline = grid.footprint(GEOGRAPHIC, steps=21)
+    if outline is None:
+        raise ConfigurationError(f"a scene in {str(grid.crs)[:60]} has no place in longitude and latitude")
+    outline = unwrapped(outline)
+    west, south, east, north = shapely.bounds(outline).tolist()
+    return outline, (west, south, east, north)

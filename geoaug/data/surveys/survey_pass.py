@@ -1,0 +1,321 @@
+"""The pass of a survey: which scenes are read how, what is counted of each region, and what comes of it in the end.
+
+What a person asks for is in `geoaug.data.surveys.survey`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from rasterio.features import rasterize
+
+from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.labels.tile_labels import TileLabels
+from geoaug.data.reading.band_choice import BandChoice, choose_bands_of
+from geoaug.data.reading.views import SceneView, scene_view
+from geoaug.data.scenes.grids import reproject_points, same_crs
+from geoaug.data.scenes.opening import georeference_optional
+from geoaug.data.scenes.records import Grid, SceneRecord
+from geoaug.data.scenes.windows import Window
+from geoaug.data.surveys.coverage import Coverage, CoverageCounter
+from geoaug.data.surveys.scan import Pixels, Region, Scan, always_valid
+from geoaug.data.surveys.stats import Moments, StatisticsTally
+from geoaug.data.surveys.survey_columns import SurveyColumns, chip_classes
+from geoaug.errors import ConfigurationError
+from geoaug.statistics import PERCENTILES, Statistics
+
+Progress = Callable[[int, int], None]
+
+_WGS84 = "EPSG:4326"
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsPlan:
+    """Which statistics are wanted.
+
+    Attributes:
+        of: the scenes, by id, and with a column "region" only the ground there; None for all. The other scenes are
+            surveyed alone.
+        percentiles: 0 to 100.
+        covariance: whether covariances between bands are counted, too.
+        share: of the regions (about 1000 x 1000 pixels each) to read, one by chance of every 1 / share; the means then
+            have an error, which is estimated from how the regions differ.
+        seed: of that chance.
+    """
+
+    of: Catalog | None = None
+    percentiles: tuple[float, ...] = PERCENTILES
+    covariance: bool = False
+    share: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a pass over the pixels found.
+
+    Attributes:
+        catalog: with the columns `coverage`, `valid_geometry`, `valid_share` and `class_counts`, where they were
+            wanted.
+        statistics: None where they were not wanted.
+        skipped: what could not be read, by reason, and how many regions of it; such count as not valid.
+    """
+
+    catalog: Catalog
+    statistics: Statistics | None
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+class _Counted(NamedTuple):
+    cells: CoverageCounter | None
+    moments: Moments | None
+    classes: Counter[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """The scenes that statistics are of.
+
+    Attributes:
+        plan: of the statistics.
+        choice: of their bands, in one type and scaling.
+        scene: place in the choice, by place in the catalog that is surveyed.
+        inside: the ground (WGS 84) that counts, by place in the catalog; None for all of a scene.
+        tally: of what is counted.
+    """
+
+    plan: StatisticsPlan
+    choice: BandChoice
+    scene: dict[int, int]
+    inside: dict[int, shapely.Geometry | None]
+    tally: StatisticsTally
+
+    @staticmethod
+    def of(
+        catalog: Catalog, plan: StatisticsPlan, wanted: list[str] | None, dtype: str | None, *, skip: bool
+    ) -> "Measured":
+        part = catalog if plan.of is None else plan.of
+        choice = choose_bands_of(part, wanted, dtype, skip=skip)
+        places = {name: place for place, name in enumerate(catalog.ids)}
+        names = part.ids
+        missing = [name for name in names if name not in places]
+        if missing:
+            raise ConfigurationError(f"statistics are wanted of scene '{missing[0]}', which the catalog does not hold")
+        ground = [None] * len(part)
+        if "region" in part.table.column_names:
+            column = part.table.column("region").to_pylist()
+            ground = [None if wkb is None else shapely.from_wkb(wkb) for wkb in column]
+        scene = {places[names[kept]]: number for number, kept in enumerate(choice.kept.tolist())}
+        inside = {places[names[kept]]: ground[kept] for kept in choice.kept.tolist()}
+        tally = StatisticsTally(choice.sensor, choice.dtype, covariance=plan.covariance)
+        return Measured(plan, choice, scene, inside, tally)
+
+    def view(self, place: int, record: SceneRecord) -> SceneView:
+        """A scene as its tiles are read."""
+        number = self.scene[place]
+        return scene_view(
+            self.choice.select(record, number),
+            self.choice.grid(number, record.grid.crs),
+            dtype=self.choice.dtype,
+            shift=self.choice.shift(number),
+        )
+
+
+class SurveyPass:
+    """The pass of one survey."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        wanted: list[str] | None,
+        measured: Measured | None,
+        labels: TileLabels | None,
+        ignore_index: int,
+        coverage: bool,
+        scan: Scan,
+    ) -> None:
+        self.catalog, self.wanted, self.measured = catalog, wanted, measured
+        self.labels, self.ignore_index = labels, ignore_index
+        self.coverage, self.scan = coverage, scan
+        self._own_grids: dict[int, Grid] = {}
+        self._columns = SurveyColumns()
+
+    def run(self, progress: Progress | None) -> Survey:
+        """Read, count, and put together."""
+        sizes = self.catalog.column("height").astype(np.int64) * self.catalog.column("width")
+        if not self.coverage and self.measured is not None:
+            sizes[np.setdiff1d(np.arange(len(sizes)), list(self.measured.scene))] = 0
+        before = np.concatenate([[0], np.cumsum(sizes)])
+        total, at = int(before[-1]), -1
+        cells: CoverageCounter | None = None
+        classes: Counter[int] = Counter()
+        scenes: set[int] = set()
+        for region, counted in self.scan.run(self._regions(), self._count):
+            if region.scene != at:
+                self._finish_scene(at, cells)
+                at, cells = region.scene, None
+            if self.coverage:
+                cells = cells or self._counter(at)
+            if counted is not None:
+                if cells is not None and counted.cells is not None:
+                    cells.merge(counted.cells)
+                if counted.moments is not None and self.measured is not None:
+                    self.measured.tally.add(counted.moments)
+                    scenes.add(at)
+                classes.update(counted.classes)
+            if progress is not None:
+                stop = region.window.row_stop * region.view.grid.width
+                progress(int(before[at] + sizes[at] * stop / (region.view.grid.height * region.view.grid.width)), total)
+        self._finish_scene(at, cells)
+        if progress is not None:
+            progress(total, total)
+        return Survey(self._catalog(), self._statistics(len(scenes), classes), self.scan.skipped)
+
+    def _regions(self) -> Iterator[Region]:
+        plan = StatisticsPlan() if self.measured is None else self.measured.plan
+        every = _Every(plan.share, plan.seed)
+        for place in range(len(self.catalog)):
+            told = self.measured is not None and place in self.measured.scene
+            if not self.coverage and not told:
+                continue
+            record = self.catalog[place]
+            own = self._own_grids[place] = record.grid
+            if told and self.measured is not None:
+                view = self.measured.view(place, record)
+            else:
+                found = self._own_view(record)
+                if found is None:
+                    continue
+                view = found
+            if not told and self.labels is None and always_valid(view):
+                self._columns.add(place, Coverage.full(own.height, own.width), own, labelled=False)
+                continue
+            yield from (Region(place, view, window) for window in self.scan.windows(view) if every.next())
+
+    def _own_view(self, record: SceneRecord) -> SceneView | None:
+        """A scene whose numbers are not looked at, so that it need not be like others."""
+        try:
+            chosen = record if self.wanted is None else record.select(self.wanted)
+        except ConfigurationError as error:
+            if self.scan.on_error == "raise":
+                raise
+            self.scan.skipped[f"scene '{record.id}': {error}"] += 1
+            return None
+        dtype = str(np.result_type(*(band.dtype for band in chosen.bands)))
+        return scene_view(chosen, chosen.grid, dtype=dtype, shift=[0] * len(chosen.bands))
+
+    def _count(self, region: Region, pixels: Pixels) -> _Counted:
+        window, view, valid = region.window, region.view, pixels.valid
+        grid = view.grid.shifted(window.row, window.col, window.height, window.width)
+        labels = None
+        if self.labels is not None and valid.any():
+            labels = np.empty(valid.shape, dtype=self.labels.dtype)
+            self.labels.read(view.record, grid, labels)
+        cells = None
+        if self.coverage and valid.any():
+            cells = self._counter(region.scene)
+            factor = _factor(self._own_grids[region.scene], view)
+            cells.add(
+                window.row * factor,
+                window.col * factor,
+                _enlarged(valid, factor, cells, window),
+                None if labels is None else _enlarged(labels, factor, cells, window),
+            )
+        if self.measured is None or region.scene not in self.measured.scene:
+            return _Counted(cells, None, Counter())
+        inside = self.measured.inside[region.scene]
+        if inside is not None:
+            valid = valid & _drawn(inside, grid)
+        found: Counter[int] = Counter()
+        if labels is not None:
+            numbers, counts = np.unique(labels[valid], return_counts=True)
+            found.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+            del found[self.ignore_index]
+        return _Counted(cells, self.measured.tally.count(pixels.image, valid), found)
+
+    def _counter(self, place: int) -> CoverageCounter:
+        own = self._own_grids[place]
+        return CoverageCounter(own.height, own.width, ignore_index=self.ignore_index)
+
+    def _finish_scene(self, place: int, cells: CoverageCounter | None) -> None:
+        if cells is not None:
+            self._columns.add(place, cells.coverage(), self._own_grids[place], labelled=self.labels is not None)
+        self._own_grids.pop(place, None)
+
+    def _catalog(self) -> Catalog:
+        if not self.coverage:
+            return self.catalog
+        catalog = self._columns.added_to(self.catalog)
+        names = _class_names(self.labels)
+        return catalog.with_notes(classes=names) if names and not catalog.classes else catalog
+
+    def _statistics(self, scenes: int, classes: Counter[int]) -> Statistics | None:
+        if self.measured is None:
+            return None
+        names = self.catalog.classes or tuple(_class_names(self.labels))
+        counts = dict(sorted(classes.items()))
+        if self.labels is None:
+            counts, names = chip_classes(self.catalog, list(self.measured.scene), names)
+        plan = self.measured.plan
+        return self.measured.tally.finish(
+            plan.percentiles, scenes=scenes, share=plan.share, class_counts=counts, classes=names
+        )
+
+
+class _Every:
+    """Takes one by chance of every n."""
+
+    def __init__(self, share: float, seed: int) -> None:
+        self._size = max(1, round(1 / share))
+        self._random = np.random.default_rng(seed)
+        self._left, self._until = 0, 0
+
+    def next(self) -> bool:
+        if not self._left:
+            self._left, self._until = self._size, int(self._random.integers(self._size))
+        self._left -= 1
+        self._until -= 1
+        return self._until == -1
+
+
+def _class_names(labels: TileLabels | None) -> list[str]:
+    """Names by id, where the source of the labels names them from 0 on."""
+    names: Mapping[int, str] = {} if labels is None or labels.source is None else labels.source.class_names
+    return [names[number] for number in range(len(names))] if set(names) == set(range(len(names))) else []
+
+
+def _factor(own: Grid, view: SceneView) -> int:
+    """How many pixels of a scene's own grid a pixel of the wanted bands is high and wide."""
+    grid = view.grid
+    factor = round(own.height / grid.height)
+    same_corner = (own.transform.c, own.transform.f) == (grid.transform.c, grid.transform.f)
+    if not same_corner or -(-own.height // factor) != grid.height or -(-own.width // factor) != grid.width:
+        raise ConfigurationError(
+            f"scene '{view.record.id}': the finest of the bands {' '.join(view.record.band_names)} does not lie on the "
+            "grid of the scene's finest band, on which validity is kept: name that band, too"
+        )
+    return factor
+
+
+def _drawn(shape: shapely.Geometry, grid: Grid) -> npt.NDArray[np.bool_]:
+    """Where the pixel centres of a grid lie in a shape (WGS 84)."""
+    if grid.crs is not None and not same_crs(grid.crs, _WGS84):
+        crs = grid.crs
+        shape = shapely.transform(shape, lambda xy: np.stack(reproject_points(xy[:, 0], xy[:, 1], _WGS84, crs), axis=1))
+    if shape.is_empty:
+        return np.zeros((grid.height, grid.width), dtype=bool)
+    with georeference_optional():
+        drawn = rasterize([(shape, 1)], out_shape=(grid.height, grid.width), transform=grid.transform, dtype="uint8")
+    return np.asarray(drawn == 1)
+
+
+def _enlarged(pixels: npt.NDArray[Any], factor: int, cells: CoverageCounter, window: Window) -> npt.NDArray[Any]:
+    """Each pixel of a window `factor` times as high and wide, cut where the finer grid ends."""
+    if factor == 1:
+        return pixels
+    larger = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    return larger[: cells.height - window.row * factor, : cells.width - window.col * factor]

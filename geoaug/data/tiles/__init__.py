@@ -1,0 +1,1 @@
+"""Tiles as training samples: datasets, and loaders that read ahead."""

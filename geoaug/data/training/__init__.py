@@ -1,0 +1,1 @@
+"""A catalog as the data of a training."""
