@@ -1,5 +1,6 @@
 """`geoaug predict`: a model file on scenes, back onto the map; or on chips, into a table."""
 
+import logging
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from geoaug.cli import options
 from geoaug.cli.console import print_error, print_out, work_bar
 
 if TYPE_CHECKING:
+    from geoaug.data.scenes.records import SceneRecord
     from geoaug.models.model_file import LoadedModel
 
 _WORK, _OUTPUT, _RUNNING = "What is predicted", "What comes out", "Running"
@@ -31,7 +33,15 @@ class PrecisionName(StrEnum):
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file (.safetensors).", show_default=False)],
-    scenes: options.Scenes,
+    scenes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCENE...",
+            help="Rasters, folders of scenes, Sentinel-2 SAFE and Landsat products, globs, text lists (.txt), "
+            "addresses; or a catalog (.parquet).",
+            show_default=False,
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -115,7 +125,8 @@ def predict(
 ) -> None:
     """Predict scenes of any size: maps of classes with colours and names, in each scene's own grid.
 
-    A model of chips gives a table instead: predictions.parquet, a row a chip. Bands are found by name.
+    Scenes are rasters, Sentinel-2 and Landsat products, or files for each band. A model of chips gives a table instead:
+    predictions.parquet, a row a chip. Bands are found by name.
 
     [dim]geoaug predict trained/model.safetensors scenes/ -o maps --tta --polygons maps/areas.gpkg[/dim]
     """
@@ -141,8 +152,8 @@ def predict(
             raise ConfigurationError("--resample is of scenes, and this model answers once for a whole chip")
         _chips(loaded, scenes, output, table, how, overwrite=overwrite)
         return
-    how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities}
-    failed = _maps(loaded, scenes, output, how, polygons, resample=resample, overwrite=overwrite)
+    how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities, "resample": resample}
+    failed = _maps(loaded, scenes, output, how, polygons, overwrite=overwrite)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -193,46 +204,37 @@ def _maps(
     how: dict[str, Any],
     polygons: Path | None,
     *,
-    resample: bool,
     overwrite: bool,
 ) -> int:
     """Predict each scene; how many could not be read."""
-    from geoaug.data.scenes.inputs import resolve_inputs, scene_ids
     from geoaug.errors import ConfigurationError, RasterError
     from geoaug.models.polygons import check_polygon_file, map_polygons, save_polygons
     from geoaug.models.predict import predict_scene
-    from geoaug.models.resampled import at_gsd
 
     card = loaded.card
-    paths = resolve_inputs(scenes)
     if polygons is not None:
         check_polygon_file(polygons)
         if card.task == "regression" or card.multilabel:
             raise ConfigurationError("--polygons are of classes, one for each pixel")
         if polygons.exists() and not overwrite:
             raise ConfigurationError(f"{polygons}: is there already; give --overwrite, or another name")
-    names = [Path(path).stem for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigurationError(
-            f"two scenes are called '{twice[0]}', and maps are called after them: predict them apart"
-        )
-    assert len(scene_ids(paths)) == len(paths)
-    for name in names:
-        there = sorted(output.glob(f"{name}_classes.tif")) + sorted(output.glob(f"{name}_values.tif"))
+    found, failed = _found(scenes, how.pop("sensor"))
+    for name, *_ in found:
+        there = [
+            path for what in ("classes", "values", "probabilities") if (path := output / f"{name}_{what}.tif").exists()
+        ]
         if there and not overwrite:
             raise ConfigurationError(f"{there[0]}: is there already; give --overwrite, or another -o")
     output.mkdir(parents=True, exist_ok=True)
-    failed, areas = 0, []
+    areas = []
     with work_bar("predicting") as tell:
-        for number, path in enumerate(paths):
+        for number, (name, scene, sensor) in enumerate(found):
 
             def progress(done: int, total: int, before: int = number) -> None:
-                tell(before * 1000 + 1000 * done // total, 1000 * len(paths))
+                tell(before * 1000 + 1000 * done // total, 1000 * len(found))
 
             try:
-                with at_gsd(path, card.gsd_m if resample else None, how["sensor"]) as found:
-                    written = predict_scene(loaded, found, output, progress=progress, **how)
+                written = predict_scene(loaded, scene, output, name=name, sensor=sensor, progress=progress, **how)
             except RasterError as error:
                 failed += 1
                 print_error(str(error))
@@ -242,9 +244,36 @@ def _maps(
                     print_out(f"wrote    {file}")
             if polygons is not None and written.classes is not None:
                 frame = map_polygons(written.classes, [one.name for one in card.classes])
-                frame.insert(0, "scene", Path(path).name)
+                frame.insert(0, "scene", Path(scene).name if isinstance(scene, str) else name)
                 areas.append(frame)
     if polygons is not None and areas:
         save_polygons(areas, polygons)
         print_out(f"wrote    {polygons}: {sum(map(len, areas)):,} areas")
     return failed
+
+
+def _found(scenes: list[str], sensor: str | None) -> tuple[list[tuple[str, "str | SceneRecord", str | None]], int]:
+    """Each scene with its id and the sensor that was told of its files; how many could not be read."""
+    from geoaug.data.catalogs.catalog import Catalog
+    from geoaug.data.training.catalog_source import is_saved_catalog
+    from geoaug.errors import ConfigurationError
+    from geoaug.models.scene_input import is_plain
+
+    if any(map(is_saved_catalog, scenes)):
+        if len(scenes) > 1:
+            raise ConfigurationError("a catalog is predicted by itself: name it alone")
+        if sensor is not None:
+            raise ConfigurationError("--sensor is said when files are indexed, and this catalog is made")
+        return [(record.id, record, None) for record in Catalog.open(scenes[0])], 0
+    log = logging.getLogger("geoaug")
+    before = log.level
+    log.setLevel(logging.ERROR)  # what is left out is told below
+    try:
+        catalog = Catalog.from_files(scenes, sensor=sensor, on_error="skip")
+    finally:
+        log.setLevel(before)
+    left_out = catalog.notes["skipped"]
+    for reason in left_out.values():
+        print_error(reason)
+    # A raster is judged anew, together with the bands that the model takes.
+    return [(one.id, one.path, sensor) if is_plain(one) else (one.id, one, None) for one in catalog], len(left_out)

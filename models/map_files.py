@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rasterio.crs import CRS
 
-from geoaug.data.scenes.scene import Scene
+from geoaug.data.scenes.records import Grid
 from geoaug.data.scenes.windows import Window
 from geoaug.io.streamed import StreamedRaster
 from geoaug.models.card import ModelCard
@@ -43,17 +44,18 @@ class MapFiles:
     """The open maps; `paths` are those that they will have when they are whole."""
 
     def __init__(
-        self, stack: ExitStack, scene: Scene, card: ModelCard, out: Path, *, probabilities: bool, passes: int
+        self, stack: ExitStack, name: str, grid: Grid, card: ModelCard, out: Path, *, probabilities: bool, passes: int
     ) -> None:
         self.card = card
         self.names = [one.name for one in card.classes] or [f"output {n + 1}" for n in range(card.architecture.outputs)]
         outputs = card.architecture.outputs
         self.paths = PredictedScene(None, None, None, None)
-        common = {"height": scene.height, "width": scene.width, "transform": scene.transform, "crs": scene.crs}
+        crs = None if grid.crs is None else CRS.from_user_input(grid.crs)
+        common = {"height": grid.height, "width": grid.width, "transform": grid.transform, "crs": crs}
 
-        def sink(name: str, **options: object) -> StreamedRaster:
-            path = out / f"{scene.id}_{name}.tif"
-            self.paths = replace(self.paths, **{name: path})
+        def sink(what: str, **options: object) -> StreamedRaster:
+            path = out / f"{name}_{what}.tif"
+            self.paths = replace(self.paths, **{what: path})
             return stack.enter_context(StreamedRaster(path, **{**common, **options}))  # type: ignore[arg-type]
 
         self.classes = self.values = self.probabilities = self.uncertainty = None

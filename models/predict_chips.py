@@ -24,7 +24,7 @@ from geoaug.models.answers import Answer, Precision, answering
 from geoaug.models.bands import check_same_bands
 from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model
-from geoaug.models.resampled import check_gsd
+from geoaug.models.trained_gsd import check_gsd
 
 __all__ = ["chip_compose", "predict_chips"]
 

@@ -15,8 +15,10 @@ import rasterio
 import torch
 from affine import Affine
 from made_chips import CLASSES, write_chips
+from products import make_safe
 
 from geoaug import get_sensor
+from geoaug.data import Catalog
 from geoaug.io.geotiff import write_geotiff
 from geoaug.models import ClassName, ModelCard, load_model, resnet18, save_model, unet
 
@@ -78,6 +80,40 @@ def test_scenes_become_maps_with_areas(geoaug: Any, maps_model: Path, tmp_path: 
     again = geoaug("predict", maps_model, one, "-o", tmp_path / "out", "--device", "cpu")
     assert again.code == 2
     assert "--overwrite" in again.err
+
+
+def test_products_files_of_bands_and_catalogs_become_maps(geoaug: Any, maps_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    others = [name for name in get_sensor("sentinel-2-l2a").band_names if name not in NAMES]
+    safe = make_safe(folder, leave_out=others)
+    whole = scene(folder / "whole.tif", size=64)
+    for day, shift in (("april", 0), ("may", 300)):
+        with rasterio.open(whole) as source:
+            for number, band in enumerate(NAMES, 1):
+                pixels = source.read([number])
+                pixels[pixels != 0] += shift
+                write_geotiff(
+                    folder / f"{day}_{band}.tif", pixels, transform=source.transform, crs=source.crs, nodata=0
+                )
+    done = geoaug("predict", maps_model, folder, "-o", tmp_path / "out", "--device", "cpu")
+    assert done.code == 0, done.err
+    names = {safe.stem, "whole", "april", "may"}
+    maps = {name: tmp_path / "out" / f"{name}_classes.tif" for name in names}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in maps.values()}
+
+    def read(path: Path) -> np.ndarray:
+        with rasterio.open(path) as file:
+            return file.read(1)
+
+    assert np.array_equal(read(maps["whole"]), read(maps["april"]))
+    assert not np.array_equal(read(maps["april"]), read(maps["may"]))
+    assert (read(maps[safe.stem])[:2] == 255).all()
+    assert (read(maps[safe.stem])[2:] != 255).all()
+    Catalog.from_folder(folder).save(tmp_path / "scenes.parquet")
+    done = geoaug("predict", maps_model, tmp_path / "scenes.parquet", "-o", tmp_path / "again", "--device", "cpu")
+    assert done.code == 0, done.err
+    for path in maps.values():
+        assert np.array_equal(read(path), read(tmp_path / "again" / path.name))
 
 
 def test_another_ground_sampling_distance_is_refused_or_resampled(
