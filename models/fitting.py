@@ -28,6 +28,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger
 
+from geoaug.data.tiles.dataset import TileDataset
 from geoaug.errors import ConfigurationError
 from geoaug.io.geotiff import replace_file
 from geoaug.models.fit_data import FitAugment, FitData
@@ -38,7 +39,7 @@ from geoaug.models.precision import lay_out
 from geoaug.models.processes import is_first_process
 from geoaug.models.task_base import GeoTask
 
-__all__ = ["Fitted", "RunSettings", "evaluate", "fit", "read_configuration"]
+__all__ = ["Fitted", "RunSettings", "evaluate", "fit", "read_configuration", "trained_gsd"]
 
 MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.yaml"
 _LAST = Path("checkpoints", "last.ckpt")
@@ -314,7 +315,7 @@ def _of_epoch(rows: Sequence[Mapping[str, float]], epoch: int) -> dict[str, floa
 
 def _card(task: GeoTask, data: FitData, metrics: Mapping[str, float], text: str) -> Any:
     dataset = data.dataset("train")
-    gsd = data.options.get("gsd_m") or _gsd(dataset.catalog.column("gsd_m").tolist())
+    gsd = data.options.get("gsd_m") or trained_gsd(dataset)
     size = max(dataset.size) if data.output_size is None else int(np.max(data.output_size))
     if gsd is not None and data.fit == "resize":
         gsd *= max(dataset.size) / size  # that of what the network is given
@@ -336,8 +337,10 @@ def _card(task: GeoTask, data: FitData, metrics: Mapping[str, float], text: str)
     )
 
 
-def _gsd(values: Sequence[float | None]) -> float | None:
-    known = sorted(value for value in values if value is not None and value == value)
+def trained_gsd(dataset: TileDataset) -> float | None:
+    """Of the tiles: of the finest band that is learned from, which need not be the finest of the scene."""
+    areas = zip(dataset.grids.pixel_area_m2.tolist(), dataset.catalog.column("crs"), strict=True)
+    known = sorted(area**0.5 for area, crs in areas if crs is not None)
     return known[len(known) // 2] if known else None
 
 

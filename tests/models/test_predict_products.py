@@ -18,6 +18,7 @@ from geoaug import get_sensor
 from geoaug.data import Catalog, TileDataset
 from geoaug.errors import ConfigurationError
 from geoaug.models import Architecture, ClassName, ModelCard, predict_scene
+from geoaug.models.fitting import trained_gsd
 from geoaug.models.model_file import LoadedModel
 
 BANDS = ("B02", "B08", "B11")
@@ -170,6 +171,14 @@ def test_the_map_lies_where_tiles_of_the_training_would(safe: Path, tmp_path: Pa
     np.testing.assert_allclose(values[valid], truth[valid], atol=1e-4)
     with rasterio.open(found.values) as made:
         assert made.transform[:6] == tuple(tile["transform"].tolist())
+
+
+def test_a_training_by_coarse_bands_of_a_product_says_their_sampling_distance(safe: Path, tmp_path: Path) -> None:
+    catalog = Catalog.from_folder(safe)
+    with TileDataset(catalog, 20, bands=["B11"]) as coarse, TileDataset(catalog, 20, bands=list(BANDS)) as fine:
+        assert (trained_gsd(coarse), trained_gsd(fine)) == (20.0, 10.0)
+    found = predict_scene(model_of(("B11",), gsd_m=20.0), safe, tmp_path)
+    assert read(found.values).shape == (SIDE // 2, SIDE // 2)
 
 
 def test_another_sampling_distance_of_a_product_is_refused_unless_the_training_brought_it(
