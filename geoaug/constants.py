@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,21 +10,22 @@ from torch import Tensor
 _MOST_KEPT = 1024
 
 Given = ParamSpec("Given")
+Made = TypeVar("Made", bound=Tensor | tuple[Tensor, ...])
 
 _FORGET: list[Callable[[], None]] = []
 
 
-def kept(make: Callable[Given, Tensor]) -> Callable[Given, Tensor]:
+def kept(make: Callable[Given, Made]) -> Callable[Given, Made]:
     """`make`, whose tensors are kept for each set of arguments; they must not be changed in place."""
 
     @lru_cache(maxsize=_MOST_KEPT)
-    def made(*arguments: Given.args, **named: Given.kwargs) -> Tensor:
+    def made(*arguments: Given.args, **named: Given.kwargs) -> Made:
         # Made outside inference mode, so that calls in and out of it can share it.
         with torch.inference_mode(False):
             return make(*arguments, **named)
 
     @wraps(make)
-    def found(*arguments: Given.args, **named: Given.kwargs) -> Tensor:
+    def found(*arguments: Given.args, **named: Given.kwargs) -> Made:
         # What is compiled has constants of its own.
         if torch.compiler.is_compiling():
             return make(*arguments, **named)

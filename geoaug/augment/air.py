@@ -11,7 +11,6 @@ Journal of the Atmospheric Sciences 33). What it absorbs is taken off along the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,9 +53,9 @@ AEROSOLS = {
 
 
 class Aerosol(NamedTuple):
-    """Aerosol over each row."""
+    """Aerosol over each row; several depths of it may be told at once, before the rows."""
 
-    aod: Float[Tensor, " b"]
+    aod: Float[Tensor, "*m b"]
     angstrom: Float[Tensor, " b"]
     albedo: Float[Tensor, " b"]
     asymmetry: Float[Tensor, " b"]
@@ -66,8 +65,8 @@ class Layer(NamedTuple):
     """What a layer does: reflectance of the path over black ground, and transmittance down and up again, all light
     counted, scattered or not."""
 
-    path: Float[Tensor, "b c"]
-    transmittance: Float[Tensor, "b c"]
+    path: Float[Tensor, "*m b c"]
+    transmittance: Float[Tensor, "*m b c"]
 
 
 def rayleigh_optical_depth(wavelength_nm: Float[Tensor, " c"]) -> Float[Tensor, " c"]:
@@ -81,8 +80,8 @@ def rayleigh_optical_depth(wavelength_nm: Float[Tensor, " c"]) -> Float[Tensor, 
 
 
 def aerosol_optical_depth(
-    aod: Float[Tensor, " b"], wavelength_nm: Float[Tensor, " c"], angstrom: Float[Tensor, " b"]
-) -> Float[Tensor, "b c"]:
+    aod: Float[Tensor, "*m b"], wavelength_nm: Float[Tensor, " c"], angstrom: Float[Tensor, " b"]
+) -> Float[Tensor, "*m b c"]:
     """Optical depth per band: `aod * (wavelength / 550 nm) ** -angstrom` (Angstrom, 1929).
 
     Args:
@@ -90,7 +89,7 @@ def aerosol_optical_depth(
         wavelength_nm: centres of the bands.
         angstrom: exponent; about 1.3 for continental aerosol, less for dust and sea salt, more for smoke.
     """
-    return aod[:, None] * torch.exp(-angstrom[:, None] * (wavelength_nm / REFERENCE_NM).log())
+    return aod[..., None] * torch.exp(-angstrom[:, None] * (wavelength_nm / REFERENCE_NM).log())
 
 
 def rayleigh_phase(cosine: Tensor) -> Tensor:
@@ -133,10 +132,10 @@ def layer(
     if isinstance(view, Tensor) and relative_azimuth is not None:
         apart = torch.deg2rad(relative_azimuth.double()).cos()[:, None]
         cosine = cosine - (1 - mu.square()).clamp_min(0).sqrt() * (1 - view.square()).clamp_min(0).sqrt() * apart
-    depth = rayleigh_optical_depth(wavelength_nm).expand(len(mu), -1) * (1.0 if molecules else 0.0)
+    depth = rayleigh_optical_depth(wavelength_nm) if molecules else torch.zeros_like(wavelength_nm)
     scattered = rayleigh_phase(cosine) * depth
     first_moment: Tensor | float = 0.0
-    absorbed: Tensor | float = 0.0
+    absorbed: Tensor | None = None
     if aerosol is not None:
         albedo, asymmetry = aerosol.albedo.double()[:, None], aerosol.asymmetry.double()[:, None]
         extinction = aerosol_optical_depth(aerosol.aod.double(), wavelength_nm, aerosol.angstrom.double())
@@ -144,7 +143,7 @@ def layer(
         sideways = extinction * albedo * (1 - peak)
         depth = depth + sideways
         scattered = scattered + extinction * albedo * henyey_greenstein(cosine, asymmetry)
-        first_moment = first_moment + 3 * sideways * asymmetry / (1 + asymmetry)
+        first_moment = 3 * sideways * asymmetry / (1 + asymmetry)
         absorbed = extinction * (1 - albedo)
     safe = depth.clamp_min(1e-12)
     phase, moment = scattered / safe, first_moment / safe
@@ -154,7 +153,7 @@ def layer(
     single = -torch.expm1(-air_mass * depth) / (4 * (view + mu))
     path = 1 - down * up / spread + ((3 + moment) * mu * view - 2 * (mu + view) + phase) * single
     transmittance = (2 * down / spread) * (2 * up / spread)
-    if isinstance(absorbed, Tensor):
+    if absorbed is not None:
         # Light that comes back from the layer has crossed half of what absorbs in it, both ways, on average.
         path = path * torch.exp(-absorbed * air_mass / 2)
         transmittance = transmittance * torch.exp(-absorbed * air_mass)
@@ -252,25 +251,6 @@ def _clear_air(centres: tuple[float, ...], device: torch.device) -> Float[Tensor
     wavelength = torch.tensor(centres, dtype=torch.float64, device=device)
     elevation = torch.full((1,), _TYPICAL_ELEVATION, dtype=torch.float64, device=device)
     return layer(wavelength, elevation).path
-
-
-def layers(
-    wavelength_nm: Float[Tensor, " c"],
-    sun_elevation: Float[Tensor, " b"],
-    aerosols: Sequence[Aerosol],
-    view_zenith: Float[Tensor, " b"] | None = None,
-    relative_azimuth: Float[Tensor, " b"] | None = None,
-) -> list[Layer]:
-    """`layer` for several aerosols under one sun, worked out together."""
-    many = len(aerosols)
-
-    def every(rows: Tensor | None) -> Tensor | None:
-        return None if rows is None else rows.repeat(many)
-
-    together = Aerosol(*(torch.cat(parts) for parts in zip(*aerosols, strict=True)))
-    elevation = sun_elevation.repeat(many)
-    both = layer(wavelength_nm, elevation, together, True, every(view_zenith), every(relative_azimuth))
-    return [Layer(*parts) for parts in zip(*(part.chunk(many) for part in both), strict=True)]
 
 
 def _stream(mu: Tensor | float, depth: Tensor) -> Tensor:

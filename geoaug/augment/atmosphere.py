@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.air import AEROSOLS, Aerosol, correlated_by_wavelength, layer, layers, vapour_strength
+from geoaug.augment.air import AEROSOLS, Aerosol, Layer, correlated_by_wavelength, layer, vapour_strength
 from geoaug.augment.base import Params, RadiometricOperation, TileShape, as_range
 from geoaug.augment.maps import Ramp
 from geoaug.augment.segments import Affine, Modulation, OperationSegment
@@ -159,8 +159,9 @@ class RandomHaze(RadiometricOperation):
         if sensor.level is None:
             hazy = layer(wavelength, elevation, aerosol(aod), molecules=False, **view)
             return Terms(hazy.transmittance, hazy.path)
-        depths = (torch.full_like(aod, self.present), self.present + aod)
-        before, after = layers(wavelength, elevation, [aerosol(depth) for depth in depths], **view)
+        depths = torch.stack((torch.full_like(aod, self.present), self.present + aod))
+        both = layer(wavelength, elevation, aerosol(depths), **view)
+        before, after = (Layer(*parts) for parts in zip(*both, strict=True))
         gain = after.transmittance / before.transmittance
         if sensor.level == "toa":
             return Terms(gain, after.path - gain * before.path)

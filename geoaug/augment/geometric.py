@@ -30,7 +30,7 @@ class RandomD4(GeometricOperation):
         return {"symmetry": 2 * draws.integer(4)}
 
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
-        return matrices.about_centre(matrices.dihedral(params["symmetry"].long()), shape.size)
+        return matrices.symmetry(params["symmetry"].long(), shape.size)
 
 
 class RandomHorizontalFlip(GeometricOperation):
@@ -40,7 +40,7 @@ class RandomHorizontalFlip(GeometricOperation):
         return {"symmetry": torch.full((shape.batch,), 4, device=shape.device)}
 
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
-        return matrices.about_centre(matrices.dihedral(params["symmetry"].long()), shape.size)
+        return matrices.symmetry(params["symmetry"].long(), shape.size)
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
@@ -79,7 +79,7 @@ class RandomRotation90(GeometricOperation):
         turns = params["times"].long() % 4
         if shape.size.height != shape.size.width:
             turns = turns // 2 * 2
-        return matrices.about_centre(matrices.dihedral(turns), shape.size)
+        return matrices.symmetry(turns, shape.size)
 
 
 class RandomRotation(GeometricOperation):
@@ -163,11 +163,17 @@ class RandomAffine(GeometricOperation):
         return max((1 + slant) / self.scale[0], 1.0)
 
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
-        turn = matrices.rotation(params["degrees"]) * params["scale"].double()[:, None, None]
-        slant = matrices.identity(turn.shape[0], turn.device)[:, :2, :2].clone()
-        slant[:, 0, 1] = torch.tan(torch.deg2rad(params["shear"].double()))
-        move = matrices.translation(params["translate_x"], params["translate_y"])
-        return matrices.quantised(move @ matrices.about_centre(slant @ turn, shape.size))
+        linear = matrices.rotation(params["degrees"]) * params["scale"].double()[:, None, None]
+        if self.shear != (0.0, 0.0):
+            slant = matrices.identity(len(linear), linear.device)[:, :2, :2].clone()
+            slant[:, 0, 1] = torch.tan(torch.deg2rad(params["shear"].double()))
+            linear = slant @ linear
+        matrix = matrices.about_centre(linear, shape.size)
+        if self.translate == (0.0, 0.0):
+            return matrix
+        matrix[:, 0, 2] += params["translate_x"]
+        matrix[:, 1, 2] += params["translate_y"]
+        return matrices.quantised(matrix)
 
 
 class _Placement(GeometricOperation):

@@ -9,10 +9,10 @@ between the two is converted in `corner_matrix` and nowhere else.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.constants import constant
+from geoaug.constants import constant, kept
 
 Matrices = Float[Tensor, "b 3 3"]
 
@@ -72,6 +72,16 @@ def about_centre(linear: Float[Tensor, "b 2 2"], source: Size, target: Size | No
     return quantised(matrix)
 
 
+def symmetry(index: Int[Tensor, " b"], size: Size) -> Matrices:
+    """Matrices of `dihedral` symmetries about the centre of a tile."""
+    return _symmetries(size, index.device)[index]
+
+
+@kept
+def _symmetries(size: Size, device: torch.device) -> Matrices:
+    return about_centre(dihedral(torch.arange(len(_SYMMETRIES), device=device)), size)
+
+
 def rotation(degrees: Float[Tensor, " b"]) -> Float[Tensor, "b 2 2"]:
     """Linear maps that turn the image counter-clockwise as displayed."""
     angle = torch.deg2rad(degrees.double())
@@ -99,17 +109,18 @@ def inverse(matrix: Matrices) -> Matrices:
     a, b, c = matrix[:, 0].unbind(-1)
     d, e, f = matrix[:, 1].unbind(-1)
     determinant = a * e - b * d
-    rows = (e, -b, b * f - c * e, -d, a, c * d - a * f)
+    rows = torch.stack((e, -b, b * f - c * e, -d, a, c * d - a * f), dim=-1) / determinant[:, None]
     back = identity(matrix.shape[0], matrix.device).clone()
-    back[:, :2] = torch.stack([row / determinant for row in rows], dim=-1).view(-1, 2, 3)
+    back[:, :2] = rows.view(-1, 2, 3)
     return back
 
 
 def is_exact(matrix: Matrices) -> Bool[Tensor, " b"]:
     """True where the matrix only flips, makes quarter turns and moves by whole pixels: no interpolation is needed."""
-    linear, offset = matrix[:, :2, :2].abs(), matrix[:, :2, 2]
-    permutes = ((linear == 0) | (linear == 1)).all(-1).all(-1) & (linear.sum(-1) == 1).all(-1)
-    return permutes & (linear.sum(-2) == 1).all(-1) & (offset == offset.round()).all(-1)
+    rows, squares = matrix[:, :2], matrix[:, :2, :2].square()
+    # Whole numbers whose squares add up to one are one of 1 or -1 among zeros.
+    permutes = (squares.sum(-1) == 1) & (squares.sum(-2) == 1)
+    return (rows == rows.round()).flatten(1).all(1) & permutes.all(1)
 
 
 def corner_matrix(matrix: Matrices) -> Matrices:

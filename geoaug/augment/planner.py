@@ -122,8 +122,11 @@ class _Planner:
         # Every date is lit by its own sun: radiometry is drawn per date, geometry per sample.
         alone = spec.dates == 1
         self._dated = self._shared if alone else Draws.for_streams(split_keys(key, spec.dates), many, words[1])
-        self._matrix = matrices.shift(len(key), -spec.context, -spec.context, key.device)
-        self._so_far = matrices.identity(len(key), key.device)
+        # None: nothing has moved yet.
+        self._matrix: Matrices | None = None
+        if spec.context > 0:
+            self._matrix = matrices.shift(len(key), -spec.context, -spec.context, key.device)
+        self._so_far: Matrices | None = None
         self._after: Matrices | None = None
         self._turned: tuple[Tensor | None, Tensor | None] = (None, None)
         self._frame, self._keeps_place, self._shrinkage = spec.tile, True, 1.0
@@ -154,13 +157,12 @@ class _Planner:
             if isinstance(member.step, GeometricOperation | StockAffine):
                 self._move(position, member, member.step)
         if size is not None and size != self._frame:
-            self._matrix = _fit_matrix(batch, self._frame, size, fit, device) @ self._matrix
+            self._matrix = _composed(_fit_matrix(batch, self._frame, size, fit, device), self._matrix)
             if fit == "resize":
                 self._shrinkage *= max(self._frame.height / size.height, self._frame.width / size.width, 1.0)
             self._frame = size
-        matrix = matrices.quantised(self._matrix)
-        self._so_far = matrix @ self._so_far
-        self._matrix = matrices.identity(batch, device)
+        matrix = matrices.identity(batch, device) if self._matrix is None else matrices.quantised(self._matrix)
+        self._so_far, self._matrix = _composed(matrix, self._so_far), None
         most, self._shrinkage = most_places(self._shrinkage), 1.0
         return FusedStage(matrix, self._frame, *self._radiometry(positions), most)
 
@@ -188,7 +190,7 @@ class _Planner:
     def _move(self, position: int, member: Member, step: GeometricOperation | StockAffine) -> None:
         shape = TileShape(len(self._key), self._spec.bands, self._frame, self._key.device)
         params = self._chosen(position, step, _sample(step, self._shared[position], shape), 1)
-        self._matrix = step.gated_matrix(params, shape) @ self._matrix
+        self._matrix = _composed(step.gated_matrix(params, shape), self._matrix)
         if isinstance(step, GeometricOperation):
             self._shrinkage *= step.shrinkage(self._frame)
         self._frame = step.output_size(self._frame)
@@ -232,7 +234,7 @@ class _Planner:
 
     def _seen(self) -> tuple[Tensor | None, Tensor | None]:
         """Azimuth of the sun and metres to a pixel after the geometry so far, worked out once for each stage."""
-        if self._after is not self._so_far:
+        if self._so_far is not None and self._after is not self._so_far:
             azimuth, gsd = self._scenery.sun_azimuth, self._scenery.gsd_m
             if azimuth is not None:
                 azimuth = matrices.transform_azimuths(azimuth.double(), self._so_far)
@@ -288,6 +290,10 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
     one = step.sample(shared, alone)
     draws.taken = shared.taken
     return {name: value.expand(shape.batch, *value.shape[1:]) for name, value in one.items()}
+
+
+def _composed(matrix: Matrices, before: Matrices | None) -> Matrices:
+    return matrix if before is None else matrix @ before
 
 
 def _name(step: GeometricOperation | StockAffine) -> str:

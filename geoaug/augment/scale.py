@@ -12,7 +12,7 @@ from torch import Tensor
 from geoaug.augment.segments import Affine, Curve, Segment
 from geoaug.augment.terms import Terms
 from geoaug.augment.tree import map_tensors
-from geoaug.constants import constant
+from geoaug.constants import constant, kept
 from geoaug.sensors import Sensor
 
 Quantity = Literal["reflectance", "amplitude", "power", "db"]
@@ -98,19 +98,11 @@ def scaled_segments(
 
 
 def _rescaled(segment: Affine, source: PixelScale, target: PixelScale, normalize: Normalize | None) -> Affine:
-    device = segment.terms.gain.device
-
-    def row(numbers: Sequence[float]) -> Tensor:
-        return constant(tuple(numbers), torch.float64, device)
-
-    q_in, off_in = row(source.quantification), row(source.offset)
-    q_out, off_out = row(target.quantification), row(target.offset)
-    mean, std = (row(part) for part in normalize) if normalize is not None else (row((0.0,)), row((1.0,)))
-    ratio = q_out / q_in
     terms = segment.terms
+    by = None if normalize is None else (tuple(normalize[0]), tuple(normalize[1]))
+    q_in, off_in, q_out, off_out, mean, std, ratio, power = _between(source, target, by, terms.gain.device)
     gain = terms.gain * ratio / std
     offset = (terms.gain * off_in * ratio - off_out + terms.offset * q_out - mean) / std
-    power = (q_out / std).square()
     floor, slope = terms.variance() if terms.noisy else (None, None)
     if floor is not None and slope is not None:
         floor, slope = power * (floor + slope * off_in / q_in), power * slope / q_in
@@ -123,3 +115,18 @@ def _rescaled(segment: Affine, source: PixelScale, target: PixelScale, normalize
             moved = by_map_gain * raised + (0.0 if moved is None else moved)
         modulation = replace(modulation, gain=None if by_map_gain is None else by_map_gain * factor, offset=moved)
     return Affine(Terms(gain, offset, floor, slope), modulation)
+
+
+@kept
+def _between(
+    source: PixelScale, target: PixelScale, normalize: Normalize | None, device: torch.device
+) -> tuple[Tensor, ...]:
+    """What two scales and the normalisation are made of, the ratio of the scales, and what variances are scaled by."""
+
+    def row(numbers: Sequence[float]) -> Tensor:
+        return constant(tuple(numbers), torch.float64, device)
+
+    q_in, off_in = row(source.quantification), row(source.offset)
+    q_out, off_out = row(target.quantification), row(target.offset)
+    mean, std = (row(part) for part in normalize) if normalize is not None else (row((0.0,)), row((1.0,)))
+    return q_in, off_in, q_out, off_out, mean, std, q_out / q_in, (q_out / std).square()

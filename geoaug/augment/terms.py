@@ -44,6 +44,8 @@ class Terms:
 
     def variance(self) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
         """Floor and slope, zeros where there is no noise."""
+        if self.floor is not None and self.slope is not None:
+            return self.floor, self.slope
         zero = torch.zeros_like(self.gain)
         return zero if self.floor is None else self.floor, zero if self.slope is None else self.slope
 
@@ -58,15 +60,17 @@ class Terms:
         offset = after.gain * self.offset + after.offset
         if not (self.noisy or after.noisy):
             return Terms(gain, offset)
-        floor, slope = self.variance()
-        floor_after, slope_after = after.variance()
         square = after.gain.square()
-        return Terms(
-            gain,
-            offset,
-            square * floor + floor_after + slope_after * self.offset,
-            square * slope + slope_after * self.gain,
-        )
+        if not after.noisy:
+            floor, slope = self.variance()
+            return Terms(gain, offset, square * floor, square * slope)
+        floor_after, slope_after = after.variance()
+        if self.noisy:
+            floor, slope = self.variance()
+            floor_after, slope = square * floor + floor_after, square * slope + slope_after * self.gain
+        else:
+            slope = slope_after * self.gain
+        return Terms(gain, offset, floor_after + slope_after * self.offset, slope)
 
     def where(self, applied: Bool[Tensor, " b"]) -> Terms:
         """These terms for the samples where `applied` is true, the identity for the others."""
