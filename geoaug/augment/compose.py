@@ -150,7 +150,6 @@ class Compose(nn.Module):
         self._habits, self._idle = Habits.of(self._steps), Habits.of([])
         known = [] if self.sensor is None else [band.gsd_m for band in self.sensor.bands if band.gsd_m is not None]
         self._finest_gsd_m = min(known, default=None)
-        self._fitting_bands: int | None = None
 
     def forward(self, batch: Mapping[str, Any], context: int = 0) -> dict[str, Any]:
         """Augment a batch.
@@ -281,9 +280,6 @@ class Compose(nn.Module):
         return Scenery(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
 
     def _check_bands(self, tiles: Tiles) -> None:
-        """Refuse images whose bands are not those of the operations; what has passed once is not looked at again."""
-        if tiles.bands == self._fitting_bands:
-            return
         for member in self._habits.members:
             if isinstance(member.step, RadiometricOperation):
                 member.step.check_sensor(member.step.sensor or self.sensor, tiles.bands)
@@ -295,7 +291,6 @@ class Compose(nn.Module):
         if self._normalize is not None and any(len(part) != tiles.bands for part in self._normalize):
             counts = " and ".join(str(len(part)) for part in self._normalize)
             raise ConfigurationError(f"normalize has {counts} numbers for an image of {tiles.bands} bands")
-        self._fitting_bands = tiles.bands
 
     def _key(self, batch: Mapping[str, Any], tiles: Tiles) -> Int[Tensor, " b"]:
         count, device = tiles.pixels.image.shape[0], tiles.pixels.image.device
