@@ -73,5 +73,6 @@ def publish(
         table.add_row(*row)
     console = Console()
     console.print(table)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**provenance(), **content}, indent=2) + "\n")
     console.print(f"written to {path}")

@@ -10,7 +10,9 @@ Reference: Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as ea
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from geoaug.constants import constant, kept
 from geoaug.scratch import scratch
+from geoaug.small_arrays import Numbers, by_numpy, runs_by_numpy
 
 _MASK32 = 0xFFFFFFFF
 _ROUNDS = 10
@@ -157,11 +160,12 @@ class Draws:
         self,
         key: Int[Tensor, " b"],
         stream: int,
-        pool: Int[Tensor, "b n"] | None = None,
-        units: Float[Tensor, "b n"] | None = None,
+        pool: Any = None,
+        units: Any = None,
     ) -> None:
         self._key = key
         self._stream = stream
+        # Both are tensors, or arrays where numpy may do it: a call takes one number for sixteen samples, perhaps.
         self._pool = _parameter_words(key, _counters(stream, 0, _POOLED_COUNTERS)) if pool is None else pool
         self._units = _units(self._pool) if units is None else units
         self.taken = 0
@@ -178,11 +182,13 @@ class Draws:
         if streams == 0:
             return []
         pools = [_POOLED_COUNTERS] * streams if words is None else [-(-count // 4) for count in words]
-        counters = tuple(pair for stream, count in enumerate(pools) for pair in _counters(stream, 0, count))
-        every = _parameter_words(key, counters)
-        sizes = [4 * count for count in pools]
-        parts = zip(torch.split(every, sizes, 1), torch.split(_units(every), sizes, 1), strict=True)
-        return [Draws(key, stream, pool, units) for stream, (pool, units) in enumerate(parts)]
+        every = _parameter_words(key, _counters_of(tuple(pools)))
+        units, stop = _units(every), 0
+        found = []
+        for stream, count in enumerate(pools):
+            start, stop = stop, stop + 4 * count
+            found.append(Draws(key, stream, every[:, start:stop], units[:, start:stop]))
+        return found
 
     def __len__(self) -> int:
         return self._key.shape[0]
@@ -196,8 +202,7 @@ class Draws:
         self.taken += count
         return start, self.taken
 
-    def words(self, count: int) -> Int[Tensor, "b n"]:
-        """The next `count` 32-bit words of every sample, as int64 in [0, 2^32)."""
+    def _words(self, count: int) -> Any:
         start, stop = self._next(count)
         if stop <= self._pool.shape[1]:
             return self._pool[:, start:stop]
@@ -205,31 +210,39 @@ class Draws:
         fresh = _parameter_words(self._key, _counters(self._stream, first, -(-stop // 4)))
         return fresh[:, start - 4 * first : stop - 4 * first]
 
+    def words(self, count: int) -> Int[Tensor, "b n"]:
+        """The next `count` 32-bit words of every sample, as int64 in [0, 2^32)."""
+        return _tensor(self._words(count))
+
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " b"]:
         """Uniform float64 numbers in (low, high)."""
         if self.taken >= self._pool.shape[1]:
             return self.uniforms(1, low, high)[:, 0]
-        return _between(self._units[:, self._next(1)[0]], low, high)
+        return _tensor(_between(self._units[:, self._next(1)[0]], low, high))
 
     def uniforms(self, count: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "b n"]:
         """`count` uniform float64 numbers per sample in (low, high)."""
         if self.taken + count > self._pool.shape[1]:
-            return _between(_units(self.words(count)), low, high)
+            return _tensor(_between(_units(self._words(count)), low, high))
         start, stop = self._next(count)
-        return _between(self._units[:, start:stop], low, high)
+        return _tensor(_between(self._units[:, start:stop], low, high))
 
     def log_uniform(self, low: float, high: float) -> Float[Tensor, " b"]:
         """Numbers in (low, high) whose logarithm is uniform: as often half as double; float64."""
         # Exponentials differ in the last place between devices; rounding to float32 hides that.
-        return self.uniform(math.log(low), math.log(high)).exp().float().double()
+        exponent = self.uniform(math.log(low), math.log(high))
+        return _exponential(exponent)
 
     def normals(self, count: int) -> Float[Tensor, "b n"]:
         """`count` standard normal float64 numbers per sample."""
-        return normal_quantiles(self._key.device)[self.words(count) >> 16].double()
+        places, table = self._words(count) >> 16, normal_quantiles(self._key.device)
+        if isinstance(places, np.ndarray):
+            return torch.from_numpy(table.numpy()[places].astype(np.float64))
+        return table[places].double()
 
     def integer(self, bound: int) -> Int[Tensor, " b"]:
         """Integers, equally likely, in [0, bound)."""
-        return (self.words(1)[:, 0] * bound) >> 32
+        return _tensor((self._words(1)[:, 0] * bound) >> 32)
 
     def chance(self, p: float) -> Float[Tensor, " b"]:
         """1 with probability `p`, else 0, as float64 (so that a gate is a parameter like any other)."""
@@ -244,15 +257,26 @@ class Draws:
         return words[:, 0] | ((words[:, 1] >> 1) << 32)
 
 
-def _units(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+@by_numpy
+def _exponential(xp: Any, exponent: Any) -> Numbers:
+    single = xp.exp(exponent)
+    return single.astype(np.float32).astype(np.float64) if xp is np else single.float().double()
+
+
+def _tensor(numbers: Any) -> Tensor:
+    return torch.from_numpy(numbers) if isinstance(numbers, np.ndarray) else numbers
+
+
+def _units(words: Any) -> Any:
     """Words as float64 numbers in (0, 1)."""
-    return (words.double() + 0.5) * 2.0**-32
+    numbers = words.astype(np.float64) if isinstance(words, np.ndarray) else words.double()
+    return (numbers + 0.5) * 2.0**-32
 
 
-def _between(unit: Float[Tensor, "*shape"], low: float, high: float) -> Float[Tensor, "*shape"]:
+def _between(unit: Any, low: float, high: float) -> Any:
     if (low, high) == (0.0, 1.0):
         # Not a view: how its memory is laid out would tell how many numbers were drawn besides.
-        return unit.clone(memory_format=torch.contiguous_format)
+        return unit.copy() if isinstance(unit, np.ndarray) else unit.clone(memory_format=torch.contiguous_format)
     return unit * (high - low) + low
 
 
@@ -261,13 +285,19 @@ def _counters(stream: int, first: int, stop: int) -> tuple[tuple[int, int], ...]
     return tuple((position, stream) for position in range(first, stop))
 
 
-def _parameter_words(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Int[Tensor, "b n"]:
-    """Four words for each counter (position, stream, 0, parameters)."""
+@lru_cache(maxsize=256)
+def _counters_of(pools: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Counters of several operations, each with so many."""
+    return tuple(pair for stream, count in enumerate(pools) for pair in _counters(stream, 0, count))
+
+
+def _parameter_words(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Any:
+    """Four words (b, n) for each counter (position, stream, 0, parameters); an array where numpy may make them."""
+    if runs_by_numpy(key):
+        return _parameter_words_by_numpy(key, counters)
     device = key.device
     if not counters:
         return torch.zeros(len(key), 0, dtype=torch.int64, device=device)
-    if type(key) is Tensor and device.type == "cpu" and not torch.compiler.is_compiling():
-        return _parameter_words_by_numpy(key, counters)
     shape = (len(key), len(counters))
     position, stream = constant(counters, torch.int64, device).T[:, None].expand(2, *shape)
     counter = torch.stack((position, stream, torch.zeros_like(position), torch.full_like(position, _FOR_PARAMETERS)))
@@ -275,13 +305,17 @@ def _parameter_words(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ..
     return words.permute(1, 2, 0).flatten(1)
 
 
-def _parameter_words_by_numpy(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Int[Tensor, "b n"]:
-    """The same on the CPU, where most of what so few numbers take is calling: numpy's calls take half of torch's."""
+def _parameter_words_by_numpy(key: Int[Tensor, " b"], counters: tuple[tuple[int, int], ...]) -> Any:
     samples = key.numpy().view(np.uint64)
+    if _compiled_words or not counters:
+        found = np.empty((len(samples), 4 * len(counters)), np.int64)
+        if counters:
+            _compiled_words[0](samples, _counter_array(counters), np.uint64(_FOR_PARAMETERS), found)
+        return found
     halves = np.stack((samples & np.uint64(_MASK32), samples >> np.uint64(32)))[:, :, None]
     shape = (2, len(samples), len(counters))
     even, odd, product = np.zeros(shape, np.uint64), np.empty(shape, np.uint64), np.empty(shape, np.uint64)
-    even[0], odd[0] = np.array(counters, np.uint64).T[:, None]
+    even[0], odd[0] = _counter_array(counters).T[:, None]
     odd[1] = _FOR_PARAMETERS
     mask, half = np.uint64(_MASK32), np.uint64(32)
     for key_of_round in (halves + _WEYL_STEPS) & mask:
@@ -295,7 +329,25 @@ def _parameter_words_by_numpy(key: Int[Tensor, " b"], counters: tuple[tuple[int,
     odd = odd & mask
     words = np.empty((*shape[1:], 4), np.int64)
     words[..., 0], words[..., 1], words[..., 2], words[..., 3] = even[0], odd[0], even[1], odd[1]
-    return torch.from_numpy(words.reshape(len(samples), 4 * len(counters)))
+    return words.reshape(len(samples), 4 * len(counters))
+
+
+@lru_cache(maxsize=256)
+def _counter_array(counters: tuple[tuple[int, int], ...]) -> Any:
+    return np.array(counters, np.uint64)
+
+
+_compiled_words: list[Callable[[Any, Any, Any, Any], None]] = []
+
+
+def use_words(make: Callable[[Any, Any, Any, Any], None]) -> None:
+    """From now on, take the words of parameters on the CPU from a compiled function, which makes the same ones.
+
+    Args:
+        make: of keys (b) and counters (n, 2) of position and stream, uint64; the counter's last word, uint64; and the
+            words to be filled (b, 4 n), int64.
+    """
+    _compiled_words[:] = [make]
 
 
 def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:

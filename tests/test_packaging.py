@@ -21,7 +21,7 @@ RANKS = {
     "augment": 4,
     "statistics": 3,
     **dict.fromkeys(("sensors", "random", "presets"), 2),
-    **dict.fromkeys(("scratch", "constants"), 1),
+    **dict.fromkeys(("scratch", "constants", "small_arrays"), 1),
     "errors": 0,
 }
 # The rooms of `geoaug.data`, from the end of the arrows to their top.

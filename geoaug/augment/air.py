@@ -11,8 +11,10 @@ Journal of the Atmospheric Sciences 33). What it absorbs is taken off along the 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,10 +23,12 @@ from torch import Tensor
 from geoaug.augment.spectral import REFERENCE_NM, centres_nm
 from geoaug.constants import kept
 from geoaug.sensors import Sensor
+from geoaug.small_arrays import Numbers, at_least, several_by_numpy
 
 # The sun is kept this far above the horizon: plane layers mean nothing below.
 _LEAST_COSINE = 0.087
 _TYPICAL_ELEVATION = 50.0
+_RADIANS = math.pi / 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class Layer(NamedTuple):
     transmittance: Float[Tensor, "*m b c"]
 
 
-def rayleigh_optical_depth(wavelength_nm: Float[Tensor, " c"]) -> Float[Tensor, " c"]:
+def rayleigh_optical_depth(wavelength_nm: Numbers) -> Numbers:
     """Optical depth of the air's molecules at sea level.
 
     `0.008569 l^-4 (1 + 0.0113 l^-2 + 0.00013 l^-4)`, l in um (Hansen and Travis, 1974, Space Science Reviews 16,
@@ -79,27 +83,25 @@ def rayleigh_optical_depth(wavelength_nm: Float[Tensor, " c"]) -> Float[Tensor, 
     return 0.008569 * square**2 * (1 + 0.0113 * square + 0.00013 * square**2)
 
 
-def aerosol_optical_depth(
-    aod: Float[Tensor, "*m b"], wavelength_nm: Float[Tensor, " c"], angstrom: Float[Tensor, " b"]
-) -> Float[Tensor, "*m b c"]:
+def aerosol_optical_depth(aod: Numbers, wavelength_nm: Numbers, angstrom: Numbers) -> Numbers:
     """Optical depth per band: `aod * (wavelength / 550 nm) ** -angstrom` (Angstrom, 1929).
 
     Args:
-        aod: optical depth at 550 nm.
-        wavelength_nm: centres of the bands.
-        angstrom: exponent; about 1.3 for continental aerosol, less for dust and sea salt, more for smoke.
+        aod: optical depth at 550 nm (..., b).
+        wavelength_nm: centres of the bands (c).
+        angstrom: exponent (b); about 1.3 for continental aerosol, less for dust and sea salt, more for smoke.
     """
-    return aod[..., None] * torch.exp(-angstrom[:, None] * (wavelength_nm / REFERENCE_NM).log())
+    return aod[..., None] * (wavelength_nm / REFERENCE_NM) ** -angstrom[:, None]
 
 
-def rayleigh_phase(cosine: Tensor) -> Tensor:
+def rayleigh_phase(cosine: Numbers) -> Numbers:
     """Phase function of molecules for scattering by an angle of that cosine, 4 pi normalised."""
-    return 0.75 * (1 + cosine.square())
+    return 0.75 * (1 + cosine * cosine)
 
 
-def henyey_greenstein(cosine: Tensor, asymmetry: Tensor) -> Tensor:
+def henyey_greenstein(cosine: Numbers, asymmetry: Numbers) -> Numbers:
     """Phase function of aerosol, 4 pi normalised (Henyey and Greenstein, 1941, Astrophysical Journal 93)."""
-    square = asymmetry.square()
+    square = asymmetry * asymmetry
     return (1 - square) / (1 + square - 2 * asymmetry * cosine) ** 1.5
 
 
@@ -125,46 +127,94 @@ def layer(
         view_zenith: degrees between the vertical and the way to the sensor; None: straight down.
         relative_azimuth: degrees between the azimuths of sun and sensor; None: a right angle.
     """
-    mu = _cosine(sun_elevation)[:, None]
-    view: Tensor | float = 1.0 if view_zenith is None else _cosine(90 - view_zenith)[:, None]
+    over = None if aerosol is None else Aerosol(*(part.double() for part in aerosol))
+    return Layer(*_layer(wavelength_nm, over, molecules, *doubles(sun_elevation, view_zenith, relative_azimuth)))
+
+
+def thickened(
+    wavelength_nm: Float[Tensor, " c"],
+    sun_elevation: Float[Tensor, " b"],
+    aerosol: Aerosol,
+    before: float,
+    view_zenith: Float[Tensor, " b"] | None = None,
+    relative_azimuth: Float[Tensor, " b"] | None = None,
+) -> tuple[Layer, Layer]:
+    """The air with so much aerosol, and with what is told of besides; see `layer`.
+
+    Args:
+        wavelength_nm: centres of the bands.
+        sun_elevation: degrees over the horizon.
+        aerosol: that comes to it.
+        before: optical depth at 550 nm of the same aerosol that is there.
+        view_zenith: see `layer`.
+        relative_azimuth: see `layer`.
+    """
+    over = Aerosol(*(part.double() for part in aerosol))
+    lit = doubles(sun_elevation, view_zenith, relative_azimuth)
+    path, transmittance, thick_path, thick_transmittance = _thickened(wavelength_nm, over, before, *lit)
+    return Layer(path, transmittance), Layer(thick_path, thick_transmittance)
+
+
+def doubles(*parts: Tensor | None) -> Iterator[Tensor | None]:
+    """As float64."""
+    return (None if part is None else part.double() for part in parts)
+
+
+@several_by_numpy
+def _thickened(xp: Any, wavelength_nm: Any, aerosol: Any, before: float, *lit: Any) -> tuple[Numbers, ...]:
+    depths = xp.stack((xp.zeros_like(aerosol.aod) + before, before + aerosol.aod))
+    path, transmittance = _layer_of(xp, wavelength_nm, aerosol._replace(aod=depths), True, *lit)
+    return path[0], transmittance[0], path[1], transmittance[1]
+
+
+@several_by_numpy
+def _layer(xp: Any, *told: Any) -> tuple[Numbers, ...]:
+    path, transmittance = _layer_of(xp, *told)
+    return path, transmittance
+
+
+def _layer_of(
+    xp: Any, wavelength_nm: Any, aerosol: Any, molecules: bool, sun_elevation: Any, view_zenith: Any, azimuth: Any
+) -> Any:
+    """Path and transmittance; see `layer`."""
+    mu = _cosine(xp, sun_elevation)[:, None]
+    view = 1.0 if view_zenith is None else _cosine(xp, 90 - view_zenith)[:, None]
     # Backwards, where sensor and sun stand on one side.
     cosine = -mu * view
-    if isinstance(view, Tensor) and relative_azimuth is not None:
-        apart = torch.deg2rad(relative_azimuth.double()).cos()[:, None]
-        cosine = cosine - (1 - mu.square()).clamp_min(0).sqrt() * (1 - view.square()).clamp_min(0).sqrt() * apart
-    depth = rayleigh_optical_depth(wavelength_nm) if molecules else torch.zeros_like(wavelength_nm)
+    if view_zenith is not None and azimuth is not None:
+        apart = xp.cos(azimuth * _RADIANS)[:, None]
+        cosine = cosine - _sine(xp, mu) * _sine(xp, view) * apart
+    depth = rayleigh_optical_depth(wavelength_nm) if molecules else 0.0 * wavelength_nm
     scattered = rayleigh_phase(cosine) * depth
-    first_moment: Tensor | float = 0.0
-    absorbed: Tensor | None = None
+    first_moment, absorbed = 0.0, None
     if aerosol is not None:
-        albedo, asymmetry = aerosol.albedo.double()[:, None], aerosol.asymmetry.double()[:, None]
-        extinction = aerosol_optical_depth(aerosol.aod.double(), wavelength_nm, aerosol.angstrom.double())
-        peak = asymmetry.square()
-        sideways = extinction * albedo * (1 - peak)
+        albedo, asymmetry = aerosol.albedo[:, None], aerosol.asymmetry[:, None]
+        extinction = aerosol_optical_depth(aerosol.aod, wavelength_nm, aerosol.angstrom)
+        sideways = extinction * albedo * (1 - asymmetry * asymmetry)
         depth = depth + sideways
         scattered = scattered + extinction * albedo * henyey_greenstein(cosine, asymmetry)
         first_moment = 3 * sideways * asymmetry / (1 + asymmetry)
         absorbed = extinction * (1 - albedo)
-    safe = depth.clamp_min(1e-12)
+    safe = at_least(xp, depth, 1e-12)
     phase, moment = scattered / safe, first_moment / safe
     air_mass = 1 / view + 1 / mu
-    down, up = _stream(mu, depth), _stream(view, depth)
+    down, up = _stream(xp, mu, depth), _stream(xp, view, depth)
     spread = 4 + (3 - moment) * depth
-    single = -torch.expm1(-air_mass * depth) / (4 * (view + mu))
+    single = -xp.expm1(-air_mass * depth) / (4 * (view + mu))
     path = 1 - down * up / spread + ((3 + moment) * mu * view - 2 * (mu + view) + phase) * single
     transmittance = (2 * down / spread) * (2 * up / spread)
     if absorbed is not None:
         # Light that comes back from the layer has crossed half of what absorbs in it, both ways, on average.
-        path = path * torch.exp(-absorbed * air_mass / 2)
-        transmittance = transmittance * torch.exp(-absorbed * air_mass)
-    return Layer(path, transmittance)
+        path = path * xp.exp(-absorbed * air_mass / 2)
+        transmittance = transmittance * xp.exp(-absorbed * air_mass)
+    return path, transmittance
 
 
 def diffuse_over_direct(
     wavelength_nm: Float[Tensor, " c"], sun_elevation: Float[Tensor, " b"], aerosol: Aerosol | None = None
 ) -> Float[Tensor, "b c"]:
     """Irradiance of level ground by the sky over that by the sun's own rays: much in the blue, little beyond red."""
-    mu = _cosine(sun_elevation)[:, None]
+    mu = _cosine(torch, sun_elevation.double())[:, None]
     depth = rayleigh_optical_depth(wavelength_nm).expand(len(mu), -1)
     moment = torch.zeros_like(depth)
     if aerosol is not None:
@@ -174,9 +224,10 @@ def diffuse_over_direct(
         moment = 3 * sideways * asymmetry / (1 + asymmetry)
         depth = depth + sideways
         moment = moment / depth
-    total = 2 * _stream(mu, depth) / (4 + (3 - moment) * depth)
+    total = 2 * _stream(torch, mu, depth) / (4 + (3 - moment) * depth)
     direct = torch.exp(-depth / mu)
-    return (total / direct - 1).clamp_min(0)
+    share: Tensor = (total / direct - 1).clamp_min(0)
+    return share
 
 
 # Absorption bands of water vapour: centre and width (one deviation) in nm, and strength k in
@@ -253,10 +304,14 @@ def _clear_air(centres: tuple[float, ...], device: torch.device) -> Float[Tensor
     return layer(wavelength, elevation).path
 
 
-def _stream(mu: Tensor | float, depth: Tensor) -> Tensor:
-    return 1 + 1.5 * mu + (1 - 1.5 * mu) * torch.exp(-depth / mu)
+def _stream(xp: Any, mu: Any, depth: Any) -> Any:
+    return 1 + 1.5 * mu + (1 - 1.5 * mu) * xp.exp(-depth / mu)
 
 
-def _cosine(sun_elevation: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Of the sun's zenith angle."""
-    return torch.sin(torch.deg2rad(sun_elevation.double())).clamp_min(_LEAST_COSINE)
+def _sine(xp: Any, cosine: Any) -> Any:
+    return xp.sqrt(at_least(xp, 1 - cosine * cosine, 0.0))
+
+
+def _cosine(xp: Any, elevation: Any) -> Any:
+    """Of the zenith angle of what stands so many degrees over the horizon."""
+    return at_least(xp, xp.sin(elevation * _RADIANS), _LEAST_COSINE)

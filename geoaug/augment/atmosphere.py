@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.air import AEROSOLS, Aerosol, Layer, correlated_by_wavelength, layer, vapour_strength
+from geoaug.augment.air import AEROSOLS, Aerosol, correlated_by_wavelength, layer, thickened, vapour_strength
 from geoaug.augment.base import Params, RadiometricOperation, TileShape, as_range
 from geoaug.augment.maps import Ramp
 from geoaug.augment.segments import Affine, Modulation, OperationSegment
@@ -21,6 +21,7 @@ from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.random import Draws
 from geoaug.sensors import Sensor
+from geoaug.small_arrays import Numbers, several_by_numpy
 
 AerosolName = Literal["continental", "maritime", "dust", "smoke", "any"]
 
@@ -159,17 +160,27 @@ class RandomHaze(RadiometricOperation):
         if sensor.level is None:
             hazy = layer(wavelength, elevation, aerosol(aod), molecules=False, **view)
             return Terms(hazy.transmittance, hazy.path)
-        depths = torch.stack((torch.full_like(aod, self.present), self.present + aod))
-        both = layer(wavelength, elevation, aerosol(depths), **view)
-        before, after = (Layer(*parts) for parts in zip(*both, strict=True))
-        gain = after.transmittance / before.transmittance
+        before, after = thickened(wavelength, elevation, aerosol(aod), self.present, **view)
         if sensor.level == "toa":
-            return Terms(gain, after.path - gain * before.path)
-        terms = Terms(gain, (after.path - before.path) / before.transmittance)
+            return Terms(*_seen_through(after, before))
+        terms = Terms(*_left_by_correction(after, before))
         if "residual" not in params:
             return terms
         relative, absolute = correlated_by_wavelength(params["residual"].double(), wavelength).unbind(1)
         return terms.then(Terms(1 + _RELATIVE * relative, _ABSOLUTE * absolute))
+
+
+@several_by_numpy
+def _seen_through(xp: Any, after: Any, before: Any) -> tuple[Numbers, ...]:
+    """Gain and offset at the top of the atmosphere."""
+    gain = after.transmittance / before.transmittance
+    return gain, after.path - gain * before.path
+
+
+@several_by_numpy
+def _left_by_correction(xp: Any, after: Any, before: Any) -> tuple[Numbers, ...]:
+    """Gain and offset of surface reflectance, where a correction took off the air of before."""
+    return after.transmittance / before.transmittance, (after.path - before.path) / before.transmittance
 
 
 # One deviation of surface reflectance: a share of it, and a constant.

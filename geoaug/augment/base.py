@@ -308,7 +308,7 @@ class RegistrationOperation(RadiometricOperation):
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
     ) -> Tensor:
         self.check_sensor(self.sensor, input.shape[1])
-        shift = self.band_shift(params).flatten(0, 1).to(input.device)
+        shift = self.band_shift(params).flatten(0, 1).double().to(input.device)
         size = Size(*input.shape[-2:])
         moved = warp(input.flatten(0, 1)[:, None], translation(-shift[:, 0], -shift[:, 1]), size)
         return moved.view_as(input)

@@ -88,7 +88,7 @@ class Weather:
 
 def cloud_field(params: Params) -> CloudField:
     """The field of drawn clouds."""
-    turn = rotation(params["direction"])
+    turn = rotation(params["direction"].double())
     narrow = params["streak"].double()
     drawn_out = torch.stack((torch.ones_like(narrow) / narrow.sqrt(), narrow.sqrt()), dim=-1)
     linear = torch.diag_embed(drawn_out) @ turn

@@ -107,7 +107,7 @@ class RandomRotation(GeometricOperation):
         return {"degrees": draws.uniform(*self.degrees)}
 
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
-        return matrices.about_centre(matrices.rotation(params["degrees"]), shape.size)
+        return matrices.turned(params["degrees"].double(), shape.size)
 
 
 class RandomAffine(GeometricOperation):
@@ -163,17 +163,10 @@ class RandomAffine(GeometricOperation):
         return max((1 + slant) / self.scale[0], 1.0)
 
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
-        linear = matrices.rotation(params["degrees"]) * params["scale"].double()[:, None, None]
-        if self.shear != (0.0, 0.0):
-            slant = matrices.identity(len(linear), linear.device)[:, :2, :2].clone()
-            slant[:, 0, 1] = torch.tan(torch.deg2rad(params["shear"].double()))
-            linear = slant @ linear
-        matrix = matrices.about_centre(linear, shape.size)
-        if self.translate == (0.0, 0.0):
-            return matrix
-        matrix[:, 0, 2] += params["translate_x"]
-        matrix[:, 1, 2] += params["translate_y"]
-        return matrices.quantised(matrix)
+        names = ("degrees", "scale", "shear", "translate_x", "translate_y")
+        degrees, scale, shear, right, down = (params[name].double() for name in names)
+        slanted, moved = self.shear != (0.0, 0.0), self.translate != (0.0, 0.0)
+        return matrices.turned(degrees, shape.size, scale, shear if slanted else None, (right, down) if moved else None)
 
 
 class _Placement(GeometricOperation):

@@ -1,7 +1,7 @@
 """Illumination and calibration: how bright the same ground is under another sun, from another side, in another year."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -13,6 +13,7 @@ from geoaug.augment.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.random import Draws
 from geoaug.sensors import Sensor
+from geoaug.small_arrays import Numbers, at_least, by_numpy
 
 _DEFAULT_GSD_M = 10.0
 
@@ -159,6 +160,11 @@ class RandomSwathBrightness(RadiometricOperation):
 
 
 def _band_gains(draws: Draws, shape: TileShape, deviation: float) -> torch.Tensor:
+    return _near_one(draws.normals(shape.bands), deviation)
+
+
+@by_numpy
+def _near_one(xp: Any, normals: Any, deviation: float) -> Numbers:
     # Three deviations at most: a rare draw must not turn a band dark or negative.
-    jitter = (deviation * draws.normals(shape.bands)).clamp(-3 * deviation, 3 * deviation)
-    return 1 + jitter.clamp_min(-0.99)
+    jitter = at_least(xp, -at_least(xp, -deviation * normals, -3 * deviation), -3 * deviation)
+    return 1 + at_least(xp, jitter, -0.99)

@@ -6,13 +6,16 @@ Geotransforms follow rasterio, where (0, 0) is the outer corner of the first pix
 between the two is converted in `corner_matrix` and nowhere else.
 """
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoaug.constants import constant, kept
+from geoaug.small_arrays import by_numpy
 
 Matrices = Float[Tensor, "b 3 3"]
 
@@ -20,6 +23,8 @@ Matrices = Float[Tensor, "b 3 3"]
 # and between the lanes of a vector unit, vanish, and the cosine of 90 degrees becomes the zero that it is.
 _RESOLUTION = 2.0**-32
 
+
+_RADIANS = math.pi / 180
 
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
@@ -49,11 +54,14 @@ def identity(batch: int, device: torch.device) -> Matrices:
 
 
 def translation(x: Float[Tensor, " b"], y: Float[Tensor, " b"]) -> Matrices:
-    """Matrices that move the image by (x, y) pixels, to the right and down."""
-    matrix = identity(x.shape[0], x.device).clone()
-    matrix[:, 0, 2] = x
-    matrix[:, 1, 2] = y
-    return matrix
+    """Matrices that move the image by (x, y) pixels, float64, to the right and down."""
+    return _translation(x, y)
+
+
+@by_numpy
+def _translation(xp: Any, x: Any, y: Any) -> Any:
+    one, zero = xp.ones_like(x), xp.zeros_like(x)
+    return _affine(xp, (one, zero, x, zero, one, y))
 
 
 def shift(batch: int, x: float, y: float, device: torch.device) -> Matrices:
@@ -63,13 +71,33 @@ def shift(batch: int, x: float, y: float, device: torch.device) -> Matrices:
 
 def about_centre(linear: Float[Tensor, "b 2 2"], source: Size, target: Size | None = None) -> Matrices:
     """Matrices that apply a linear map about the centre, taking the source's centre to the target's."""
+    return _about_centre(linear, source, target)
+
+
+@by_numpy
+def _about_centre(xp: Any, linear: Any, source: Size, target: Size | None) -> Any:
+    rows = tuple(linear[:, row, column] for row in range(2) for column in range(2))
+    return _rounded(xp, _placed(xp, rows, source, target))
+
+
+def _placed(xp: Any, linear: tuple[Any, ...], source: Size, target: Size | None = None) -> Any:
     target = source if target is None else target
-    centre_in = constant(((source.width - 1) / 2, (source.height - 1) / 2), linear.dtype, linear.device)
-    centre_out = constant(((target.width - 1) / 2, (target.height - 1) / 2), linear.dtype, linear.device)
-    matrix = identity(linear.shape[0], linear.device).clone()
-    matrix[:, :2, :2] = linear
-    matrix[:, :2, 2] = centre_out - linear @ centre_in
-    return quantised(matrix)
+    x, y = (source.width - 1) / 2, (source.height - 1) / 2
+    a, b, c, d = linear
+    right, down = (target.width - 1) / 2 - (a * x + b * y), (target.height - 1) / 2 - (c * x + d * y)
+    return _affine(xp, (a, b, right, c, d, down))
+
+
+def _affine(xp: Any, rows: tuple[Any, ...]) -> Any:
+    """Matrices of their first six numbers."""
+    if xp is np:
+        matrix = np.empty((len(rows[0]), 9))
+        for place, value in enumerate(rows):
+            matrix[:, place] = value
+        matrix[:, 6:] = _IDENTITY[2]
+        return matrix.reshape(-1, 3, 3)
+    six = torch.stack(rows, -1).view(-1, 2, 3)
+    return torch.cat((six, constant(_IDENTITY[2:], six.dtype, six.device).expand(len(six), 1, 3)), 1)
 
 
 def symmetry(index: Int[Tensor, " b"], size: Size) -> Matrices:
@@ -83,10 +111,53 @@ def _symmetries(size: Size, device: torch.device) -> Matrices:
 
 
 def rotation(degrees: Float[Tensor, " b"]) -> Float[Tensor, "b 2 2"]:
-    """Linear maps that turn the image counter-clockwise as displayed."""
-    angle = torch.deg2rad(degrees.double())
-    cosine, sine = angle.cos(), angle.sin()
-    return torch.stack((cosine, sine, -sine, cosine), dim=-1).view(-1, 2, 2)
+    """Linear maps that turn the image counter-clockwise as displayed; degrees are float64."""
+    return _rotation(degrees)
+
+
+@by_numpy
+def _rotation(xp: Any, degrees: Any) -> Any:
+    angle = degrees * _RADIANS
+    cosine, sine = xp.cos(angle), xp.sin(angle)
+    return xp.stack((cosine, sine, -sine, cosine), -1).reshape(-1, 2, 2)
+
+
+def turned(
+    degrees: Float[Tensor, " b"],
+    size: Size,
+    scale: Float[Tensor, " b"] | None = None,
+    shear: Float[Tensor, " b"] | None = None,
+    move: tuple[Float[Tensor, " b"], Float[Tensor, " b"]] | None = None,
+) -> Matrices:
+    """Matrices that turn about the centre, then slant, then move; all numbers are float64.
+
+    Args:
+        degrees: counter-clockwise as displayed.
+        size: of the tile.
+        scale: by which the image grows.
+        shear: degrees that vertical lines are slanted by.
+        move: pixels to the right and down.
+    """
+    return _turned(degrees, size, scale, shear, move)
+
+
+@by_numpy
+def _turned(xp: Any, degrees: Any, size: Size, scale: Any, shear: Any, move: Any) -> Any:
+    angle = degrees * _RADIANS
+    cosine, sine = xp.cos(angle), xp.sin(angle)
+    if scale is not None:
+        cosine, sine = cosine * scale, sine * scale
+    rows = (cosine, sine, -sine, cosine)
+    if shear is not None:
+        slant = xp.tan(shear * _RADIANS)
+        rows = (cosine - slant * sine, sine + slant * cosine, -sine, cosine)
+    matrix = _placed(xp, rows, size)
+    if move is not None:
+        # What is moved has been rounded before, so that the zero of a right angle stays one.
+        matrix = _rounded(xp, matrix)
+        matrix[:, 0, 2] += move[0]
+        matrix[:, 1, 2] += move[1]
+    return _rounded(xp, matrix)
 
 
 def dihedral(index: Tensor) -> Float[Tensor, "b 2 2"]:
@@ -97,7 +168,16 @@ def dihedral(index: Tensor) -> Float[Tensor, "b 2 2"]:
 
 def quantised(matrix: Matrices) -> Matrices:
     """Entries rounded to 2^-32."""
-    return torch.round(matrix / _RESOLUTION) * _RESOLUTION
+    return _quantised(matrix)
+
+
+@by_numpy
+def _quantised(xp: Any, matrix: Any) -> Any:
+    return _rounded(xp, matrix)
+
+
+def _rounded(xp: Any, matrix: Any) -> Any:
+    return xp.round(matrix / _RESOLUTION) * _RESOLUTION
 
 
 def inverse(matrix: Matrices) -> Matrices:
@@ -106,21 +186,45 @@ def inverse(matrix: Matrices) -> Matrices:
     Args:
         matrix: affine matrices (the last row is 0, 0, 1).
     """
-    a, b, c = matrix[:, 0].unbind(-1)
-    d, e, f = matrix[:, 1].unbind(-1)
+    return _inverse(matrix)
+
+
+@by_numpy
+def _inverse(xp: Any, matrix: Any) -> Any:
+    return _affine(xp, inverse_rows(matrix))
+
+
+def inverse_rows(matrix: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """The six numbers of the way back, of tensors or arrays."""
+    a, b, c, d, e, f = (matrix[:, row, column] for row in range(2) for column in range(3))
     determinant = a * e - b * d
-    rows = torch.stack((e, -b, b * f - c * e, -d, a, c * d - a * f), dim=-1) / determinant[:, None]
-    back = identity(matrix.shape[0], matrix.device).clone()
-    back[:, :2] = rows.view(-1, 2, 3)
-    return back
+    rows = (e, -b, b * f - c * e, -d, a, c * d - a * f)
+    first, second, third, fourth, fifth, sixth = (value / determinant for value in rows)
+    return first, second, third, fourth, fifth, sixth
 
 
 def is_exact(matrix: Matrices) -> Bool[Tensor, " b"]:
     """True where the matrix only flips, makes quarter turns and moves by whole pixels: no interpolation is needed."""
-    rows, squares = matrix[:, :2], matrix[:, :2, :2].square()
+    return _is_exact(matrix)
+
+
+@by_numpy
+def _is_exact(xp: Any, matrix: Any) -> Any:
+    rows, squares = matrix[:, :2], matrix[:, :2, :2] ** 2
     # Whole numbers whose squares add up to one are one of 1 or -1 among zeros.
     permutes = (squares.sum(-1) == 1) & (squares.sum(-2) == 1)
-    return (rows == rows.round()).flatten(1).all(1) & permutes.all(1)
+    return (rows == xp.round(rows)).reshape(len(matrix), 6).all(1) & permutes.all(1)
+
+
+def growth(matrix: Matrices) -> Float[Tensor, " b"]:
+    """How much longer a pixel's side becomes in pixels: the root of the area that it covers afterwards."""
+    return _growth(matrix)
+
+
+@by_numpy
+def _growth(xp: Any, matrix: Any) -> Any:
+    a, b, c, d = (matrix[:, row, column] for row in range(2) for column in range(2))
+    return xp.sqrt(xp.abs(a * d - b * c))
 
 
 def corner_matrix(matrix: Matrices) -> Matrices:

@@ -239,8 +239,7 @@ class _Planner:
             if azimuth is not None:
                 azimuth = matrices.transform_azimuths(azimuth.double(), self._so_far)
             if gsd is not None:
-                a, b, c, d = self._so_far[:, :2, :2].flatten(1).unbind(1)
-                gsd = gsd.double() / (a * d - b * c).abs().sqrt()
+                gsd = gsd.double() / matrices.growth(self._so_far)
             self._after, self._turned = self._so_far, (azimuth, gsd)
         return self._turned
 
@@ -293,7 +292,7 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
 
 
 def _composed(matrix: Matrices, before: Matrices | None) -> Matrices:
-    return matrix if before is None else matrix @ before
+    return matrix if before is None else torch.bmm(matrix, before)
 
 
 def _name(step: GeometricOperation | StockAffine) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from geoaug.augment.terms import Terms
 from geoaug.augment.tree import map_tensors
 from geoaug.constants import constant, kept
 from geoaug.sensors import Sensor
+from geoaug.small_arrays import Numbers, several_by_numpy
 
 Quantity = Literal["reflectance", "amplitude", "power", "db"]
 Normalize = tuple[Sequence[float], Sequence[float]]
@@ -74,14 +75,17 @@ def scaled_segments(
     """
     neutral = PixelScale.reflectance()
     source = neutral if source.curved else source
-    identity = Affine(Terms.identity(rows, bands, device))
-    parts = list(segments) or [identity]
+
+    def identity() -> Affine:
+        return Affine(Terms.identity(rows, bands, device))
+
+    parts = list(segments) or [identity()]
     if target.quantity in ("amplitude", "db"):
-        parts += [Curve(target.quantity), identity]
+        parts += [Curve(target.quantity), identity()]
     if not isinstance(parts[0], Affine) and source != neutral:
-        parts.insert(0, identity)
+        parts.insert(0, identity())
     if not isinstance(parts[-1], Affine) and (target != neutral or normalize is not None):
-        parts.append(identity)
+        parts.append(identity())
     last = len(parts) - 1
     scaled = tuple(
         _rescaled(
@@ -100,12 +104,12 @@ def scaled_segments(
 def _rescaled(segment: Affine, source: PixelScale, target: PixelScale, normalize: Normalize | None) -> Affine:
     terms = segment.terms
     by = None if normalize is None else (tuple(normalize[0]), tuple(normalize[1]))
-    q_in, off_in, q_out, off_out, mean, std, ratio, power = _between(source, target, by, terms.gain.device)
-    gain = terms.gain * ratio / std
-    offset = (terms.gain * off_in * ratio - off_out + terms.offset * q_out - mean) / std
+    between = _between(source, target, by, terms.gain.device)
+    _, off_in, q_out, _, _, std, ratio, _ = between
+    gain, offset = _rescaled_mean(terms.gain, terms.offset, between)
     floor, slope = terms.variance() if terms.noisy else (None, None)
     if floor is not None and slope is not None:
-        floor, slope = power * (floor + slope * off_in / q_in), power * slope / q_in
+        floor, slope = _rescaled_variance(floor, slope, between)
     modulation = segment.modulation
     if modulation is not None:
         by_map_gain, by_map_offset = modulation.gain, modulation.offset
@@ -115,6 +119,18 @@ def _rescaled(segment: Affine, source: PixelScale, target: PixelScale, normalize
             moved = by_map_gain * raised + (0.0 if moved is None else moved)
         modulation = replace(modulation, gain=None if by_map_gain is None else by_map_gain * factor, offset=moved)
     return Affine(Terms(gain, offset, floor, slope), modulation)
+
+
+@several_by_numpy
+def _rescaled_mean(xp: Any, gain: Any, offset: Any, between: tuple[Any, ...]) -> tuple[Numbers, ...]:
+    _, off_in, q_out, off_out, mean, std, ratio, _ = between
+    return gain * ratio / std, (gain * off_in * ratio - off_out + offset * q_out - mean) / std
+
+
+@several_by_numpy
+def _rescaled_variance(xp: Any, floor: Any, slope: Any, between: tuple[Any, ...]) -> tuple[Numbers, ...]:
+    q_in, off_in, *_, power = between
+    return power * (floor + slope * off_in / q_in), power * slope / q_in
 
 
 @kept

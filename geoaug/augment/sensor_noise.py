@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.random import Draws
 from geoaug.sensors import Band, Sensor
+from geoaug.small_arrays import Numbers, several_by_numpy
 
 # For bands that publish no radiometry: a signal-to-noise ratio of 100 at a reflectance of 0.1, between the 89 and 174
 # that Sentinel-2 asks of its land bands.
@@ -85,6 +86,7 @@ class RandomSensorNoise(RadiometricOperation):
         if snr is not None and alpha is not None:
             raise ConfigurationError(f"snr={snr} and alpha={alpha} are two models of the noise; give one")
         self.snr, self.sun_elevation = snr, float(sun_elevation)
+        self._slopes: tuple[Sensor, tuple[float, ...], tuple[float, ...]] | None = None
         self.alpha, self.beta = _per_band(alpha, "alpha"), _per_band(beta, "beta")
         self.flags = {"factor": self.factor, "sun_elevation": self.sun_elevation}
         given = {"snr": snr, "alpha": alpha, "beta": beta}
@@ -117,7 +119,6 @@ class RandomSensorNoise(RadiometricOperation):
         def row(numbers: Sequence[float]) -> Tensor:
             return constant(tuple(numbers), torch.float64, factor.device)
 
-        one = torch.ones_like(factor)
         if self.snr is not None:
             floor, slope = row([0.0]), row([_DEFAULT_REFERENCE_REFLECTANCE / self.snr**2])
         else:
@@ -127,11 +128,33 @@ class RandomSensorNoise(RadiometricOperation):
                 floor, slope = row(two_term[0]), row(two_term[1])
             else:
                 # The slope is that under a sun in the zenith over the sine of the elevation.
-                overhead = row([noise_slope(band) for band in sensor.bands])
-                known = row([float(band.reference_radiance is not None) for band in sensor.bands])
-                mu = torch.sin(torch.deg2rad(params["sun_elevation"].double()))[:, None]
-                floor, slope = row([0.0]), overhead * torch.where(known > 0, 1 / mu, 1.0)
-        return Terms(one, torch.zeros_like(one), factor.square() * floor, factor.square() * slope)
+                overhead, known = (row(numbers) for numbers in self._of_bands(sensor))
+                return Terms(*_shot_noise(factor, overhead, known, params["sun_elevation"].double()))
+        return Terms(*_noise(factor, floor, slope))
+
+    def _of_bands(self, sensor: Sensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Slopes under a sun in the zenith, and 1 where a reference tells of the light; kept for the last sensor."""
+        if self._slopes is None or self._slopes[0] is not sensor:
+            slopes = tuple(noise_slope(band) for band in sensor.bands)
+            known = tuple(float(band.reference_radiance is not None) for band in sensor.bands)
+            self._slopes = (sensor, slopes, known)
+        return self._slopes[1:]
+
+
+@several_by_numpy
+def _noise(xp: Any, factor: Any, floor: Any, slope: Any) -> tuple[Numbers, ...]:
+    """Terms of noise alone: gain, offset, floor, slope."""
+    square = factor * factor
+    return xp.ones_like(factor), xp.zeros_like(factor), square * floor, square * slope
+
+
+@several_by_numpy
+def _shot_noise(xp: Any, factor: Any, overhead: Any, known: Any, elevation: Any) -> tuple[Numbers, ...]:
+    """The same of light under a sun at some elevation, where a reference tells of the light."""
+    cosine = xp.sin(elevation * (math.pi / 180))[:, None]
+    square = factor * factor
+    slope = square * overhead * (known / cosine + (1 - known))
+    return xp.ones_like(factor), xp.zeros_like(factor), xp.zeros_like(factor), slope
 
 
 def _per_band(value: float | Sequence[float] | None, name: str) -> tuple[float, ...] | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.cloud_field import CloudShade, CloudVeil
-from geoaug.augment.kernels import arrays, one_pass, stencil_loops, warp
+from geoaug.augment.kernels import arrays, loops, one_pass, stencil_loops, warp
 from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
@@ -29,6 +29,8 @@ from geoaug.random import normal_quantiles
 from geoaug.scratch import scratch
 
 Array = npt.NDArray[Any]
+
+parameter_words = loops.parameter_words
 
 _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)

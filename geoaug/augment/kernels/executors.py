@@ -19,6 +19,7 @@ from geoaug.augment.kernels import portable
 from geoaug.augment.kernels.portable import Encoding, Work
 from geoaug.augment.kernels.sampling import Pixels
 from geoaug.errors import ConfigurationError
+from geoaug.random import use_words
 
 Executor = Literal["auto", "torch", "cpu", "triton"]
 Execute = Callable[[Pixels, Work, Encoding], Pixels]
@@ -110,6 +111,8 @@ def _compiled() -> Execute | None:
         from geoaug.augment.kernels import compiled
     finally:
         settings.CACHE_DIR = before
+    # Philox is compiled, too, so plans take their words from there from now on: the same ones.
+    use_words(compiled.parameter_words)
     return compiled.execute
 
 

@@ -41,6 +41,24 @@ def philox(words, first, count, channel, stream, key):
 
 
 @njit(**OPTIONS)
+def parameter_words(keys, counters, use, words):
+    """Philox4x32-10 of the counters (position, stream, 0, use): four words for each counter and key."""
+    zero = np.uint64(0)
+    for sample in range(len(keys)):
+        k0, k1 = keys[sample] & _LOW32, keys[sample] >> _S32
+        for number in range(len(counters)):
+            c0, c1, c2, c3 = counters[number, 0], counters[number, 1], zero, use
+            a0, a1 = k0, k1
+            for _ in range(10):
+                p0, p1 = _M0 * c0, _M1 * c2
+                c0, c2 = (p1 >> _S32) ^ c1 ^ a0, (p0 >> _S32) ^ c3 ^ a1
+                c1, c3 = p1 & _LOW32, p0 & _LOW32
+                a0, a1 = (a0 + _W0) & _LOW32, (a1 + _W1) & _LOW32
+            words[sample, 4 * number], words[sample, 4 * number + 1] = np.int64(c0), np.int64(c1)
+            words[sample, 4 * number + 2], words[sample, 4 * number + 3] = np.int64(c2), np.int64(c3)
+
+
+@njit(**OPTIONS)
 def look_up(words, table, length, noise):
     """Standard normal numbers: each half of a word looks one up."""
     for lane in range(4):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -32,6 +33,7 @@ from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
 from geoaug.augment.maps import Ramp, Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
+from geoaug.small_arrays import runs_by_numpy
 
 # Numbers that describe a layer's source for one row.
 _NUMBERS = 8
@@ -172,6 +174,12 @@ class Lowering:
 
     def _numbers(self, *columns: Tensor | None) -> Float[Tensor, "b n 4"]:
         shape = (len(self.key), self.dates * self.bands, 4)
+        if runs_by_numpy(self.key, columns):
+            rows = np.zeros((shape[0] * self.dates, self.bands, 4), np.float32)
+            for place, column in enumerate(columns):
+                if column is not None:
+                    rows[..., place] = column.numpy()
+            return torch.from_numpy(rows.reshape(shape))
         numbers = torch.zeros(shape, dtype=torch.float32, device=self.key.device)
         for place, column in enumerate(columns):
             if column is not None:

@@ -8,6 +8,7 @@ here knows about bands, terms or batches of a dict.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.matrices import Size
-from geoaug.constants import constant
+from geoaug.small_arrays import by_numpy
 
 # Sums of interpolation weights differ by less than this between executors; a pixel with just enough support has it.
 _SLACK = 1e-4
@@ -48,10 +49,13 @@ def sampling_coordinates(
 
 def sampling_terms(matrix: Float[Tensor, "b 3 3"], size: Size) -> Float[Tensor, "b 6"]:
     """Float32 a to f of `x = a*dx + (b*dy + c)`, `y = d*dx + (e*dy + f)`; dx and dy count from the output's middle."""
-    back = matrices.inverse(matrix)
-    centre = constant(((size.width - 1) / 2, (size.height - 1) / 2, 1.0), back.dtype, back.device)
-    middle = (back[:, :2] @ centre)[..., None]
-    return torch.cat((back[:, :2, :2], middle), dim=2).float().flatten(1)
+    return _sampling_terms(matrix, (size.width - 1) / 2, (size.height - 1) / 2).float()
+
+
+@by_numpy
+def _sampling_terms(xp: Any, matrix: Any, x: float, y: float) -> Any:
+    a, b, c, d, e, f = matrices.inverse_rows(matrix)
+    return xp.stack((a, b, a * x + b * y + c, d, e, d * x + e * y + f), -1)
 
 
 def most_places(shrinkage: float) -> int:
