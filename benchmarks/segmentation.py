@@ -28,7 +28,8 @@ from scipy.spatial import cKDTree
 from geoaug.data.synthetic.made_scene import ScenePaths, write_scene
 from geoaug.io.geotiff import write_geotiff
 from geoaug.models import load_model, predict_scene
-from geoaug.models.fit_choices import Told, choose
+from geoaug.models.fit_choices import choose
+from geoaug.models.fit_told import Told
 from geoaug.models.fitting import Fitted, fit
 
 

@@ -8,7 +8,7 @@ import typer
 
 from geoaug.cli import options
 from geoaug.cli.console import print_out, stdout_console
-from geoaug.cli.fit import Config, Data, dotted, on_terminal, show_metrics
+from geoaug.cli.fit import Config, dotted, on_terminal, show_metrics
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +17,15 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]", help="A model file. Default: that of the configuration's folder.", show_default=False
+    ),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        "-d",
+        help="A catalog, a folder, or files to measure on; may be repeated. Default: the data of the training.",
+        show_default=False,
     ),
 ]
 Output = Annotated[
@@ -30,6 +39,8 @@ SplitName = Annotated[
     typer.Option("--split", help="Of the catalog, where it has another name.", show_default=False),
 ]
 
+IgnoreGsd = Annotated[bool, typer.Option("--ignore-gsd", help="Measure at any ground sampling distance, as it is.")]
+
 
 def _measuring(how: Literal["validate", "test"], described: str) -> Callable[..., None]:
     """The command for one of the two splits; all else of them is the same."""
@@ -42,6 +53,7 @@ def _measuring(how: Literal["validate", "test"], described: str) -> Callable[...
         split: SplitName = None,
         labels: options.Labels = None,
         output: Output = None,
+        ignore_gsd: IgnoreGsd = False,
         device: options.Device = "auto",
     ) -> None:
         from geoaug.errors import ConfigurationError
@@ -71,7 +83,8 @@ def _measuring(how: Literal["validate", "test"], described: str) -> Callable[...
             arguments=[] if config is None else ["--config", str(config), *overrides],
             data=values,
             folder=output,
-            device="gpu" if device == "cuda" else device,
+            device=device,
+            ignore_gsd=ignore_gsd,
             bar=on_terminal(),
         )
         show_metrics({name: value for name, value in found.items() if name.count("/") == 1})

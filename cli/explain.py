@@ -45,15 +45,16 @@ def explain(
 
     [dim]geoaug explain trained/model.safetensors -o explained[/dim]
     """
-    from geoaug.cli.predict import chosen_device
     from geoaug.data.catalogs.catalog import Catalog
     from geoaug.data.pictures.figure_files import save_figure
     from geoaug.errors import ConfigurationError
+    from geoaug.io.augmenter import choose_device
     from geoaug.models.explain import draw_embedding, draw_grad_cam
     from geoaug.models.explain import explain as look
     from geoaug.models.model_file import load_model
 
-    loaded = load_model(model, chosen_device(device))
+    where = str(choose_device(device))
+    loaded = load_model(model, where)
     source: Catalog | list[str] | str
     if chips:
         source = chips[0] if len(chips) == 1 else chips
@@ -69,7 +70,7 @@ def explain(
         most=most,
         attention=count,
         ignore_gsd=ignore_gsd,
-        device=chosen_device(device),
+        device=where,
     )
     output.mkdir(parents=True, exist_ok=True)
     if count:

@@ -197,8 +197,7 @@ def fit(
     }  # fmt: skip
     given = [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value is not None]
     overrides = dotted(context.args)
-    if device != "auto":
-        overrides += ["--trainer.accelerator", "gpu" if device == "cuda" else device]
+    overrides += on_device(device)
     folder = output or Path("fitted")
     if data and config:
         raise ConfigurationError("give --config or --data: a configuration names its data (--data.source overrides it)")
@@ -231,7 +230,8 @@ def fit(
                 raise ConfigurationError(
                     f"{folder}: holds a training already; --resume it, or begin anew with --overwrite"
                 )
-            from geoaug.models.fit_choices import Told, choose
+            from geoaug.models.fit_choices import choose
+            from geoaug.models.fit_told import Told
 
             with work_bar("looking at the data") as tell:
                 told: dict[str, Any] = {
@@ -239,7 +239,7 @@ def fit(
                 }
                 told["device"] = value_told(overrides, "--trainer.accelerator") or "auto"
                 told["precision"] = value_told(overrides, "--trainer.precision")
-                choices = choose(Told(data, folder, seed=seed, **told), tell)
+                choices = choose(Told(data, folder, seed=seed, **told), tell, fetch=not choose_only)
             _show(choices)
             choices.save(path)
             print_out(f"wrote    {path}")
@@ -279,6 +279,18 @@ def dotted(arguments: list[str]) -> list[str]:
         if not after or text.startswith("--"):
             raise ConfigurationError(f"no such option or argument: {text} (see --help)")
     return list(arguments)
+
+
+def on_device(device: str) -> list[str]:
+    """What Lightning's trainer is told of a device."""
+    from geoaug.io.augmenter import choose_device
+
+    if device == "auto":
+        return []
+    where = choose_device(device)
+    if where.type == "cpu":
+        return ["--trainer.accelerator", "cpu"]
+    return ["--trainer.accelerator", "gpu", *(["--trainer.devices", f"[{where.index}]"] if where.index else [])]
 
 
 def value_told(arguments: list[str], name: str) -> str | None:

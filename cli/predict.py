@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geoaug.models.model_file import LoadedModel
 
 _WORK, _OUTPUT, _RUNNING = "What is predicted", "What comes out", "Running"
+_PASSES = 10
 
 
 class TableFormat(StrEnum):
@@ -95,8 +96,15 @@ def predict(
         ),
     ] = False,
     passes: Annotated[
-        int, typer.Option("--passes", min=2, help="With dropout, for --uncertainty.", rich_help_panel=_RUNNING)
-    ] = 10,
+        int | None,
+        typer.Option(
+            "--passes",
+            min=2,
+            help="With dropout, for --uncertainty. Default: 10.",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     polygons: Annotated[
         Path | None,
         typer.Option(
@@ -107,8 +115,14 @@ def predict(
         ),
     ] = None,
     table: Annotated[
-        TableFormat, typer.Option("--format", help="Of the predictions of chips.", rich_help_panel=_OUTPUT)
-    ] = TableFormat.parquet,
+        TableFormat | None,
+        typer.Option(
+            "--format",
+            help="Of the predictions of chips. Default: parquet.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace maps that are there.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -131,43 +145,39 @@ def predict(
     [dim]geoaug predict trained/model.safetensors scenes/ -o maps --tta --polygons maps/areas.gpkg[/dim]
     """
     from geoaug.errors import ConfigurationError
+    from geoaug.io.augmenter import choose_device
     from geoaug.models.model_file import load_model
 
     if resample and ignore_gsd:
         raise ConfigurationError("--resample and --ignore-gsd are two ways of the same: give one")
-    loaded = load_model(model, chosen_device(device))
+    if passes is not None and not uncertainty:
+        raise ConfigurationError("--passes are for --uncertainty: give it, too")
+    where = str(choose_device(device))
+    loaded = load_model(model, where)
     how: dict[str, Any] = {
         "sensor": sensor,
         "batch_size": batch_size,
-        "device": chosen_device(device),
+        "device": where,
         "test_time": "d4" if tta else "none",
         "precision": precision.value,
-        "passes": passes if uncertainty else 0,
+        "passes": (passes or _PASSES) if uncertainty else 0,
         "ignore_gsd": ignore_gsd,
     }
     if loaded.card.architecture.decoder == "none":
-        if polygons is not None:
-            raise ConfigurationError("--polygons are of maps, and this model answers once for a whole chip")
-        if resample:
-            raise ConfigurationError("--resample is of scenes, and this model answers once for a whole chip")
-        _chips(loaded, scenes, output, table, how, overwrite=overwrite)
+        of_maps = {
+            "--tile": tile, "--overlap": overlap, "--probabilities": probabilities or None, "--polygons": polygons,
+            "--resample": resample or None,
+        }  # fmt: skip
+        given = [name for name, value in of_maps.items() if value is not None]
+        if given:
+            raise ConfigurationError(f"{', '.join(given)}: for maps, and this model answers once for a whole chip")
+        _chips(loaded, scenes, output, table or TableFormat.parquet, how, overwrite=overwrite)
         return
+    if table is not None:
+        raise ConfigurationError("--format: for the table of chips, and this model answers for each pixel of a scene")
     how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities, "resample": resample}
     failed = _maps(loaded, scenes, output, how, polygons, overwrite=overwrite)
     raise typer.Exit(1 if failed else 0)
-
-
-def chosen_device(device: str) -> str:
-    """The device that a word on the command line means."""
-    import torch
-
-    from geoaug.errors import ConfigurationError
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigurationError("--device cuda: there is no CUDA device here")
-    return device
 
 
 def _chips(

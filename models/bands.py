@@ -74,7 +74,10 @@ def matching_bands(source: Sensor, target: Sensor) -> list[int | None]:
 
 
 def check_same_bands(own: Sensor, theirs: Sensor, where: str) -> None:
-    """Say it where bands that were found by the names of the model's are others.
+    """Say it where bands that were found by the names of the model's are others, or of another scale.
+
+    Pictures (of no level: 8 bits for the eye, numbers that nobody has scaled) and reflectance are two scales of things,
+    which no normalisation brings together.
 
     Args:
         own: the bands of the model.
@@ -82,8 +85,17 @@ def check_same_bands(own: Sensor, theirs: Sensor, where: str) -> None:
         where: those are, for the message.
 
     Raises:
-        ConfigurationError: a wavelength that is another.
+        ConfigurationError: another count, a wavelength that is another, or calibrated on one side alone.
     """
+    if len(own) != len(theirs):
+        raise ConfigurationError(f"{where}: has {len(theirs)} bands, and the model takes {len(own)}")
+    if own.domain == theirs.domain == "optical" and (own.level is None) != (theirs.level is None):
+        calibrated, plain = (theirs, "the model was trained on") if own.level is None else (own, "these are")
+        raise ConfigurationError(
+            f"{where}: '{theirs.name}' and the model's '{own.name}' are of different scales: '{calibrated.name}' is "
+            f"reflectance, and {plain} numbers that nobody has scaled to it; name the sensor where the file is not "
+            "what it is taken for"
+        )
     for one, other in zip(own.bands, theirs.bands, strict=True):
         if one.wavelength_nm is None or other.wavelength_nm is None:
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -117,7 +117,7 @@ def use_norm(model: nn.Module, norm: Norm) -> nn.Module:
 @torch.no_grad()
 def recalibrate_batchnorm(
     model: nn.Module,
-    loader: Iterable[Mapping[str, Any] | Tensor],
+    loader: Iterable[Mapping[str, Any] | Sequence[Any] | Tensor],
     batches: int | None = None,
     forward: Callable[[Any], Any] | None = None,
 ) -> nn.Module:
@@ -129,7 +129,8 @@ def recalibrate_batchnorm(
 
     Args:
         model: with batch norms that are not frozen (freeze afterwards).
-        loader: batches as the network is given them: dicts with an `image`, or images; moved to the model's device.
+        loader: batches as the network is given them: dicts with an `image`, (image, label, ...), or images; moved to
+            the model's device.
         batches: how many to use; None for all.
         forward: called with each batch instead of the model with each image.
 
@@ -163,7 +164,7 @@ def recalibrate_batchnorm(
             if forward is not None:
                 forward(batch)
             else:
-                image = batch if isinstance(batch, Tensor) else batch["image"]
+                image = _image_of(batch)
                 model(image.to(device, non_blocking=True))
     finally:
         for handle in handles:
@@ -178,6 +179,13 @@ def recalibrate_batchnorm(
         if module in sums:
             _settle(module, sums[module])
     return model
+
+
+def _image_of(batch: Mapping[str, Any] | Sequence[Any] | Tensor) -> Tensor:
+    if isinstance(batch, Tensor):
+        return batch
+    image: Tensor = batch["image"] if isinstance(batch, Mapping) else batch[0]
+    return image
 
 
 def warn_of_small_batch(model: nn.Module, batch_size: int) -> None:

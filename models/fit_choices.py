@@ -1,16 +1,16 @@
-"""What `geoaug fit` chooses where it is only told the data: task, split, bands, weights, stem, recipe, training.
+"""What `geoaug fit` chooses where it is only told the data: here task, classes, tiles, split and bands.
 
-The outcome is a configuration as `fitting` reads it, and a line for each choice with its reason. Nothing is trained and
-no network is built here. Pixels are read where it cannot be done without: to see which classes lie where.
+The outcome is a configuration as `fitting` reads it, and a line for each choice with its reason. What concerns the
+training itself is chosen in `fit_training`. Pixels are read where it cannot be done without: to see which classes lie
+where, and for the statistics that bands are normalised by, which the training then finds there.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
@@ -19,76 +19,21 @@ from geoaug.data.catalogs.catalog import Catalog
 from geoaug.data.catalogs.parts import split_names
 from geoaug.data.splits.splitting import split_by_chance, split_by_folder
 from geoaug.data.surveys.amounts import class_amounts_in, class_ids, class_name
-from geoaug.data.surveys.survey import survey_catalog
+from geoaug.data.surveys.survey import catalog_statistics, survey_catalog
 from geoaug.data.training.catalog_source import as_catalog, is_saved_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.models.architecture import BACKBONES
-from geoaug.models.fit_splits import SHARES, labelled_share, split_ground
-from geoaug.models.precision import Precision, bfloat16_reason, device_of
-from geoaug.sensors import Sensor, colour_band
+from geoaug.models.fit_splits import SHARES, split_ground
+from geoaug.models.fit_told import Said, Told
+from geoaug.models.fit_training import TrainingChoices, fetch_weights
+from geoaug.sensors import Sensor
 
-__all__ = ["Choices", "Told", "choose"]
+__all__ = ["Choices", "choose"]
 
 _TILE, _LEAST_TILE = 256, 32
 _CHIP = 512  # scenes no larger than this, with a class or a number each, are chips
-_PRETRAINED_SIDE = 128
-_MOST_VALUES = 64
-_RARE = 5.0
-_STEPS, _LEAST_BATCH = 8, 8  # of an epoch at least, and samples in a step
-_SPARSE = 0.2  # labels on less of the ground than this leave most tiles without any
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a person said; None where the choice is ours.
-
-    Args:
-        data: a folder, files, or a catalog.
-        output: the folder of the training.
-        labels: a file of classes.
-        label_field: attribute of vector labels.
-        target: a column of the catalog.
-        task: "classification", "segmentation" or "regression".
-        model: the backbone.
-        decoder: for pixels.
-        weights: a file, a name of torchvision's, or "none".
-        sensor: whose bands the files have.
-        bands: by name.
-        tile: side of a tile as it is read, pixels.
-        input_size: side that the network is given.
-        recipe: of augmentation, or "none".
-        epochs: of the training.
-        batch_size: of a step.
-        lr: peak learning rate.
-        dropout: before the last layer.
-        seed: of everything.
-        device: that it is trained on: "auto", "cpu", "gpu" or "cuda".
-        precision: Lightning's name for the numbers that it computes with.
-    """
-
-    data: Sequence[str]
-    output: Path
-    labels: str | None = None
-    label_field: str | None = None
-    target: str | None = None
-    task: Literal["classification", "segmentation", "regression"] | None = None
-    model: str | None = None
-    decoder: Literal["unet", "fpn", "deeplabv3+"] | None = None
-    weights: str | None = None
-    sensor: str | None = None
-    bands: str | None = None
-    tile: int | None = None
-    input_size: int | None = None
-    recipe: str | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    dropout: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: str | None = None
 
 
 @dataclass
@@ -106,27 +51,30 @@ class Choices:
         replace_file(path, yaml.safe_dump(self.configuration, sort_keys=False).encode())
 
 
-def choose(told: Told, progress: Progress | None = None) -> Choices:
+def choose(told: Told, progress: Progress | None = None, *, fetch: bool = False) -> Choices:
     """Choose everything that was not told, and write the catalog with its splits to the training's folder.
 
     Args:
         told: what was.
-        progress: of reading headers and labels.
+        progress: of reading headers, labels and pixels.
+        fetch: whether the weights are fetched and looked at before pixels are.
 
     Raises:
         ConfigurationError: nothing can be learned of these data as they are; the message says what is missing.
     """
     if told.model is not None and told.model not in BACKBONES:
         raise ConfigurationError(f"model '{told.model}' is not one of {', '.join(BACKBONES)}")
-    return _Choosing(told, progress).choices()
+    choosing = _Choosing(told, progress)
+    if fetch:
+        fetch_weights(told)
+    return choosing.choices()
 
 
 class _Choosing:
     def __init__(self, told: Told, progress: Progress | None) -> None:
         self.told, self.progress = told, progress
-        self.lines: list[tuple[str, str, str]] = []
+        self.say = Said()
         self.catalog = self._catalog()
-        self.names: dict[str, str] = {}
 
     def choices(self) -> Choices:
         task = self._task()
@@ -142,12 +90,12 @@ class _Choosing:
         kept = (self.told.output / "catalog.parquet").absolute()
         self.catalog.save(kept)
         statistics = kept.with_name("statistics.yaml")
-        statistics.unlink(missing_ok=True)  # of what was trained here before
-        sensor = self._sensor()
-        weights = self._weights()
-        recipe = self._recipe(sensor, task)
-        side = self._input_size(tile, weights, task)
-        batch = self._batch(tile)
+        sensor = self._sensor(statistics)
+        training = TrainingChoices(self.told, self.catalog, self.say)
+        weights = training.weights()
+        recipe = training.recipe(sensor, task)
+        side = training.input_size(tile, weights, task)
+        batch = training.batch(tile)
         data = {
             "source": str(kept),
             "size": tile,
@@ -156,29 +104,26 @@ class _Choosing:
             "labels": self._labels_path(),
             "label_field": self.told.label_field,
             **classes,
-            "sampler": self._sampler(task),
+            "sampler": training.sampler(task),
             "target": self.told.target,
             "recipe": recipe,
             "output_size": side,
             "fit": "resize",
             "normalize": "measure",
             "statistics_file": str(statistics),
-            "names": self.names or None,
             "seed": self.told.seed,
         }
-        model = self._model(task, sensor, weights)
-        trainer = {"max_epochs": self._epochs(), "accelerator": "auto", "devices": 1, "precision": self._precision()}
+        model = training.model(task, sensor, weights)
+        precision = training.precision()
+        trainer = {"max_epochs": training.epochs, "accelerator": "auto", "devices": 1, "precision": precision}
         configuration = {
             "seed_everything": self.told.seed,
             "data": {name: value for name, value in data.items() if value is not None},
             "model": model,
             "trainer": trainer,
-            "run": {"output": str(self.told.output), **self._stopping(task)},
+            "run": {"output": str(self.told.output), **training.stopping(task)},
         }
-        return Choices(configuration, self.lines)
-
-    def say(self, what: str, choice: object, why: str) -> None:
-        self.lines.append((what, str(choice), why))
+        return Choices(configuration, self.say.lines)
 
     # What there is.
 
@@ -232,6 +177,8 @@ class _Choosing:
             raise ConfigurationError(
                 "segmentation needs masks: say --labels FILE, or index scenes with masks beside them"
             )
+        if found != "segmentation" and told.decoder is not None:
+            raise ConfigurationError(f"--decoder is for maps, and this task is {found}")
         self.say("task", found, why)
         return found
 
@@ -242,17 +189,32 @@ class _Choosing:
         path, mark, layer = labels.partition("|")
         return str(Path(path).absolute()) + mark + layer
 
-    def _sensor(self) -> Sensor:
+    def _sensor(self, statistics: Path) -> Sensor:
+        """The bands, without those that are one value everywhere; statistics of the training split are left behind."""
         from geoaug.data.tiles.dataset import TileDataset
 
-        with TileDataset(self.catalog, self.told.tile, bands=self.told.bands, target=self._any_column()) as dataset:
+        told = self.told
+        with TileDataset(self.catalog, told.tile, bands=told.bands, target=told.target) as dataset:
             sensor = dataset.sensor
-        why = "as told" if self.told.bands else "all that there are"
+        names = list(sensor.band_names)
+        found = catalog_statistics(self.catalog.split("train"), bands=names, progress=self.progress)
+        found.save(statistics)
+        constant = [band.name for band in found.bands if not band.std > 0]
+        why = "as told" if told.bands else "all that there are"
+        if constant:
+            if told.bands:
+                raise ConfigurationError(
+                    f"--bands {told.bands}: {_listed(constant)} one value on all of the training pixels, which tells "
+                    "nothing: leave that out"
+                )
+            if len(constant) == len(names):
+                raise ConfigurationError(
+                    "every band has one value on all of the training pixels: nothing to learn from"
+                )
+            why = f"without {', '.join(constant)}, of one value on all of the training pixels"
+            sensor = sensor.select([name for name in names if name not in constant])
         self.say("bands", " ".join(sensor.band_names), f"{why}; {sensor.name}")
         return sensor
-
-    def _any_column(self) -> str | None:
-        return self.told.target
 
     def _classes_of_pixels(self) -> dict[str, Any]:
         """The ids that occur, counted where nobody has yet, with what they are called."""
@@ -291,7 +253,7 @@ class _Choosing:
         side = _TILE
         while side > _LEAST_TILE and shortest < 8 * side:
             side //= 2
-        self.say("tile", f"{side} x {side} pixels", "eight or more fit across the smallest scene, up to 256")
+        self.say("tile", f"{side} x {side} pixels", f"{shortest // side} fit across the smallest scene")
         return side
 
     def _split(self, chips: bool, tile: int | None) -> int | None:
@@ -364,149 +326,9 @@ class _Choosing:
         self.catalog = self.catalog.with_column("split", owner).with_notes(splits=notes)
         self.say("validation", "15 % of the training scenes", "by chance; the data come without")
 
-    # What is trained, and how.
 
-    def _weights(self) -> str | None:
-        told = self.told.weights
-        if told is None:
-            self.say("weights", "DEFAULT", "torchvision's, of ImageNet; --weights none for new ones")
-            return "DEFAULT"
-        if told.lower() in ("none", ""):
-            self.say("weights", "none", "as told")
-            return None
-        self.say("weights", told, "as told")
-        return told
-
-    def _model(self, task: str, sensor: Sensor, weights: str | None) -> dict[str, Any]:
-        backbone = self.told.model or "resnet18"
-        self.say("model", backbone, "as told" if self.told.model else "the smallest; --model resnet50 for more")
-        decoder = "none"
-        if task == "segmentation":
-            decoder = self.told.decoder or "unet"
-            self.say("decoder", decoder, "as told" if self.told.decoder else "good for most maps")
-        elif self.told.decoder is not None:
-            raise ConfigurationError(f"--decoder is for maps, and this task is {task}")
-        network: dict[str, Any] = {"backbone": backbone, "decoder": decoder, "weights": weights}
-        network["dropout"] = 0.2 if self.told.dropout is None else self.told.dropout
-        coloured = all(colour_band(sensor, colour) is not None for colour in ("red", "green", "blue"))
-        if weights is not None:
-            network["stem"] = "copy" if coloured else "mean"
-            why = "red, green and blue take their own filters" if coloured else "there is no red, green and blue"
-            self.say("stem", network["stem"], f"{why} (docs/stems.md)")
-        loss: dict[str, Any] = {}
-        if task == "classification":
-            loss["label_smoothing"] = 0.05
-        if task != "regression" and self._imbalance() > _RARE:
-            loss["class_weights"] = "balanced"
-            self.say("class weights", "balanced", f"the rarest class is {self._imbalance():.0f} times rarer")
-        return {"task": task, "network": network, "loss": loss, "training": self._training(weights)}
-
-    def _training(self, weights: str | None) -> dict[str, Any]:
-        epochs = self._epochs()
-        stages: list[dict[str, Any]] = [{"train": "all"}]
-        if weights is not None and epochs >= 5:
-            head = max(1, epochs // 10)
-            stages = [{"train": "head", "epochs": head}, {"train": "all", "depth_factor": 0.7}]
-        said = " -> ".join(stage["train"] for stage in stages)
-        self.say("stages", said, "the new head first" if len(stages) > 1 else "everything from the start")
-        rate = self.told.lr or (5e-4 if weights is not None else 1e-3)
-        self.say("learning rate", f"{rate:g}", "of the head; cosine after a warm-up, AdamW")
-        return {
-            "lr": rate,
-            "stages": stages,
-            "schedule": {"kind": "cosine", "warmup": 0.1},
-            "ema_decay": 0.99,
-            "seed": self.told.seed,
-        }
-
-    def _precision(self) -> str:
-        if self.told.precision is not None:
-            self.say("precision", self.told.precision, "as told")
-            return self.told.precision
-        reason = bfloat16_reason(device_of(self.told.device))
-        found: Precision = "32-true" if reason is None else "bf16-mixed"
-        why = "nothing narrower is faster here" if reason is None else f"{reason}; --trainer.precision 32-true for none"
-        self.say("precision", found, why)
-        return found
-
-    def _stopping(self, task: str) -> dict[str, Any]:
-        """When the training ends, and which epoch is kept: by the validation, where that knows of every class."""
-        if task == "segmentation":
-            ids = class_ids(self.catalog)
-            held = class_amounts_in(self.catalog.split("val"), ids)
-            missing = [
-                class_name(self.catalog, one) for one, amount in zip(ids, held.tolist(), strict=True) if not amount
-            ]
-            if missing:
-                self.say("best epoch", "least training loss", f"the validation has no label of {', '.join(missing)}")
-                return {"patience": 0, "monitor": "train/loss_epoch", "mode": "min"}
-        return {"patience": max(5, self._epochs() // 3)}
-
-    def _epochs(self) -> int:
-        return self.told.epochs or 30
-
-    def _imbalance(self) -> float:
-        part = self.catalog.split("train")
-        if self.told.target is not None:
-            return 1.0
-        amounts = class_amounts_in(part, class_ids(self.catalog))
-        return float(amounts.max() / amounts.min()) if len(amounts) and amounts.min() > 0 else 1.0
-
-    def _recipe(self, sensor: Sensor, task: str) -> str | None:
-        if self.told.recipe is not None:
-            none = self.told.recipe.lower() == "none"
-            self.say("augmentation", "none" if none else self.told.recipe, "as told")
-            return None if none else self.told.recipe
-        name = sensor.name
-        if name.startswith("sentinel-2"):
-            kind = "segmentation" if task == "segmentation" else "classification"
-            found = f"sentinel-2-{kind}"
-        elif name.startswith("landsat"):
-            found = "landsat"
-        elif sensor.domain == "sar":
-            found = "sentinel-1"
-        elif name in ("rgb", "rgbn"):
-            found = "aerial-rgb"
-        else:
-            found = "standard"
-        self.say("augmentation", found, f"the preset for {name}")
-        return found
-
-    def _sampler(self, task: str) -> str | None:
-        share = labelled_share(self.catalog) if task == "segmentation" else 1.0
-        if share >= _SPARSE:
-            return None
-        self.say(
-            "sampler", "balanced", f"{100 * share:.2g} % of the pixels have a label: tiles are drawn where some lie"
-        )
-        return "balanced"
-
-    def _input_size(self, tile: int | None, weights: str | None, task: str) -> int | None:
-        if self.told.input_size is not None:
-            self.say("input", f"{self.told.input_size} px", "as told")
-            return self.told.input_size
-        if task == "segmentation" or tile is not None:
-            return tile
-        sides = np.maximum(self.catalog.column("height"), self.catalog.column("width"))
-        side = int(sides.max())
-        if weights is not None and side < _PRETRAINED_SIDE:
-            self.say("input", f"{_PRETRAINED_SIDE} px", f"chips of {side} px enlarged, as the weights are used to more")
-            return _PRETRAINED_SIDE
-        return side
-
-    def _batch(self, tile: int | None) -> int:
-        if self.told.batch_size is not None:
-            return self.told.batch_size
-        side = tile or int(np.maximum(self.catalog.column("height"), self.catalog.column("width")).max())
-        batch = int(min(64, max(8, 2 ** round(math.log2(32 * (128 / side))))))
-        why = "by the size of a tile"
-        if tile is not None:
-            ground = self.catalog.column("height").astype(np.float64) * self.catalog.column("width")
-            most = max(_LEAST_BATCH, 2 ** int(math.log2(max(float(ground.sum()) / tile**2 / _STEPS, 1))))
-            if most < batch:
-                batch, why = most, f"so that an epoch has some {_STEPS} steps"
-        self.say("batch", batch, why)
-        return batch
+def _listed(names: Sequence[str]) -> str:
+    return f"'{names[0]}' has" if len(names) == 1 else f"{', '.join(names)} have each"
 
 
 def _shares(shares: Mapping[str, float]) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from geoaug.errors import ConfigurationError
+from geoaug.models.bands import check_same_bands
 from geoaug.models.batchnorm import Norm, recalibrate_batchnorm
 from geoaug.models.fit_data import FitAugment, FitData, as_compose
 from geoaug.models.losses import ClassLossKind, ValueLossKind
@@ -114,7 +115,7 @@ def build_task(
     classes = () if task == "regression" else data.names_of_classes()
     _check_labels(data, task)
     _check_classes(data, classes)
-    built = _network(network, data, max(len(classes), 1))
+    built = _network(network, data, classes)
     if network.recalibrate:
         recalibrate_batchnorm(built, data.some_batches())
     return _task(built, task, classes, augment, loss, training, data)
@@ -126,9 +127,7 @@ def task_of_model(model: LoadedModel, data: FitData) -> GeoTask:
     if card.task not in _MONITORED:
         raise ConfigurationError(f"a model of task '{card.task}' is evaluated in Python: see ChangeTask")
     augment = FitAugment(data)
-    have, want = data.sensor.band_names, card.sensor.band_names
-    if have != want:
-        raise ConfigurationError(f"the data have the bands {' '.join(have)}, and the model takes {' '.join(want)}")
+    check_same_bands(card.sensor, data.sensor, "the data")
     names = [one.name for one in card.classes]
     if card.task != "regression" and data.class_names is None:
         known = data.classes
@@ -160,7 +159,8 @@ def monitored(task: str) -> tuple[str, Literal["min", "max"]]:
     return _MONITORED[task]
 
 
-def _network(choice: NetworkChoice, data: FitData, outputs: int) -> Any:
+def _network(choice: NetworkChoice, data: FitData, classes: tuple[str, ...]) -> Any:
+    outputs = max(len(classes), 1)
     weights = None if choice.weights is None or choice.weights.lower() in _NONE else choice.weights
     options: ResNetOptions = {
         "stem": choice.stem,
@@ -173,6 +173,7 @@ def _network(choice: NetworkChoice, data: FitData, outputs: int) -> Any:
     }
     if weights is not None:
         options["statistics"] = data.input_statistics()
+        options["classes"] = classes or None
     if choice.decoder != "none":
         return _DECODERS[choice.decoder](choice.backbone, weights, data.sensor, outputs, **options)
     return pretrained_resnet(choice.backbone, weights, data.sensor, outputs, **options)

@@ -30,6 +30,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from geoaug.data.tiles.dataset import TileDataset
 from geoaug.errors import ConfigurationError
+from geoaug.io.augmenter import choose_device
 from geoaug.io.geotiff import replace_file
 from geoaug.models.fit_data import FitAugment, FitData
 from geoaug.models.fit_log import Curves, silent
@@ -38,8 +39,9 @@ from geoaug.models.model_file import LoadedModel, load_model, save_model
 from geoaug.models.precision import lay_out
 from geoaug.models.processes import is_first_process
 from geoaug.models.task_base import GeoTask
+from geoaug.models.trained_gsd import check_gsd, trained_gsd
 
-__all__ = ["Fitted", "RunSettings", "evaluate", "fit", "read_configuration", "trained_gsd"]
+__all__ = ["Fitted", "RunSettings", "evaluate", "fit", "read_configuration"]
 
 MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.yaml"
 _LAST = Path("checkpoints", "last.ckpt")
@@ -191,6 +193,7 @@ def evaluate(
     data: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
     device: str = "auto",
+    ignore_gsd: bool = False,
     bar: bool = False,
 ) -> dict[str, float]:
     """Metrics of a model file on the validation or test split.
@@ -202,6 +205,7 @@ def evaluate(
         data: values of `FitData` that replace those of the model.
         folder: for the confusion matrix as a picture and `metrics.json`; none unless told.
         device: "auto", "cpu" or "cuda".
+        ignore_gsd: whether to measure at another ground sampling distance than that of the training.
         bar: whether a progress bar is drawn.
 
     Raises:
@@ -212,6 +216,7 @@ def evaluate(
         model = Path(output) / MODEL_FILE if model is None else model
     elif model is None:
         raise ConfigurationError("name a model file, or a --config whose folder holds one")
+    where = choose_device(device)
     loaded = load_model(model)
     if not arguments:
         values = _data_of_model(loaded, data)
@@ -221,11 +226,16 @@ def evaluate(
         part = _PARTS[how]
         if not module.has_split(part):
             raise ConfigurationError(
-                f"the data have no split '{part}': make one with geoaug split, or name it in names"
+                f"the data have no split '{part}': make one with geoaug split, or name the one that is meant (--split, "
+                "or names of the data)"
             )
         task = task_of_model(loaded, module)
+        if not ignore_gsd:
+            gsd = _given_gsd(module, module.dataset(part))
+            check_gsd(gsd, loaded.card.gsd_m, f"the split '{part}'", "bring the data there (gsd_m of the data)")
         trainer = pl.Trainer(
-            accelerator=device, devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=bar,
+            accelerator="gpu" if where.type == "cuda" else where.type, devices=[where.index] if where.index else 1,
+            logger=False, enable_checkpointing=False, enable_progress_bar=bar,
             enable_model_summary=False,
         )  # fmt: skip
         if folder is not None:
@@ -315,14 +325,10 @@ def _of_epoch(rows: Sequence[Mapping[str, float]], epoch: int) -> dict[str, floa
 
 def _card(task: GeoTask, data: FitData, metrics: Mapping[str, float], text: str) -> Any:
     dataset = data.dataset("train")
-    gsd = data.options.get("gsd_m") or trained_gsd(dataset)
-    size = max(dataset.size) if data.output_size is None else int(np.max(data.output_size))
-    if gsd is not None and data.fit == "resize":
-        gsd *= max(dataset.size) / size  # that of what the network is given
     recipe = data.recipe
     card = task.card(
-        gsd_m=gsd,
-        tile_size=size,
+        gsd_m=_given_gsd(data, dataset),
+        tile_size=_given_size(data, dataset),
         recipe=None if recipe is None else recipe.resolved(),
         metrics=dict(metrics),
     )
@@ -337,11 +343,14 @@ def _card(task: GeoTask, data: FitData, metrics: Mapping[str, float], text: str)
     )
 
 
-def trained_gsd(dataset: TileDataset) -> float | None:
-    """Of the tiles: of the finest band that is learned from, which need not be the finest of the scene."""
-    areas = zip(dataset.grids.pixel_area_m2.tolist(), dataset.catalog.column("crs"), strict=True)
-    known = sorted(area**0.5 for area, crs in areas if crs is not None)
-    return known[len(known) // 2] if known else None
+def _given_size(data: FitData, dataset: TileDataset) -> int:
+    """The side of what the network is given."""
+    return max(dataset.size) if data.output_size is None else int(np.max(data.output_size))
+
+
+def _given_gsd(data: FitData, dataset: TileDataset) -> float | None:
+    """The ground sampling distance of what the network is given."""
+    return trained_gsd(dataset, _given_size(data, dataset) if data.fit == "resize" else None)
 
 
 def _data_values(arguments: Sequence[str]) -> tuple[dict[str, Any], str]:

@@ -27,6 +27,7 @@ from geoaug.models.card import CARD_KEY, ModelCard, read_card
 __all__ = ["LoadedModel", "load_model", "save_model"]
 
 _DIGEST_KEY = "geoaug.sha256"
+_WEIGHTS_ALONE = (".ckpt", ".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +92,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
     path = Path(path)
     if not path.is_file():
         raise ConfigurationError(f"{path}: no such model file")
+    if path.suffix.lower() in _WEIGHTS_ALONE:
+        raise ConfigurationError(
+            f"{path}: weights or a checkpoint, which do not say what using them takes; a training leaves a model file "
+            "beside its checkpoints (model.safetensors), and save_model writes one"
+        )
     card = read_card(path)
     if card is None:
         raise ConfigurationError(f"{path}: weights without a model card; a model file is written by save_model")

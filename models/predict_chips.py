@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from geoaug.models.answers import Answer, Precision, answering
 from geoaug.models.bands import check_same_bands
 from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model
-from geoaug.models.trained_gsd import check_gsd
+from geoaug.models.trained_gsd import check_gsd, scene_gsds
 
 __all__ = ["chip_compose", "predict_chips"]
 
@@ -100,10 +99,6 @@ def chip_compose(card: ModelCard, dataset: TileDataset, *, ignore_gsd: bool = Fa
             `ignore_gsd`, or scenes that are no chips.
     """
     check_same_bands(card.sensor, dataset.sensor, "the chips")
-    if not ignore_gsd:
-        for path, gsd in zip(*(dataset.catalog.column(name).tolist() for name in ("path", "gsd_m")), strict=True):
-            known = None if gsd is None or math.isnan(gsd) else gsd
-            check_gsd(known, card.gsd_m, path, "give chips of that size (gdalwarp -tr)")
     data = dict(card.training.get("configuration") or {}).get("data") or {}
     fit = data.get("fit", "crop")
     side = max(dataset.size)
@@ -113,6 +108,9 @@ def chip_compose(card: ModelCard, dataset: TileDataset, *, ignore_gsd: bool = Fa
             "or train a SegmentationTask for maps"
         )
     size = card.tile_size if fit == "resize" else None
+    if not ignore_gsd:
+        for path, gsd in zip(dataset.catalog.column("path").tolist(), scene_gsds(dataset, size), strict=True):
+            check_gsd(gsd, card.gsd_m, path, "give chips of that size (gdalwarp -tr)")
     return Compose(
         [], dataset.sensor, size, fit=fit, normalize=(card.mean, card.std), out_units=card.units,
         ignore_index=card.ignore_index,

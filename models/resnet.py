@@ -6,6 +6,7 @@ adapted in `stem`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
@@ -50,7 +51,9 @@ class ResNetOptions(TypedDict, total=False):
         stem: how the first convolution comes to the bands; see `adapt_stem`.
         statistics: of the input, after normalisation; see `adapt_stem`.
         weights_bands: the bands of the weights, where it is not red, green, blue and the file does not say.
-        weights_statistics: of the input that the weights are used to.
+        weights_statistics: of the input that the weights are used to; for a model that geoaug trained, mean 0 and std
+            1 unless told.
+        classes: names of the outputs; the last layer of weights whose file names others starts anew.
         sha256: of the file of weights, or its beginning (8 digits or more): anything else is refused.
         norm: "batch"; "group", which does not depend on the batch; "frozen", statistics and weights alike; or "sync".
         bn_momentum: of batch norm in torch's convention (its 0.1 is 0.9 elsewhere); None averages all batches.
@@ -62,6 +65,7 @@ class ResNetOptions(TypedDict, total=False):
     statistics: BandStatistics | None
     weights_bands: Bands | None
     weights_statistics: BandStatistics | None
+    classes: Sequence[str] | None
     sha256: str | None
     norm: Norm
     bn_momentum: float | None
@@ -188,6 +192,11 @@ def pretrained_resnet(
     **options: Unpack[ResNetOptions],
 ) -> ResNet:
     """A ResNet by its name; see `resnet18`."""
+    strange = sorted(set(options) - set(ResNetOptions.__annotations__))
+    if strange:
+        raise TypeError(
+            f"{backbone}: no such option: {', '.join(strange)}; there are {', '.join(ResNetOptions.__annotations__)}"
+        )
     sensor = sensor_of(bands)
     loaded = (
         None
@@ -212,13 +221,16 @@ def _take(network: ResNet, loaded: Weights, options: ResNetOptions) -> None:
     if not (loaded.normed or grouped):
         raise ConfigurationError("these weights were trained with group norm and have no statistics: take norm='group'")
     state = dict(loaded.state)
+    used_to = options.get("weights_statistics")
+    if used_to is None and loaded.own:
+        used_to = BandStatistics.unit(state["conv1.weight"].shape[1])
     adapted = adapt_stem(
         state["conv1.weight"],
         network.sensor,
         stem=options.get("stem", "copy"),
         weights_bands=loaded.bands,
         statistics=options.get("statistics"),
-        weights_statistics=options.get("weights_statistics"),
+        weights_statistics=used_to,
     )
     state["conv1.weight"] = adapted.weight
     if loaded.normed:
@@ -229,8 +241,10 @@ def _take(network: ResNet, loaded: Weights, options: ResNetOptions) -> None:
                 "and say so in statistics"
             )
         state["bn1.running_mean"] = state["bn1.running_mean"] + adapted.shift
-    if "fc.weight" not in state or len(state["fc.weight"]) != network.architecture.outputs:
-        # Another number of classes: the last layer starts anew.
+    named, wanted = loaded.class_names, options.get("classes")
+    others = named is not None and wanted is not None and tuple(wanted) != named
+    if others or "fc.weight" not in state or len(state["fc.weight"]) != network.architecture.outputs:
+        # Other classes: the last layer starts anew.
         last = nn.Linear(network.fc.in_features, network.architecture.outputs)  # type: ignore[arg-type]
         state |= {f"fc.{name}": value for name, value in last.state_dict().items()}
     for name, value in network.state_dict().items():

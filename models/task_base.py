@@ -211,6 +211,7 @@ class GeoTask(pl.LightningModule):
             checkpoint["geoaug"] = {
                 "architecture": self.network.architecture.to_dict(),
                 "sensor": sensor_to_dict(self.network.sensor),
+                "classes": [one.name for one in self.class_names()],
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

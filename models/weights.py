@@ -46,12 +46,16 @@ class Weights:
         bands: that the first convolution takes; None where nobody said.
         classes: outputs of the last layer; None where it is missing.
         normed: whether there are running statistics; weights of a network with group norm have none.
+        own: whether geoaug trained them, as their file says: on bands of mean 0 and std 1 of their own data.
+        class_names: of the outputs, where their file says.
     """
 
     state: dict[str, Tensor]
     bands: Sensor | None
     classes: int | None
     normed: bool
+    own: bool = False
+    class_names: tuple[str, ...] | None = None
 
 
 def load_weights(
@@ -71,6 +75,7 @@ def load_weights(
             that are not finite.
     """
     known: Sensor | None = None
+    names: tuple[str, ...] | None = None
     if isinstance(source, Enum):
         state, where = _of_torchvision(source, backbone, sha256)
     elif isinstance(source, str) and not _looks_like_a_file(source):
@@ -80,7 +85,7 @@ def load_weights(
         if not path.is_file():
             raise ConfigurationError(f"{path}: no such file of weights")
         check_hash(path, sha256)
-        state, known = _of_file(path)
+        state, known, names = _of_file(path)
         where = str(path)
     state = _float32(_checked(state, backbone, where), where)
     count = state["conv1.weight"].shape[1]
@@ -90,7 +95,7 @@ def load_weights(
             f"{where}: the weights take {count} bands, and {len(sensor)} are named ({' '.join(sensor.band_names)})"
         )
     classes = len(state["fc.weight"]) if "fc.weight" in state else None
-    return Weights(state, sensor, classes, "bn1.running_mean" in state)
+    return Weights(state, sensor, classes, "bn1.running_mean" in state, known is not None, names)
 
 
 def check_hash(path: Path, sha256: str | None = None) -> None:
@@ -156,11 +161,16 @@ def _of_torchvision(weights: Any, backbone: str, sha256: str | None) -> tuple[Ma
     return state, str(weights)
 
 
-def _of_file(path: Path) -> tuple[Mapping[str, Any], Sensor | None]:
+def _of_file(path: Path) -> tuple[Mapping[str, Any], Sensor | None, tuple[str, ...] | None]:
+    """The state dict, and the bands and names of classes where geoaug wrote the file."""
     if path.suffix.lower() == ".safetensors":
+        from geoaug.models.card import read_card
         from geoaug.models.model_file import read_tensors
 
-        return read_tensors(path), _sensor_of_model_file(path)
+        known = read_card(path)
+        if known is None:
+            return read_tensors(path), None, None
+        return read_tensors(path), known.sensor, tuple(one.name for one in known.classes) or None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
@@ -171,20 +181,12 @@ def _of_file(path: Path) -> tuple[Mapping[str, Any], Sensor | None]:
     if not isinstance(content, Mapping):
         raise ConfigurationError(f"{path}: holds a {type(content).__name__}, not a state dict")
     state = content.get("state_dict", content)
-    card = content.get("geoaug")
-    sensor = None
-    if isinstance(card, Mapping) and isinstance(card.get("sensor"), Mapping):
-        from geoaug.models.card import sensor_from_dict
+    written = content.get("geoaug")
+    if not isinstance(written, Mapping) or not isinstance(written.get("sensor"), Mapping):
+        return state, None, None
+    from geoaug.models.card import sensor_from_dict
 
-        sensor = sensor_from_dict(card["sensor"])
-    return state, sensor
-
-
-def _sensor_of_model_file(path: Path) -> Sensor | None:
-    from geoaug.models.card import read_card
-
-    card = read_card(path)
-    return None if card is None else card.sensor
+    return state, sensor_from_dict(written["sensor"]), tuple(map(str, written.get("classes") or ())) or None
 
 
 def _checked(state: Mapping[str, Any], backbone: str, where: str) -> dict[str, Tensor]:

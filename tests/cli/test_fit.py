@@ -16,11 +16,13 @@ import pytest
 import rasterio
 import torch
 import yaml
+from affine import Affine
 from made_chips import CLASSES, write_chips, write_weights
 
 from geoaug.cli.main import main
 from geoaug.data import Catalog
 from geoaug.data.synthetic.made_scene import write_scene
+from geoaug.io.geotiff import write_geotiff
 from geoaug.models import load_model
 from geoaug.models.tasks import ClassificationTask
 
@@ -130,6 +132,41 @@ def test_other_data_with_the_same_classes_are_measured(geoaug: Any, trained: Pat
     done = geoaug("test", trained / "model.safetensors", "--data", strange, "--device", "cpu")
     assert done.code == 2
     assert "moor" in done.err
+
+
+def test_predict_and_test_hold_to_one_sampling_distance_that_of_what_the_network_is_given(
+    geoaug: Any, tmp_path: Path
+) -> None:
+    """Chips of 10 m that are enlarged twice are 5 m to the network: they fit, and chips of 20 m do not."""
+    rng = np.random.default_rng(0)
+    for gsd in (10, 20):
+        for place, name in enumerate(("field", "town")):
+            for number in range(8):
+                for part in ("train", "test"):
+                    folder = tmp_path / f"chips{gsd}" / part / name
+                    folder.mkdir(parents=True, exist_ok=True)
+                    pixels = rng.integers(40 + 90 * place, 100 + 90 * place, (3, 16, 16)).astype(np.uint8)
+                    where = Affine(gsd, 0, 4e5 + 1000 * number, 0, -gsd, 5e6 + 1000 * place + 5000 * (part == "test"))
+                    write_geotiff(folder / f"{number}.tif", pixels, transform=where, crs="EPSG:32633")
+    chips, others = tmp_path / "chips10", tmp_path / "chips20"
+    fitted = geoaug("fit", "--data", chips, "--sensor", "rgb", "-o", tmp_path / "run", "--epochs", 1, *QUICK)
+    assert fitted.code == 0, fitted.err
+    model = tmp_path / "run" / "model.safetensors"
+    assert load_model(model).card.gsd_m == pytest.approx(5)
+    catalog = tmp_path / "others.parquet"
+    assert geoaug("index", others, "-o", catalog, "--kind", "classes", "--sensor", "rgb").code == 0
+    assert geoaug("split", catalog, "--method", "folder").code == 0
+    for arguments, code in (
+        (("predict", model, chips, "--sensor", "rgb", "-o", tmp_path / "a"), 0),
+        (("predict", model, others, "--sensor", "rgb", "-o", tmp_path / "b"), 2),
+        (("predict", model, others, "--sensor", "rgb", "-o", tmp_path / "c", "--ignore-gsd"), 0),
+        (("test", model), 0),
+        (("test", model, "--data", catalog), 2),
+        (("test", model, "--data", catalog, "--ignore-gsd"), 0),
+    ):
+        done = geoaug(*arguments, "--device", "cpu")
+        assert done.code == code, (arguments, done.err)
+        assert code == 0 or "pixels are 10 m wide, and the model was trained at 5 m" in done.err, done.err
 
 
 def test_what_was_killed_goes_on_to_the_same_curve(
@@ -357,6 +394,10 @@ def test_what_is_wrong_is_told_in_one_line(geoaug: Any, chips: Path, trained: Pa
         (("fit", "--resume", "-o", tmp_path / "e"), 2, "no such configuration"),
         (("test",), 2, "name a model file"),
         (("test", tmp_path / "none.safetensors"), 2, "no such model file"),
+        (("test", trained / "checkpoints" / "last.ckpt"), 2, "model.safetensors"),
+        (("test", trained / "model.safetensors", "--device", "tpu"), 2, "choose auto, cpu or cuda"),
+        (("fit", "--data", chips, "--device", "tpu", "-o", tmp_path / "f"), 2, "choose auto, cpu or cuda"),
+        (("test", trained / "model.safetensors", "--split", "nope"), 2, "no split 'nope'"),
     ):
         done = geoaug(*arguments)
         assert done.code == code, (arguments, done.err)
@@ -394,7 +435,10 @@ def test_data_and_files_that_do_not_fit_are_told_before_an_epoch(
         ((*of_chips, "--weights", tmp_path / "tampered.safetensors"), "digest does not fit"),
         ((*of_chips, "--weights", "none", "--data.statistics_file", tmp_path / "two.yaml"), "of band 'green'"),
         ((*of_chips, "--weights", "none", "--data.normalize", tmp_path / "two.yaml"), "of band 'green'"),
-        (("fit", "--data", made.image, "--labels", tmp_path / "below.tif", "-o", tmp_path / "run"), "hold the id -3"),
+        (
+            ("fit", "--data", made.image, "--labels", tmp_path / "below.tif", "-o", tmp_path / "run", *QUICK),
+            "hold the id -3",
+        ),
         (("test", tmp_path / "tampered.safetensors"), "digest does not fit"),
     ):
         done = geoaug(*arguments)

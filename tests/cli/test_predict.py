@@ -141,6 +141,8 @@ def test_what_cannot_be_predicted_is_told(geoaug: Any, maps_model: Path, chips_m
     content = bytearray(maps_model.read_bytes())
     content[-10] ^= 1
     tampered.write_bytes(content)
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.touch()
     for model, source, options, code, said in (
         (maps_model, lacking, (), 2, "B08"),
         (tampered, good, (), 2, "digest"),
@@ -148,9 +150,16 @@ def test_what_cannot_be_predicted_is_told(geoaug: Any, maps_model: Path, chips_m
         (maps_model, good, ("--polygons", tmp_path / "a.txt"), 2, ".gpkg"),
         (maps_model, good, ("--resample", "--ignore-gsd"), 2, "give one"),
         (chips_model, good, ("--sensor", "rgbn"), 2, "cut them into chips"),
+        (chips_model, good, ("--tile", "64", "--probabilities"), 2, "--tile, --probabilities: for maps"),
+        (chips_model, good, ("--polygons", tmp_path / "a.gpkg"), 2, "--polygons: for maps"),
+        (chips_model, good, (), 2, "of different scales"),
+        (maps_model, good, ("--format", "csv"), 2, "--format: for the table of chips"),
+        (maps_model, good, ("--passes", "5"), 2, "give it, too"),
+        (maps_model, good, ("--device", "tpu"), 2, "choose auto, cpu or cuda"),
+        (checkpoint, good, (), 2, "model.safetensors"),
         (maps_model, broken, (), 1, "broken.tif"),
     ):
-        done = geoaug("predict", model, source, "-o", tmp_path / "out", *options, "--device", "cpu")
+        done = geoaug("predict", model, source, "-o", tmp_path / "out", "--device", "cpu", *options)
         assert done.code == code, (source, done.err)
         assert said in done.err, done.err
         assert not list((tmp_path / "out").glob("*")), "whole or not at all"
@@ -212,7 +221,7 @@ def test_chips_of_another_sampling_distance_are_refused_unless_told(
         assert done.code == 0, done.err
     done = geoaug("predict", own, *chips, "-o", tmp_path / "out", "--resample", "--device", "cpu")
     assert done.code == 2
-    assert "--resample is of scenes" in done.err
+    assert "--resample: for maps" in done.err
 
 
 def test_chips_become_a_table(geoaug: Any, chips_model: Path, tmp_path: Path) -> None:

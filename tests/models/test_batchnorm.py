@@ -138,3 +138,14 @@ def test_a_small_batch_is_warned_of_only_where_it_matters() -> None:
         warn_of_small_batch(network().eval(), 1)
         warn_of_small_batch(freeze_batchnorm(network()), 1)
         warn_of_small_batch(use_norm(network(), "group"), 1)
+
+
+def test_recalibration_takes_what_any_loader_gives() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(6, 4, 8, 8)
+    found = []
+    for batches in ([images], [{"image": images}], [(images, torch.zeros(6))], [[images, torch.zeros(6)]]):
+        torch.manual_seed(1)
+        model = recalibrate_batchnorm(network(), batches)
+        found.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
+    assert all(torch.equal(found[0], other) for other in found[1:])

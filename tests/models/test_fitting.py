@@ -17,10 +17,11 @@ from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
 from geoaug.models.explain import embed, grad_cam
-from geoaug.models.fit_choices import Choices, Told, choose
+from geoaug.models.fit_choices import Choices, choose
 from geoaug.models.fit_data import FitAugment, FitData
 from geoaug.models.fit_log import Curves, curves_figure
 from geoaug.models.fit_task import balanced_weights, build_task
+from geoaug.models.fit_told import Told
 from geoaug.models.polygons import map_polygons
 from geoaug.models.resnet import resnet18
 
@@ -249,3 +250,32 @@ def test_areas_cover_what_the_map_says(tmp_path: Path) -> None:
     write_geotiff(tmp_path / "m.tif", classes, transform=place, crs="EPSG:32633", nodata=255)
     found = map_polygons(tmp_path / "m.tif", ["land", "water"])
     assert sorted(zip(found["class"], found.area_m2, strict=True)) == [("land", 200), ("land", 300), ("water", 300)]
+
+
+def test_a_band_of_one_value_is_left_out_and_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for name in ("wood", "field"):
+        for number in range(8):
+            pixels = rng.integers(1, 200, (4, 16, 16)).astype(np.uint8)
+            pixels[2] = 7
+            path = tmp_path / "chips" / name / f"{number}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            where = rasterio.Affine(10, 0, 4e5 + 1000 * number, 0, -10, 5e6 if name == "wood" else 6e6)
+            write_geotiff(path, pixels, transform=where, crs="EPSG:32633", descriptions=["a", "b", "c", "d"])
+    data = [str(tmp_path / "chips")]
+    choices = choose(Told(data, tmp_path / "run", weights="none"))
+    assert choices.configuration["data"]["bands"] == ["a", "b", "d"]
+    why = next(reason for what, _, reason in choices.lines if what == "bands")
+    assert "without c, of one value" in why
+    values = choices.configuration["data"]
+    kept = Path(values["statistics_file"])
+    before = kept.stat().st_mtime_ns
+    fit_data = FitData(**values)
+    fit_data.prepare_data()
+    mean, _ = fit_data.compose("train").normalize
+    train = Catalog.open(values["source"]).split("train")
+    pixels = np.stack([rasterio.open(path).read([1, 2, 4]) for path in train.column("path")])
+    assert mean == pytest.approx((pixels.mean((0, 2, 3)) / 255).tolist())
+    assert kept.stat().st_mtime_ns == before, "what was measured for the choice is what the training takes"
+    with pytest.raises(ConfigurationError, match="--bands a,c: 'c' has one value"):
+        choose(Told(data, tmp_path / "other", weights="none", bands="a,c"))

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from geoaug.models import ClassificationTask, SegmentationTask, Training, resnet18
-from geoaug.models.fit_choices import Told, choose
+from geoaug.models.fit_choices import choose
+from geoaug.models.fit_told import Told
 from geoaug.models.precision import bfloat16_reason, device_of, lay_out
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

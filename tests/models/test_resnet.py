@@ -1,6 +1,7 @@
 """ResNets on any bands: torchvision's keys and answers, and the dials that do what they say."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 import geoaug.models
 from geoaug import get_sensor
 from geoaug.errors import ConfigurationError
-from geoaug.models import BACKBONES, BandStatistics, resnet18
+from geoaug.models import BACKBONES, BandStatistics, fpn, resnet18, siamese_resnet, unet
 
 SENTINEL = get_sensor("sentinel-2-l2a")
 
@@ -132,3 +133,9 @@ def test_pretrained_half_precision_weights_answer_as_torchvision_does(shared_dat
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(image), plain.eval()(image), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [resnet18, unet, fpn, siamese_resnet])
+def test_an_option_that_there_is_not_is_an_error(build: Any) -> None:
+    with pytest.raises(TypeError, match=r"no such option: droput; there are .*dropout"):
+        build(bands=3, num_classes=2, droput=0.5)

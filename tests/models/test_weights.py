@@ -5,13 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import safetensors.torch
 import torch
 import torchvision
 
 from geoaug import get_sensor
 from geoaug.errors import ConfigurationError
-from geoaug.models import resnet18, resnet34, resnet50
+from geoaug.models import (
+    BandStatistics,
+    ClassificationTask,
+    ClassName,
+    ModelCard,
+    resnet18,
+    resnet34,
+    resnet50,
+    save_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +168,27 @@ def test_a_download_is_taken_through_torchvision(
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     assert the_same(resnet18("ResNet18_Weights.IMAGENET1K_V1"), state)
     assert [hash_prefix for _, hash_prefix in asked] == ["f37072fd"]
+
+
+def test_a_model_that_geoaug_trained_keeps_its_first_layer_and_its_classes(tmp_path: Path) -> None:
+    """It is used to bands of mean 0 and std 1, not to ImageNet's colours, though it has three of them."""
+    torch.manual_seed(2)
+    network = resnet18(None, "rgb", num_classes=2)
+    names = ("field", "town")
+    classes = tuple(ClassName(name, (0, 0, 0)) for name in names)
+    card = ModelCard(network.architecture, network.sensor, "classification", (0.4,) * 3, (0.1,) * 3, classes=classes)
+    task = ClassificationTask(network, names)
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", barebones=True)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    own = network.state_dict()
+    colours = [[1.0, 0.9, 0.8], [0.9, 1.0, 0.9], [0.8, 0.9, 1.0]]
+    statistics = BandStatistics((0.0,) * 3, (1.0,) * 3, tuple(map(tuple, colours)), 0.9)
+    for path in (save_model(tmp_path / "own.safetensors", network, card), tmp_path / "own.ckpt"):
+        for wanted, kept in ((names, True), (("field", "wood"), False), (None, True)):
+            found = resnet18(path, "rgb", 2, statistics=statistics, classes=wanted).state_dict()
+            assert torch.allclose(found["conv1.weight"], own["conv1.weight"], atol=1e-6)
+            assert torch.allclose(found["bn1.running_mean"], own["bn1.running_mean"], atol=1e-6)
+            assert torch.equal(found["fc.weight"], own["fc.weight"]) is kept, (path, wanted)
+    plain = saved(own, tmp_path / "plain.pth")
+    assert not torch.allclose(resnet18(plain, "rgb", 2, statistics=statistics).conv1.weight, network.conv1.weight)

@@ -197,7 +197,7 @@ class TileDataModule(LightningDataModule):
         name, known = self._split_name(split), split_names(self.catalog)
         if name is not None and name not in known and split in self.names:
             raise ConfigurationError(
-                f"names has {name!r} for '{split}', which the catalog has not: its splits are "
+                f"the catalog has no split {name!r}, which names (--split) has for '{split}': its splits are "
                 f"{', '.join(known) or 'none'}"
             )
         return name is None or name in known
