@@ -100,6 +100,7 @@ class _Choosing:
             "source": str(kept),
             "size": tile,
             "batch_size": batch,
+            "length": training.length(tile, batch),
             "bands": list(sensor.band_names),
             "labels": self._labels_path(),
             "label_field": self.told.label_field,

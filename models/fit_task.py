@@ -114,11 +114,14 @@ def build_task(
     augment = FitAugment(data)
     classes = () if task == "regression" else data.names_of_classes()
     _check_labels(data, task)
-    _check_classes(data, classes)
+    counted = _check_classes(data, classes)
     built = _network(network, data, classes)
     if network.recalibrate:
         recalibrate_batchnorm(built, data.some_batches())
-    return _task(built, task, classes, augment, loss, training, data)
+    made = _task(built, task, classes, augment, loss, training, data)
+    if isinstance(made, ClassificationTask | SegmentationTask):
+        made.counted = counted
+    return made
 
 
 def task_of_model(model: LoadedModel, data: FitData) -> GeoTask:
@@ -222,17 +225,18 @@ def _check_labels(data: FitData, task: FitTaskName) -> None:
         raise ConfigurationError("regression needs a number for each chip: target=COLUMN of the catalog")
 
 
-def _check_classes(data: FitData, classes: tuple[str, ...]) -> None:
-    """Before an epoch is spent on it, as far as labels were counted."""
+def _check_classes(data: FitData, classes: tuple[str, ...]) -> bool:
+    """Before an epoch is spent on it, as far as labels were counted; whether they were."""
     counts = _counts(data, len(classes)) if classes else None
     if counts is None or not bool(counts.any()):
-        return
+        return False
     absent = [name for name, count in zip(classes, counts.tolist(), strict=True) if count == 0]
     if absent:
         raise ConfigurationError(
             f"the training split has no label of {', '.join(absent)}: a class without examples cannot be learned; add "
             "some, make another split, or leave these classes out"
         )
+    return True
 
 
 def _scale(data: FitData) -> tuple[float, float]:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.samplers.tile_ground import TileGround
 from geoaug.data.surveys.amounts import class_amounts_in, class_ids, class_name
+from geoaug.data.tiles.dataset import TileDataset
 from geoaug.models.fit_splits import labelled_share
 from geoaug.models.fit_told import Said, Told
 from geoaug.models.precision import Precision, bfloat16_reason, device_of
@@ -174,6 +176,17 @@ class TrainingChoices:
             return _PRETRAINED_SIDE
         return side
 
+    def length(self, tile: int | None, batch: int) -> int | None:
+        """Tiles of an epoch, where fewer than some steps of them lie beside each other."""
+        if tile is None:
+            return None
+        with TileDataset(self.catalog.split("train"), tile, bands=self.told.bands, target=self.told.target) as dataset:
+            fitting = TileGround(dataset).area_m2.sum() / (float(np.median(dataset.grids.pixel_area_m2)) * tile**2)
+        if fitting >= _STEPS * batch:
+            return None
+        self.say("epoch", f"{_STEPS * batch} tiles", f"{_STEPS} steps; {fitting:.0f} lie beside each other")
+        return _STEPS * batch
+
     def batch(self, tile: int | None) -> int:
         if self.told.batch_size is not None:
             return self.told.batch_size
@@ -184,6 +197,6 @@ class TrainingChoices:
             ground = self.catalog.column("height").astype(np.float64) * self.catalog.column("width")
             most = max(_LEAST_BATCH, 2 ** int(math.log2(max(float(ground.sum()) / tile**2 / _STEPS, 1))))
             if most < batch:
-                batch, why = most, f"so that an epoch has some {_STEPS} steps"
+                batch, why = most, "so that an epoch has several steps"
         self.say("batch", batch, why)
         return batch

@@ -75,6 +75,8 @@ class _ClassTask(GeoTask):
                 raise ConfigurationError("mixup makes probabilities of one class of K, by cross-entropy or focal loss")
             self.mix = RandomMixUp(self.training_plan.mixup, len(self.classes), ignore_index=ignore_index)
         self._seen = torch.zeros(len(self.classes), dtype=torch.long)
+        # Whether it is known beforehand that there are labels of every class; a short epoch may miss a rare one.
+        self.counted = False
 
     def loss_of(self, answer: Tensor, batch: Mapping[str, Any]) -> Tensor:
         loss: Tensor = self.loss_function(answer, self._labels(batch), batch.get("valid"))
@@ -110,7 +112,7 @@ class _ClassTask(GeoTask):
 
     def on_train_epoch_end(self) -> None:
         complete = self.trainer.limit_train_batches == 1.0
-        if self.current_epoch > 0 or self.multilabel or not complete:
+        if self.counted or self.current_epoch > 0 or self.multilabel or not complete:
             return
         seen = self.trainer.strategy.reduce(self._seen.to(self.device), reduce_op="sum")
         assert isinstance(seen, Tensor)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from geoaug.data.samplers.region_grid import tiles_in
 from geoaug.data.samplers.sampler_base import Positions, TileSampler, keyed_refs
 from geoaug.data.samplers.tile_ground import Array, TileGround
 from geoaug.data.samplers.tile_source import TileSource
@@ -23,6 +24,9 @@ class GridTileSampler(TileSampler):
 
     In a scene they go column by column through bands that are as high as a block, so that few blocks are in use at
     once. A scene smaller than a tile is padded at its bottom and right, or left out with `edge="drop"`.
+
+    Where a split gave a scene a region, tiles lie wholly in it; each part of it that is less than 16 tiles wide has a
+    grid of its own, which leaves out what would take a tile for less than a sixteenth of one.
 
     Of several processes each gives equally many tiles: where they do not divide, the first ones come again at the end.
 
@@ -64,15 +68,15 @@ class GridTileSampler(TileSampler):
         self._band = np.maximum(grids.block_height // steps[0], 1)
         self._ground = TileGround(source, min_valid=min_valid, measured=False)
         counts = self._down * self._across
-        self._kept = None if self._ground.plain else self._worth_it(np.cumsum(counts))
-        length = int(counts.sum()) if self._kept is None else len(self._kept)
+        self._stops = np.cumsum(counts)
+        self._kept = None if self._ground.plain else self._worth_it()
+        length = int(counts.sum()) if self._kept is None else len(self._kept[0])
         if not length:
             raise ConfigurationError(
                 f"no tile of {height} x {width} pixels lies in a scene, holds enough valid pixels and lies in its "
                 "split's region: take smaller tiles, a smaller min_valid, or edge='pad'"
             )
         super().__init__(source, length, seed=seed, rank=rank, world_size=world_size)
-        self._stops = np.cumsum(counts)
 
     def refs(self, start: int, stop: int) -> list[TileRef]:
         """The tiles of the whole grid from one place to before another, whatever the rank."""
@@ -82,22 +86,39 @@ class GridTileSampler(TileSampler):
         return self._at((local * world_size + rank) % self.length)
 
     def _at(self, place: Positions) -> list[TileRef]:
-        scene, row, col = self._tile(place if self._kept is None else self._kept[place], self._stops)
+        scene, row, col = self._tile(place) if self._kept is None else (part[place] for part in self._kept)
         return keyed_refs(scene, row, col, sample_keys(self.seed, torch.from_numpy(place), self.epoch))
 
-    def _worth_it(self, stops: Array) -> Array:
-        """The tiles of the whole grid that may hold enough valid pixels and lie in the regions of their scenes."""
-        kept = []
+    def _worth_it(self) -> tuple[Array, Array, Array]:
+        """Scenes, rows and columns of tiles that may hold enough valid pixels and lie in their scenes' regions."""
+        found = [self._in_small_regions()]
+        for start in range(0, int(self._stops[-1]), _AT_ONCE):
+            scene, row, col = self._tile(np.arange(start, min(start + _AT_ONCE, int(self._stops[-1]))))
+            inside = self._ground.inside(scene, row, col, large=True)
+            found.append((scene[inside], row[inside], col[inside]))
+        scene, row, col = (np.concatenate(parts) for parts in zip(*found, strict=True))
         least = max(self._ground.min_valid, np.finfo(np.float64).tiny)
-        for start in range(0, int(stops[-1]), _AT_ONCE):
-            number = np.arange(start, min(start + _AT_ONCE, int(stops[-1])))
-            tiles = self._tile(number, stops)
-            number = number[self._ground.most_valid(*tiles) >= least]
-            kept.append(number[self._ground.inside(*self._tile(number, stops))])
-        return np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
+        enough = self._ground.most_valid(scene, row, col) >= least
+        scene, row, col = scene[enough], row[enough], col[enough]
+        if len(found[0][0]):
+            high = self._band[scene] * self.stride[0]
+            order = np.lexsort((row, col, row // high, scene))
+            scene, row, col = scene[order], row[order], col[order]
+        return scene, row, col
 
-    def _tile(self, place: Array, stops: Array) -> tuple[Array, Array, Array]:
+    def _in_small_regions(self) -> tuple[Array, Array, Array]:
+        found: list[tuple[Array, Array, Array]] = [(np.zeros(0, np.int64),) * 3]
+        tile, ground = self._ground.tile, self._ground
+        for scene, region in ground.small_regions():
+            size = int(ground.height[scene]), int(ground.width[scene])
+            row, col = tiles_in(region, size, tile, self.stride, shift=self.edge != "drop")
+            found.append((np.full(len(row), scene), row, col))
+        scenes, rows, cols = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return scenes, rows, cols
+
+    def _tile(self, place: Array) -> tuple[Array, Array, Array]:
         """Scenes, rows and columns of tiles of the whole grid, by their places in it."""
+        stops = self._stops
         scene = np.searchsorted(stops, place, side="right")
         number = place - np.where(scene > 0, stops[scene - 1], 0)
         band, across = self._band[scene], self._across[scene]

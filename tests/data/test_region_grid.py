@@ -1,0 +1,67 @@
+"""Tiles of a small region: wholly in it, and covering what tiles can cover."""
+
+import numpy as np
+import pytest
+import shapely
+
+from geoaug.data.samplers.region_grid import is_small, tiles_in
+
+TILE = (16, 12)
+
+
+def boxes(row: np.ndarray, col: np.ndarray) -> np.ndarray:
+    return shapely.box(col, row, col + TILE[1], row + TILE[0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_turned_block_is_covered_as_far_as_tiles_can(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = rng.uniform(2.5, 6, 2) * TILE
+    left, top = rng.uniform(20, 60, 2)
+    block = shapely.box(left, top, left + width, top + height)
+    block = shapely.affinity.rotate(block, rng.uniform(-4, 4))
+    row, col = tiles_in(block, (200, 180), TILE, TILE, shift=True)
+    assert shapely.covers(block, boxes(row, col)).all()
+    rows, cols = np.mgrid[0 : 200 - TILE[0], 0 : 180 - TILE[1]]
+    every = boxes(rows.ravel(), cols.ravel())
+    possible = shapely.union_all(every[shapely.covers(block, every)])
+    covered = shapely.union_all(boxes(row, col)).area
+    assert covered >= 0.85 * possible.area
+    scene = (rows % TILE[0] == 0) & (cols % TILE[1] == 0)
+    aligned = every[scene.ravel()]
+    assert covered >= shapely.union_all(aligned[shapely.covers(block, aligned)]).area
+    assert len(row) <= 1.8 * possible.area / (TILE[0] * TILE[1]) + 2
+
+
+def test_an_exact_fit_has_no_tile_too_many() -> None:
+    row, col = tiles_in(shapely.box(5, 7, 5 + 3 * 12, 7 + 2 * 16), (100, 100), TILE, TILE, shift=True)
+    assert sorted(zip(row.tolist(), col.tolist(), strict=True)) == [(r, c) for r in (7, 23) for c in (5, 17, 29)]
+
+
+def test_steps_overlap_holes_and_edges() -> None:
+    row, _ = tiles_in(shapely.box(0, 0, 12, 48), (48, 12), TILE, (8, 12), shift=True)
+    assert row.tolist() == [0, 8, 16, 24, 32]
+    row, _ = tiles_in(shapely.box(0, 0, 12, 48.9), (200, 12), TILE, TILE, shift=True)
+    assert row.tolist() == [0, 16, 32]
+    row, _ = tiles_in(shapely.box(0, 0, 12, 50), (200, 12), TILE, TILE, shift=True)
+    assert row.tolist() == [0, 16, 32, 34]
+    row, _ = tiles_in(shapely.box(0, 0, 12, 50), (200, 12), TILE, TILE, shift=False)
+    assert row.tolist() == [0, 16, 32]
+    row, _ = tiles_in(shapely.box(0, -30, 12, 50), (40, 12), TILE, TILE, shift=True)
+    assert row.tolist() == [0, 16, 24], "not beyond the scene"
+    holed = shapely.difference(shapely.box(0, 0, 12, 100), shapely.box(2, 30, 4, 45))
+    row, _ = tiles_in(holed, (100, 12), TILE, TILE, shift=True)
+    assert not ((row < 45) & (row + 16 > 30)).any()
+    assert row.min() == 0
+    assert row.max() == 84
+    for narrow in (
+        shapely.box(0, 0, 11, 50),
+        shapely.box(150, 0, 170, 50),
+        shapely.Polygon([(0, 0), (20, 0), (0, 20)]),
+    ):
+        assert len(tiles_in(narrow, (100, 160), TILE, TILE, shift=True)[0]) == 0
+
+
+def test_wide_regions_are_not_small() -> None:
+    assert is_small(shapely.box(0, 0, 12 * 15, 16 * 200), TILE)
+    assert not is_small(shapely.box(0, 0, 12 * 16, 16 * 16), TILE)
