@@ -14,6 +14,7 @@ all that is not the network. Other work on the machine disturbs times, and their
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def main() -> None:
             f"{one['finishing_seconds']:.1f}",
             f"{one['beyond_model_mb']:.0f}",
             f"{one['cpu_seconds']:.1f}",
-            f"{one['other_cpu_share']:.1%}",
+            "-" if math.isnan(one["other_cpu_share"]) else f"{one['other_cpu_share']:.1%}",
         ]
         for one in found
     ]
