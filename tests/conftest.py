@@ -1,6 +1,6 @@
 """What all tests share: array shapes checked at run time, and the places of real data.
 
-Loaded before any test module, so that the import hook sees `geoaug.augment` and `geoaug.random` first.
+Loaded before any test module, so that the import hook sees `geoaug.augment` and what draws for it first.
 """
 
 import os
@@ -31,7 +31,8 @@ _COMPILED = {
 
 
 def _checked_modules() -> list[str]:
-    files = [PROJECT / "geoaug" / "random.py", *(PROJECT / "geoaug" / "augment").rglob("*.py")]
+    roots = [PROJECT / "geoaug" / f"{name}.py" for name in ("philox", "noise", "random")]
+    files = [*roots, *(PROJECT / "geoaug" / "augment").rglob("*.py")]
     names = [file for file in files if file.stem not in {"__init__", *_COMPILED}]
     return [".".join(file.relative_to(PROJECT).with_suffix("").parts) for file in names]
 

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from geoaug.random import Draws, philox4x32, random_keys, sample_keys, split_keys, stable_id, standard_normal
+from geoaug.noise import standard_normal
+from geoaug.philox import philox4x32
+from geoaug.random import Draws, random_keys, sample_keys, split_keys, stable_id
 
 # Random123, kat_vectors: philox4x32 10.
 KNOWN_ANSWERS = [

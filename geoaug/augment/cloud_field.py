@@ -18,7 +18,7 @@ from torch import Tensor
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.constants import constant
-from geoaug.random import standard_normal
+from geoaug.noise import standard_normal
 
 # Variance of liquid water falls with scale as k^(-5/3) (Cahalan and Snider, 1989, Remote Sensing of Environment 28):
 # that of an octave in proportion to its wavelength to 2/3.

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from geoaug.augment.matrices import Size
-from geoaug.random import standard_normal
+from geoaug.noise import standard_normal
 
 Axis = Literal["columns", "rows"]
 

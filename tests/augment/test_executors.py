@@ -40,8 +40,9 @@ from geoaug.augment.kernels import executors, warp
 from geoaug.augment.registry import own_operations
 from geoaug.constants import forget
 from geoaug.errors import ConfigurationError
+from geoaug.philox import philox_rounds, round_keys
 from geoaug.presets import preset_names
-from geoaug.random import _philox_rounds, _round_keys, sample_keys
+from geoaug.random import sample_keys
 
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -367,7 +368,7 @@ def expected_words(count: int, channel: int, stream: int, key: int) -> Tensor:
     """Seven rounds by the generator of `geoaug.random`, whose ten are checked against the published vectors."""
     counter = torch.stack((torch.arange(count), *(torch.full((count,), value) for value in (channel, stream, 3))))
     halves = torch.tensor([key & 0xFFFFFFFF, key >> 32])[:, None].expand(2, count)
-    even, odd = _philox_rounds(counter[0::2].clone(), counter[1::2].clone(), _round_keys(halves)[:7])
+    even, odd = philox_rounds(counter[0::2].clone(), counter[1::2].clone(), round_keys(halves)[:7])
     return torch.stack((even[0], odd[0], even[1], odd[1]))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from geoaug.random import sample_keys, standard_normal, whole_normal
+from geoaug.noise import standard_normal, whole_normal
+from geoaug.random import sample_keys
 
 
 def compiled(backend: str, *names: str) -> dict[str, tuple[int, float]]:

@@ -25,7 +25,7 @@ from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite
 from geoaug.augment.maps import LostLines, Ramp, Stripes, Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Segment, Stencil, Taps
-from geoaug.random import normal_quantiles
+from geoaug.noise import normal_quantiles
 from geoaug.scratch import scratch
 
 Array = npt.NDArray[Any]

@@ -18,7 +18,7 @@ from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
-from geoaug.random import normal_blocks, standard_normal, whole_normal
+from geoaug.noise import normal_blocks, standard_normal, whole_normal
 from geoaug.scratch import scratch
 
 # Backscatter below this power is written as this much: thermal noise removal leaves zeros and less.

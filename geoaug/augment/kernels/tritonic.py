@@ -21,7 +21,7 @@ from geoaug.augment.kernels.triton_kernel import fused
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.segments import Stencil
 from geoaug.constants import constant
-from geoaug.random import normal_quantiles
+from geoaug.noise import normal_quantiles
 
 _UNITS = {None: 0, "amplitude": 1, "db": 2}
 

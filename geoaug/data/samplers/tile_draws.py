@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from geoaug.random import philox4x32
+from geoaug.philox import philox4x32
 
 Places = npt.NDArray[np.int64]
 
