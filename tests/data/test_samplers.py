@@ -276,7 +276,11 @@ def test_as_many_regions_are_mixed_as_the_memory_for_blocks_holds() -> None:
     source.tile_bytes = 256 * 256 * 27
     for megabytes, mixed in ((16, 8), (512, 15), (2048, 60), (10**5, 128)):
         source.reader = SimpleNamespace(budget=megabytes * 2**20)
-        assert LocalityTileSampler(source, 10).mixed == mixed
+        sampler = LocalityTileSampler(source, 10)
+        assert sampler.mixed == mixed
+        # All decoded scenes are 1.3 GB: where they stay in memory, windows need not come from few regions.
+        assert sampler.windows == (1 if megabytes == 10**5 or 0.8 * megabytes * 2**20 >= 3 * 4096**2 * 27 else 32)
+    assert LocalityTileSampler(source, 10, windows=7).windows == 7
 
 
 def test_regions_follow_the_blocks() -> None:

@@ -40,8 +40,9 @@ class LocalityTileSampler(RandomTileSampler):
         length: tiles of an epoch, of all processes together.
         region: side of a region in pixels, rounded up to whole blocks; the smallest that holds two tiles across, and a
             tile at any place of a block, unless told (1024 for tiles of 256 and blocks of 512).
-        windows: tiles from a region; twice as many as fit into it beside each other, up to 64, unless told (32). Where
-            fewer than two fit, one.
+        windows: tiles from a region; twice as many as fit into it beside each other, up to 64, unless told (32). One
+            where fewer than two fit; and where all scenes fit decoded into the dataset's memory, in which every block
+            is decoded once whatever the order.
         mixed: regions in use at once; as many as the decoded blocks may fill of the dataset's memory, 8 to 128, unless
             told (16 where the source is no dataset).
         seed: of all that is drawn.
@@ -75,7 +76,9 @@ class LocalityTileSampler(RandomTileSampler):
         share = self.ground.area_m2 / self.ground.area_m2.sum()
         pixels = np.minimum(sides[0], grids.height) * np.minimum(sides[1], grids.width)
         tiles = float((share * pixels).sum()) / (height * width)
-        self.windows = windows or (1 if tiles < 2 else min(round(2 * tiles), _MOST_WINDOWS))
+        scenes = float((grids.height * grids.width)[self.ground.area_m2 > 0].sum())
+        alone = tiles < 2 or scenes <= _kept_pixels(source)
+        self.windows = windows or (1 if alone else min(round(2 * tiles), _MOST_WINDOWS))
         self.mixed = mixed or _as_many_as_fit(source, float((share * pixels).sum()))
 
     def _tiles(self, local: Positions, rank: int, world_size: int) -> list[TileRef]:
@@ -151,9 +154,16 @@ class LocalityTileSampler(RandomTileSampler):
 
 def _as_many_as_fit(source: TileSource, pixels: float) -> int:
     """Regions of so many pixels whose decoded blocks fit into a dataset's memory for them."""
+    if getattr(source, "reader", None) is None:
+        return _MIXED
+    return int(np.clip(_kept_pixels(source) / pixels, _FEWEST_MIXED, _MOST_MIXED))
+
+
+def _kept_pixels(source: TileSource) -> float:
+    """Pixels, of all bands, that fit into the memory for decoded blocks; 0 where the source is no dataset."""
     reader = getattr(source, "reader", None)
     if reader is None:
-        return _MIXED
+        return 0.0
     height, width = source.size
     pixel: float = getattr(source, "tile_bytes") / (height * width)  # noqa: B009
-    return int(np.clip(_CACHE_SHARE * reader.budget / (pixels * pixel), _FEWEST_MIXED, _MOST_MIXED))
+    return float(_CACHE_SHARE * reader.budget / pixel)
