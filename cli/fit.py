@@ -239,6 +239,8 @@ def fit(
                 }
                 told["device"] = value_told(overrides, "--trainer.accelerator") or "auto"
                 told["precision"] = value_told(overrides, "--trainer.precision")
+                most = value_told(overrides, "--trainer.max_epochs")
+                told["epochs"] = int(most) if told["epochs"] is None and most and most.isdigit() else told["epochs"]
                 choices = choose(Told(data, folder, seed=seed, **told), tell, fetch=not choose_only)
             _show(choices)
             choices.save(path)

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from geoaug.data.catalogs.catalog import Catalog
 from geoaug.data.samplers.grid_sampler import GridTileSampler
-from geoaug.data.tiles.dataset import TileDataset
 from geoaug.data.tiles.loader import TileLoader
 from geoaug.data.training.catalog_source import as_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model
-from geoaug.models.predict_chips import chip_compose
+from geoaug.models.predict_chips import chip_compose, chips_for
 from geoaug.models.resnet import ResNet
 from geoaug.models.segmentation import SegmentationNetwork
 
@@ -90,7 +89,7 @@ def explain(
     labels = dict(zip(catalog.ids, catalog.table.column("label").to_pylist(), strict=True))
     names: list[str] = []
     parts: dict[str, list[Tensor]] = {"images": [], "answers": [], "attention": [], "features": []}
-    with TileDataset(catalog, bands=list(card.sensor.band_names)) as dataset:
+    with chips_for(card, catalog) as dataset:
         compose = chip_compose(card, dataset, ignore_gsd=ignore_gsd)
         for batch in TileLoader(dataset, GridTileSampler(dataset), _BATCH):
             image = compose(batch)["image"].to(device)

@@ -25,7 +25,7 @@ from geoaug.errors import ConfigurationError
 from geoaug.models.architecture import BACKBONES
 from geoaug.models.fit_splits import SHARES, split_ground
 from geoaug.models.fit_told import Said, Told
-from geoaug.models.fit_training import TrainingChoices, fetch_weights
+from geoaug.models.fit_training import TrainingChoices, check_told
 from geoaug.sensors import Sensor
 
 __all__ = ["Choices", "choose"]
@@ -57,7 +57,7 @@ def choose(told: Told, progress: Progress | None = None, *, fetch: bool = False)
     Args:
         told: what was.
         progress: of reading headers, labels and pixels.
-        fetch: whether the weights are fetched and looked at before pixels are.
+        fetch: whether weights are downloaded, where they are no file, and looked at before pixels are.
 
     Raises:
         ConfigurationError: nothing can be learned of these data as they are; the message says what is missing.
@@ -65,8 +65,7 @@ def choose(told: Told, progress: Progress | None = None, *, fetch: bool = False)
     if told.model is not None and told.model not in BACKBONES:
         raise ConfigurationError(f"model '{told.model}' is not one of {', '.join(BACKBONES)}")
     choosing = _Choosing(told, progress)
-    if fetch:
-        fetch_weights(told)
+    check_told(told, fetch=fetch)
     return choosing.choices()
 
 

@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from geoaug.augment.recipe import load_recipe
 from geoaug.data.catalogs.catalog import Catalog
 from geoaug.data.samplers.tile_ground import TileGround
 from geoaug.data.surveys.amounts import class_amounts_in, class_ids, class_name
 from geoaug.data.tiles.dataset import TileDataset
+from geoaug.errors import ConfigurationError
 from geoaug.models.fit_splits import labelled_share
 from geoaug.models.fit_told import Said, Told
 from geoaug.models.precision import Precision, bfloat16_reason, device_of
-from geoaug.models.weights import load_weights
+from geoaug.models.weights import is_weights_file, load_weights
 from geoaug.sensors import Sensor, colour_band
 
-__all__ = ["TrainingChoices", "fetch_weights"]
+__all__ = ["TrainingChoices", "check_told"]
 
 _BACKBONE, _WEIGHTS, _EPOCHS = "resnet18", "DEFAULT", 30
 _PRETRAINED_SIDE = 128
@@ -29,14 +31,25 @@ _STEPS, _LEAST_BATCH = 8, 8  # of an epoch at least, and samples in a step
 _SPARSE = 0.2  # labels on less of the ground than this leave most tiles without any
 
 
-def fetch_weights(told: Told) -> None:
-    """Get the weights and look at them, so that what is wrong with them is known before anything is read.
+def check_told(told: Told, *, fetch: bool) -> None:
+    """Look at what was told of the training, so that what is wrong with it is known before pixels are read.
+
+    Args:
+        told: what was.
+        fetch: whether weights are downloaded, too; files are looked at in any case.
 
     Raises:
-        ConfigurationError: they cannot be had, are damaged, or are another network's.
+        ConfigurationError: a number out of its range, no such recipe, or weights that cannot be had, are damaged, or
+            another network's.
     """
+    if told.dropout is not None and not 0 <= told.dropout < 1:
+        raise ConfigurationError(f"--dropout {told.dropout}: it is a probability from 0 to below 1")
+    if told.lr is not None and not 0 < told.lr < math.inf:
+        raise ConfigurationError(f"--lr {told.lr}: a learning rate is above 0")
+    if told.recipe is not None and told.recipe.lower() != "none":
+        load_recipe(told.recipe)
     name = _WEIGHTS if told.weights is None else told.weights
-    if name.lower() not in ("none", ""):
+    if name.lower() not in ("none", "") and (fetch or is_weights_file(name)):
         load_weights(name, told.model or _BACKBONE)
 
 

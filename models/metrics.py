@@ -64,13 +64,16 @@ def value_metrics() -> MetricCollection:
     return MetricCollection({"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2Score()})
 
 
-def readable(values: Mapping[str, Tensor], names: Sequence[str], seen: Tensor | None = None) -> dict[str, Tensor]:
+def readable(
+    values: Mapping[str, Tensor], names: Sequence[str], seen: Tensor | None = None, labelled: Tensor | None = None
+) -> dict[str, Tensor]:
     """Metrics as they are logged: `iou_each` becomes `iou` (the mean) and `iou/forest` and so on.
 
     Args:
         values: of a collection; its confusion matrix is left out.
         names: of the classes.
-        seen: which classes there were labels of, or answers; the mean is over these.
+        seen: which classes there were labels of, or answers; means are over these.
+        labelled: which there were labels of: others have no recall, so its mean is over these.
     """
     found: dict[str, Tensor] = {}
     for key, value in values.items():
@@ -80,7 +83,8 @@ def readable(values: Mapping[str, Tensor], names: Sequence[str], seen: Tensor | 
             found[key] = value
             continue
         short = key.removesuffix("_each")
-        mean = value[seen].mean() if seen is not None and bool(seen.any()) else value.mean()
+        counted = labelled if short == "accuracy" else seen
+        mean = value[counted].mean() if counted is not None and bool(counted.any()) else value.mean()
         found["accuracy_macro" if short == "accuracy" else short] = mean
         found |= {f"{short}/{name}": value[place] for place, name in enumerate(names)}
     return found

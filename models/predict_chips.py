@@ -25,7 +25,7 @@ from geoaug.models.card import ModelCard
 from geoaug.models.model_file import LoadedModel, load_model
 from geoaug.models.trained_gsd import check_gsd, scene_gsds
 
-__all__ = ["chip_compose", "predict_chips"]
+__all__ = ["chip_compose", "chips_for", "predict_chips"]
 
 # Scenes this much larger than what the model was trained on are no chips of its kind.
 _MOST_TIMES = 4
@@ -79,7 +79,7 @@ def predict_chips(
     found: list[Tensor] = []
     places: list[int] = []
     where = {name: place for place, name in enumerate(catalog.ids)}
-    with answering(precision, device), TileDataset(catalog, bands=list(card.sensor.band_names)) as dataset:
+    with answering(precision, device), chips_for(card, catalog) as dataset:
         compose = chip_compose(card, dataset, ignore_gsd=ignore_gsd)
         for batch in TileLoader(dataset, GridTileSampler(dataset), batch_size):
             found.append(answer(compose(batch)["image"].to(device)).cpu())
@@ -89,6 +89,19 @@ def predict_chips(
     answers = torch.cat(found).numpy()[np.argsort(places)]
     kept = catalog.select(np.sort(places))
     return _table(card, kept, answers, passes)
+
+
+def chips_for(card: ModelCard, catalog: Catalog) -> TileDataset:
+    """Chips with the bands of a model.
+
+    Raises:
+        ConfigurationError: a band that they lack.
+    """
+    wanted = list(card.sensor.band_names)
+    try:
+        return TileDataset(catalog, bands=wanted)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"the model takes {' '.join(wanted)} of '{card.sensor.name}': {error}") from error
 
 
 def chip_compose(card: ModelCard, dataset: TileDataset, *, ignore_gsd: bool = False) -> Compose:

@@ -98,7 +98,7 @@ class _ClassTask(GeoTask):
         values = metrics.compute()
         counts = values.get("confusion")
         seen = None if counts is None else (counts.sum(0) + counts.sum(1)) > 0
-        found = readable(values, self.classes, seen)
+        found = readable(values, self.classes, seen, None if counts is None else counts.sum(1) > 0)
         self.log_dict({f"{part}/{name}": value for name, value in found.items() if "/" in name})
         self.log_dict({f"{part}/{name}": value for name, value in found.items() if "/" not in name}, prog_bar=True)
         if counts is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:

@@ -28,7 +28,7 @@ from geoaug.models.architecture import BACKBONES
 from geoaug.models.bands import Bands, sensor_of
 from geoaug.sensors import Sensor
 
-__all__ = ["Weights", "load_weights"]
+__all__ = ["Weights", "is_weights_file", "load_weights"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def load_weights(
     names: tuple[str, ...] | None = None
     if isinstance(source, Enum):
         state, where = _of_torchvision(source, backbone, sha256)
-    elif isinstance(source, str) and not _looks_like_a_file(source):
+    elif isinstance(source, str) and not is_weights_file(source):
         state, where = _of_torchvision(_named(source, backbone), backbone, sha256)
     else:
         path = Path(source)
@@ -118,7 +118,8 @@ def check_hash(path: Path, sha256: str | None = None) -> None:
         )
 
 
-def _looks_like_a_file(source: str) -> bool:
+def is_weights_file(source: str) -> bool:
+    """Whether a word names a file of weights rather than weights of torchvision's."""
     return Path(source).suffix.lower() in (".pth", ".pt", ".ckpt", ".safetensors", ".bin") or Path(source).is_file()
 
 
@@ -174,7 +175,7 @@ def _of_file(path: Path) -> tuple[Mapping[str, Any], Sensor | None, tuple[str, .
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
         raise ConfigurationError(
             f"{path}: cannot be read as weights ({reason}); only tensors and plain values are read, no code"
         ) from error

@@ -60,6 +60,7 @@ def read_tiles(batch: Mapping[str, Any], ignore_index: int) -> Tiles:
         raise ConfigurationError(f"'image' is {image.dtype}; supported are {names}: convert it first")
     dates = image.shape[1] if image.dim() == 5 else None
     bands = image.shape[-3]
+    image = image.detach()  # no gradient flows through an augmentation
     image = image if dates is None else image.flatten(1, 2)
     grid = (image.shape[0], *image.shape[-2:])
     pixels = Pixels(image, _valid(batch, grid), _mask(batch, grid, ignore_index), _dem(batch, grid))

@@ -261,7 +261,7 @@ class Compose(nn.Module):
             value = batch.get(name)
             if value is None:
                 return None
-            angle = torch.as_tensor(value, dtype=torch.float32)
+            angle = torch.as_tensor(value, dtype=torch.float32).detach()
             if angle.shape != key.shape:
                 raise ConfigurationError(f"'{name}' is one angle in degrees for each of {len(key)} samples")
             return angle.to(key.device, non_blocking=True)
@@ -269,7 +269,7 @@ class Compose(nn.Module):
         transform = batch.get("transform")
         gsd: Tensor | None = None
         if isinstance(transform, Tensor) and transform.shape == (len(key), 6):
-            a, b, _, d, e, _ = transform.to(key.device, torch.float64, non_blocking=True).unbind(1)
+            a, b, _, d, e, _ = transform.detach().to(key.device, torch.float64, non_blocking=True).unbind(1)
             side = (a * e - b * d).abs().sqrt()
             gsd = torch.where(side < _LARGEST_PIXEL_DEGREES, side * _METRES_A_DEGREE, side)
         elif self.sensor is not None:

@@ -161,7 +161,9 @@ class _Planner:
             if fit == "resize":
                 self._shrinkage *= max(self._frame.height / size.height, self._frame.width / size.width, 1.0)
             self._frame = size
-        matrix = matrices.identity(batch, device) if self._matrix is None else matrices.quantised(self._matrix)
+        # In memory of its own, as every other: a plan is the caller's.
+        still = self._matrix is None
+        matrix = matrices.identity(batch, device).clone() if still else matrices.quantised(self._matrix)
         self._so_far, self._matrix = _composed(matrix, self._so_far), None
         most, self._shrinkage = most_places(self._shrinkage), 1.0
         return FusedStage(matrix, self._frame, *self._radiometry(positions), most)

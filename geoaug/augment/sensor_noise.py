@@ -134,11 +134,13 @@ class RandomSensorNoise(RadiometricOperation):
 
     def _of_bands(self, sensor: Sensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Slopes under a sun in the zenith, and 1 where a reference tells of the light; kept for the last sensor."""
-        if self._slopes is None or self._slopes[0] is not sensor:
+        found = self._slopes
+        if found is None or found[0] is not sensor:
             slopes = tuple(noise_slope(band) for band in sensor.bands)
             known = tuple(float(band.reference_radiance is not None) for band in sensor.bands)
-            self._slopes = (sensor, slopes, known)
-        return self._slopes[1:]
+            # Read once: another thread may use the operation under another sensor.
+            self._slopes = found = (sensor, slopes, known)
+        return found[1:]
 
 
 @several_by_numpy

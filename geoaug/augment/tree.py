@@ -41,7 +41,9 @@ def _mapped(tree: Tree, change: Callable[[Tensor], Tensor], done: dict[int, Tens
 def to_record(tree: Any) -> Any:
     """The tree as JSON has it: a dataclass with its kind, a tensor with its dtype."""
     if isinstance(tree, Tensor):
-        return {_DTYPE: str(tree.dtype).removeprefix("torch."), "values": tree.tolist()}
+        record = {_DTYPE: str(tree.dtype).removeprefix("torch."), "values": tree.tolist()}
+        # Of an empty one, nested lists tell nothing beyond the first dimension without extent.
+        return record if tree.numel() else {**record, "shape": list(tree.shape)}
     if isinstance(tree, tuple):
         return [to_record(part) for part in tree]
     if is_dataclass(tree) and not isinstance(tree, type):
@@ -61,6 +63,7 @@ def from_record(record: Any, kinds: dict[str, type]) -> Any:
     if not isinstance(record, dict):
         return record
     if _DTYPE in record:
-        return torch.tensor(record["values"], dtype=getattr(torch, record[_DTYPE]))
+        found = torch.tensor(record["values"], dtype=getattr(torch, record[_DTYPE]))
+        return found.reshape(record["shape"]) if "shape" in record else found
     kind = kinds[record[_KIND]]
     return kind(**{name: from_record(value, kinds) for name, value in record.items() if name != _KIND})

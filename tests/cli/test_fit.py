@@ -397,6 +397,11 @@ def test_what_is_wrong_is_told_in_one_line(geoaug: Any, chips: Path, trained: Pa
         (("test", trained / "checkpoints" / "last.ckpt"), 2, "model.safetensors"),
         (("test", trained / "model.safetensors", "--device", "tpu"), 2, "choose auto, cpu or cuda"),
         (("fit", "--data", chips, "--device", "tpu", "-o", tmp_path / "f"), 2, "choose auto, cpu or cuda"),
+        (("fit", "--data", chips, "--choose-only", "--dropout", "1.5", "-o", tmp_path / "f"), 2, "--dropout 1.5"),
+        (("fit", "--data", chips, "--choose-only", "--lr", "nan", "-o", tmp_path / "f"), 2, "--lr nan"),
+        (("fit", "--data", chips, "--choose-only", "--recipe", "nosuch", "-o", tmp_path / "f"), 2, "nosuch"),
+        (("fit", "--data", chips, "--choose-only", "--weights", "no.pth", "-o", tmp_path / "f"), 2, "no.pth"),
+        (("fit", *config, "--trainer.max_epoch", "3", "-o", tmp_path / "g"), 2, "max_epoch"),
         (("test", trained / "model.safetensors", "--split", "nope"), 2, "no split 'nope'"),
     ):
         done = geoaug(*arguments)

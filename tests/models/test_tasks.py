@@ -327,6 +327,16 @@ def test_metrics_of_each_class_are_those_of_their_definition() -> None:
     torch.testing.assert_close(found["accuracy/q"], (a[t == 1] == 1).float().mean())
 
 
+def test_a_class_without_labels_has_no_recall_to_count() -> None:
+    metrics = class_metrics(3, 255, pixels=True)
+    metrics.update(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 0, 0, 0]))
+    values = metrics.compute()
+    counts = values["confusion"]
+    found = readable(values, ["p", "q", "r"], (counts.sum(0) + counts.sum(1)) > 0, counts.sum(1) > 0)
+    assert float(found["accuracy_macro"]) == 0.5
+    assert float(found["iou"]) == pytest.approx(0.5 / 3), "what is taken for a class that is not there costs"
+
+
 def test_numbers_of_pixels_count_where_they_are_known_and_valid(tmp_path: Path) -> None:
     torch.manual_seed(0)
     data = []
