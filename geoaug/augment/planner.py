@@ -162,8 +162,8 @@ class _Planner:
                 self._shrinkage *= max(self._frame.height / size.height, self._frame.width / size.width, 1.0)
             self._frame = size
         # In memory of its own, as every other: a plan is the caller's.
-        still = self._matrix is None
-        matrix = matrices.identity(batch, device).clone() if still else matrices.quantised(self._matrix)
+        moved = self._matrix
+        matrix = matrices.identity(batch, device).clone() if moved is None else matrices.quantised(moved)
         self._so_far, self._matrix = _composed(matrix, self._so_far), None
         most, self._shrinkage = most_places(self._shrinkage), 1.0
         return FusedStage(matrix, self._frame, *self._radiometry(positions), most)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from geoaug.data.samplers.region_grid import is_small, tiles_in
+from geoaug.data.samplers.region_grid import pieces, tiles_in
 
 TILE = (16, 12)
 
@@ -62,6 +62,34 @@ def test_steps_overlap_holes_and_edges() -> None:
         assert len(tiles_in(narrow, (100, 160), TILE, TILE, shift=True)[0]) == 0
 
 
-def test_wide_regions_are_not_small() -> None:
-    assert is_small(shapely.box(0, 0, 12 * 15, 16 * 200), TILE)
-    assert not is_small(shapely.box(0, 0, 12 * 16, 16 * 16), TILE)
+def covered_by(region: shapely.Geometry, size: tuple[int, int]) -> shapely.Geometry:
+    found = [tiles_in(piece, size, TILE, TILE, shift=True) for piece in pieces(region, TILE)]
+    row, col = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    assert len(np.unique(np.stack((row, col)), axis=1).T) == len(row)
+    assert shapely.covers(region, boxes(row, col)).all()
+    return shapely.union_all(boxes(row, col))
+
+
+def test_wide_regions_are_cut_where_tiles_end() -> None:
+    region = shapely.box(7, 9, 7 + 12 * 40, 9 + 16 * 33)
+    assert len(pieces(region, TILE)) == 9
+    assert covered_by(region, (600, 600)).area == region.area
+    assert len(pieces(shapely.box(0, 0, 12 * 16, 16 * 16), TILE)) == 1
+
+
+def test_a_lattice_of_blocks_is_covered_though_it_is_wide() -> None:
+    """Blocks that touch make one part, wide as the scene, whose arms are two or three tiles wide."""
+    rng = np.random.default_rng(5)
+    side = 41
+    blocks = [
+        shapely.box(11 + side * i, 5 + side * j, 11 + side * (i + 1), 5 + side * (j + 1))
+        for i in range(14)
+        for j in range(14)
+        if rng.uniform() < 0.6
+    ]
+    region = shapely.union_all(blocks)
+    rows, cols = np.mgrid[0:590:2, 0:600:2]
+    every = boxes(rows.ravel(), cols.ravel())
+    shapely.prepare(region)
+    possible = shapely.union_all(every[shapely.covers(region, every)]).area
+    assert covered_by(region, (600, 610)).area > 0.93 * possible

@@ -17,7 +17,7 @@ from geoaug.data import Catalog, GridTileSampler, RandomTileSampler
 from geoaug.data.catalogs.parts import split_names
 from geoaug.data.samplers.ground_regions import RegionGround
 from geoaug.data.samplers.tile_source import CatalogTiles
-from geoaug.data.splits.leaks import LeakError, check_leaks
+from geoaug.data.splits.leaks import LeakError, _worst, check_leaks
 from geoaug.data.splits.splitting import (
     split_by_attribute,
     split_by_blocks,
@@ -243,6 +243,20 @@ def test_a_leak_names_the_scenes_and_their_distance() -> None:
     east = pyproj.Transformer.from_crs("EPSG:32632", "EPSG:4326", always_xy=True)
     one, other = east.transform(501000, 5200000), east.transform(501500, 5200000)
     assert found.value.leak.distance_m == pytest.approx(GEOD.inv(*one, *other)[2], rel=1e-3)
+
+
+def test_borders_that_miss_each_other_by_millimetres_are_no_leak() -> None:
+    """Of straight lines in two zones, whose overlap is needles of a kilometre and a thousandth of a metre."""
+    rng = np.random.default_rng(4)
+    along = np.linspace(9.0, 9.1, 60)
+    borders = 47 + rng.normal(scale=1e-8, size=(2, 60))
+    above = shapely.Polygon([*zip(along, borders[0], strict=True), (9.1, 47.05), (9.0, 47.05)])
+    below = shapely.Polygon([*zip(along, borders[1], strict=True), (9.1, 46.95), (9.0, 46.95)])
+    assert shapely.intersection(above, below).area > 0
+    one, other = (["a"], np.array([above])), (["b"], np.array([below]))
+    assert _worst(one, other, 0.0) is None
+    wide = shapely.Polygon([*zip(along, borders[1] + 3e-6, strict=True), (9.1, 46.95), (9.0, 46.95)])
+    assert _worst(one, (["b"], np.array([wide])), 0.0) == (("a", "b"), 0.0), "0.3 m"
 
 
 def test_a_split_is_kept_with_the_catalog(tmp_path: Any) -> None:

@@ -3,6 +3,7 @@
 Works on the columns of a catalog at once, so that 100,000 scenes are looked over in well under a second.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,9 @@ from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
 
 _SHOWN = 3
+_LEVELS = {"toa": "the top of the atmosphere", "surface": "the surface", None: "unknown level"}
+
+_log = logging.getLogger("geoaug")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +123,10 @@ def choose_bands_of(
     template = catalog[int(kept[0])].select(names)
     offset = _numbers(flat, "offset")[of_bands]
     _check_quantification(catalog, kept, template, _numbers(flat, "quantification")[of_bands])
+    levels = {catalog[int(example)].full_sensor().level for example in examples[np.isin(examples, kept)]}
+    if len(levels) > 1:
+        told = " and ".join(sorted(_LEVELS[level] for level in levels))
+        _log.warning("scenes of %s are read together: their reflectance is not of one kind", told)
     kind = _one_dtype(catalog, kept, to_numpy(flat.field("dtype"))[of_bands], dtype)
     if np.dtype(kind).kind != "f" and not (offset - offset.min(axis=0) == np.round(offset - offset.min(axis=0))).all():
         raise ConfigurationError(

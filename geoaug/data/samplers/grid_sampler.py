@@ -25,8 +25,8 @@ class GridTileSampler(TileSampler):
     In a scene they go column by column through bands that are as high as a block, so that few blocks are in use at
     once. A scene smaller than a tile is padded at its bottom and right, or left out with `edge="drop"`.
 
-    Where a split gave a scene a region, tiles lie wholly in it; each part of it that is less than 16 tiles wide has a
-    grid of its own, which leaves out what would take a tile for less than a sixteenth of one.
+    Where a split gave a scene a region, tiles lie wholly in it, and each part of it has a grid of its own (pieces of 16
+    tiles across, where it is wider), which leaves out what would take a tile for less than a sixteenth of one.
 
     Of several processes each gives equally many tiles: where they do not divide, the first ones come again at the end.
 
@@ -91,11 +91,13 @@ class GridTileSampler(TileSampler):
 
     def _worth_it(self) -> tuple[Array, Array, Array]:
         """Scenes, rows and columns of tiles that may hold enough valid pixels and lie in their scenes' regions."""
-        found = [self._in_small_regions()]
+        found = [self._in_regions()]
         for start in range(0, int(self._stops[-1]), _AT_ONCE):
             scene, row, col = self._tile(np.arange(start, min(start + _AT_ONCE, int(self._stops[-1]))))
-            inside = self._ground.inside(scene, row, col, large=True)
-            found.append((scene[inside], row[inside], col[inside]))
+            kept = self._ground.whole(scene)
+            scene, row, col = scene[kept], row[kept], col[kept]
+            kept = self._ground.inside(scene, row, col)
+            found.append((scene[kept], row[kept], col[kept]))
         scene, row, col = (np.concatenate(parts) for parts in zip(*found, strict=True))
         least = max(self._ground.min_valid, np.finfo(np.float64).tiny)
         enough = self._ground.most_valid(scene, row, col) >= least
@@ -106,10 +108,10 @@ class GridTileSampler(TileSampler):
             scene, row, col = scene[order], row[order], col[order]
         return scene, row, col
 
-    def _in_small_regions(self) -> tuple[Array, Array, Array]:
+    def _in_regions(self) -> tuple[Array, Array, Array]:
         found: list[tuple[Array, Array, Array]] = [(np.zeros(0, np.int64),) * 3]
         tile, ground = self._ground.tile, self._ground
-        for scene, region in ground.small_regions():
+        for scene, region in ground.region_pieces():
             size = int(ground.height[scene]), int(ground.width[scene])
             row, col = tiles_in(region, size, tile, self.stride, shift=self.edge != "drop")
             found.append((np.full(len(row), scene), row, col))

@@ -9,7 +9,6 @@ import shapely
 
 from geoaug.data.catalogs.arrow_arrays import to_numpy
 from geoaug.data.catalogs.catalog import Catalog
-from geoaug.data.samplers.region_grid import is_small
 from geoaug.data.samplers.tile_source import TileSource
 from geoaug.data.scenes.grids import reproject_points
 from geoaug.data.scenes.records import Grid
@@ -57,37 +56,13 @@ class RegionGround:
             self._kept.popitem(last=False)
         return region
 
-    def holds(
-        self,
-        scene: Array,
-        row: Array,
-        col: Array,
-        row_stop: Array,
-        col_stop: Array,
-        *,
-        without: npt.NDArray[np.bool_] | None = None,
-        tile: tuple[int, int] = (1, 1),
-    ) -> npt.NDArray[np.bool_]:
-        """Whether rectangles of pixels lie wholly in the regions of their scenes.
-
-        Args:
-            scene: of each.
-            row: first.
-            col: first.
-            row_stop: before which it ends.
-            col_stop: likewise.
-            without: of which of them the regions' small parts do not count.
-            tile: that these are small for.
-        """
+    def holds(self, scene: Array, row: Array, col: Array, row_stop: Array, col_stop: Array) -> npt.NDArray[np.bool_]:
+        """Whether rectangles of pixels lie wholly in the regions of their scenes."""
         result = ~self.limited[scene]
         for number in np.unique(scene[~result]).tolist():
             which = scene == number
-            region = self.region(number)
-            if without is not None and without[which].any():
-                region = shapely.MultiPolygon([part for part in shapely.get_parts(region) if not is_small(part, tile)])
-                shapely.prepare(region)
             boxes = shapely.box(col[which], row[which], col_stop[which], row_stop[which])
-            result[which] = shapely.covers(region, boxes)
+            result[which] = shapely.covers(self.region(number), boxes)
         return np.asarray(result)
 
 

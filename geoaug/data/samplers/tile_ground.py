@@ -16,7 +16,7 @@ import shapely
 
 from geoaug.data.samplers.ground_regions import RegionGround
 from geoaug.data.samplers.ground_validity import SurveyedGround
-from geoaug.data.samplers.region_grid import is_small
+from geoaug.data.samplers.region_grid import pieces
 from geoaug.data.samplers.tile_source import TileSource
 from geoaug.errors import ConfigurationError
 
@@ -115,34 +115,28 @@ class TileGround:
         tall, wide = survey.height[scene] / self.height[scene], survey.width[scene] / self.width[scene]
         return survey.most_valid(scene, row * tall, col * wide, self.tile[0] * tall, self.tile[1] * wide)
 
-    def small_regions(self) -> Iterator[tuple[int, shapely.Geometry]]:
-        """Scenes and those parts of their regions, in pixels, that are not much larger than a tile."""
+    def region_pieces(self) -> Iterator[tuple[int, shapely.Geometry]]:
+        """Scenes with regions, and pieces of these in pixels that together are all of them."""
         if self._regions is None:
             return
         for scene in np.flatnonzero(self._regions.limited).tolist():
             if self.height[scene] >= self.tile[0] and self.width[scene] >= self.tile[1]:
-                parts = shapely.get_parts(self._regions.region(scene))
-                yield from ((scene, part) for part in parts if is_small(part, self.tile))
+                yield from ((scene, piece) for piece in pieces(self._regions.region(scene), self.tile))
 
-    def inside(self, scene: Array, row: Array, col: Array, *, large: bool = False) -> npt.NDArray[np.bool_]:
-        """Whether tiles lie wholly in the regions of their scenes; what reaches past a scene does not count.
-
-        Args:
-            scene: of the tiles.
-            row: that they begin at.
-            col: likewise.
-            large: whether those in parts that `small_regions` gives are left out.
-        """
+    def inside(self, scene: Array, row: Array, col: Array) -> npt.NDArray[np.bool_]:
+        """Whether tiles lie wholly in the regions of their scenes; what reaches past a scene does not count."""
         if self._regions is None:
             return np.ones(len(scene), dtype=bool)
         row_stop = np.minimum(row + self.tile[0], self.height[scene])
         col_stop = np.minimum(col + self.tile[1], self.width[scene])
-        boxes = scene, np.maximum(row, 0), np.maximum(col, 0), row_stop, col_stop
-        if not large:
-            return self._regions.holds(*boxes)
-        # Those in a scene smaller than a tile are in no grid of a part's own.
-        fits = (self.height[scene] >= self.tile[0]) & (self.width[scene] >= self.tile[1])
-        return self._regions.holds(*boxes, without=fits, tile=self.tile)
+        return self._regions.holds(scene, np.maximum(row, 0), np.maximum(col, 0), row_stop, col_stop)
+
+    def whole(self, scene: Array) -> npt.NDArray[np.bool_]:
+        """Whether scenes have no region, or are smaller than a tile."""
+        if self._regions is None:
+            return np.ones(len(scene), dtype=bool)
+        small = (self.height[scene] < self.tile[0]) | (self.width[scene] < self.tile[1])
+        return np.asarray(small | ~self._regions.limited[scene])
 
     def sure(self, scene: int, number: float) -> tuple[int, int]:
         """A place of a scene that is taken for certain; `number` (0 to 1) chooses among those that are known."""

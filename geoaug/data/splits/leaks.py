@@ -20,7 +20,7 @@ from geoaug.errors import ConfigurationError
 
 Array = npt.NDArray[Any]
 
-_LEAST_OVERLAP_M = 0.1  # across: borders are made of straight lines
+_LEAST_OVERLAP_M = 0.1  # across, on average: borders are made of straight lines
 _TOLERANCE = 1e-3  # of the distance: outlines are made of straight lines
 _DEGREE_M = 110_000.0  # a degree of latitude is longer everywhere
 
@@ -142,7 +142,8 @@ def _worst(one: tuple[list[str], Array], other: tuple[list[str], Array], distanc
             if not both.area:
                 continue
             there = LocalMetres((west + east) / 2, (south + north) / 2).metres(both)
-            if not there.buffer(-_LEAST_OVERLAP_M / 2).is_empty:
+            pieces = shapely.get_parts(there)
+            if (2 * shapely.area(pieces) > _LEAST_OVERLAP_M * shapely.length(pieces)).any():
                 worst = place, 0.0
                 break
     if worst is None:

@@ -121,6 +121,15 @@ def split_by_attribute(catalog: Catalog, column: str, values: Mapping[str, Seque
     return _whole(catalog, chosen, list(values), {"method": "attribute", "column": column})
 
 
+_LARGER = ": give it a larger share, smaller blocks or a smaller buffer"
+_REMEDIES = {
+    "blocks": _LARGER,
+    "kfold": _LARGER,
+    "random": ": give it a larger share",
+    "date": ": no scene was taken in its time",
+}
+
+
 def split_by_date(catalog: Catalog, starts: Mapping[str, str | date | datetime | None]) -> Catalog:
     """Splits by the time of acquisition: each begins at its date (None: at the first one) and ends where the next does.
 
@@ -135,6 +144,12 @@ def split_by_date(catalog: Catalog, starts: Mapping[str, str | date | datetime |
     for moment in catalog.table.column("datetime").to_pylist():
         there = [] if moment is None else [name for name in order if (begins[name] or first) <= moment]
         chosen.append(there[-1] if there else None)
+    if not any(chosen):
+        known = len(chosen) - catalog.table.column("datetime").null_count
+        raise ConfigurationError(
+            f"{known} of {len(chosen)} scenes have a time of acquisition, and none of these is in a split: take other "
+            "dates, or another method"
+        )
     told = {name: None if value is None else value.isoformat() for name, value in begins.items()}
     return _whole(catalog, chosen, list(starts), {"method": "date", "starts": told})
 
@@ -211,7 +226,7 @@ def _stored(catalog: Catalog, parts: Mapping[str, Sequence[Any]], notes: dict[st
     for name, values in parts.items():
         if all(value is None for value in values):
             raise ConfigurationError(
-                f"the split '{name}' would hold no scene: give it a larger share, smaller blocks or a smaller buffer"
+                f"the split '{name}' would hold no scene{_REMEDIES.get(str(notes.get('method')), '')}"
             )
     for line in absent_classes(found):
         _log.warning("%s", line)
