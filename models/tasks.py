@@ -111,7 +111,9 @@ class _ClassTask(GeoTask):
         return answer.sigmoid() if self.multilabel else answer.softmax(1)
 
     def on_train_epoch_end(self) -> None:
-        complete = self.trainer.limit_train_batches == 1.0
+        # A share of the batches; the whole number 1 is a single one.
+        limit = self.trainer.limit_train_batches
+        complete = limit == 1.0 and not isinstance(limit, int)
         if self.counted or self.current_epoch > 0 or self.multilabel or not complete:
             return
         seen = self.trainer.strategy.reduce(self._seen.to(self.device), reduce_op="sum")
