@@ -285,10 +285,10 @@ def dotted(arguments: list[str]) -> list[str]:
 
 def on_device(device: str) -> list[str]:
     """What Lightning's trainer is told of a device."""
-    from geoaug.io.augmenter import choose_device
-
     if device == "auto":
         return []
+    from geoaug.io.augmenter import choose_device
+
     where = choose_device(device)
     if where.type == "cpu":
         return ["--trainer.accelerator", "cpu"]

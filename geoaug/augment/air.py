@@ -128,7 +128,7 @@ def layer(
         relative_azimuth: degrees between the azimuths of sun and sensor; None: a right angle.
     """
     over = None if aerosol is None else Aerosol(*(part.double() for part in aerosol))
-    return Layer(*_layer(wavelength_nm, over, molecules, *doubles(sun_elevation, view_zenith, relative_azimuth)))
+    return Layer(*_layer(wavelength_nm, over, molecules, *_doubles(sun_elevation, view_zenith, relative_azimuth)))
 
 
 def thickened(
@@ -150,12 +150,12 @@ def thickened(
         relative_azimuth: see `layer`.
     """
     over = Aerosol(*(part.double() for part in aerosol))
-    lit = doubles(sun_elevation, view_zenith, relative_azimuth)
+    lit = _doubles(sun_elevation, view_zenith, relative_azimuth)
     path, transmittance, thick_path, thick_transmittance = _thickened(wavelength_nm, over, before, *lit)
     return Layer(path, transmittance), Layer(thick_path, thick_transmittance)
 
 
-def doubles(*parts: Tensor | None) -> Iterator[Tensor | None]:
+def _doubles(*parts: Tensor | None) -> Iterator[Tensor | None]:
     """As float64."""
     return (None if part is None else part.double() for part in parts)
 

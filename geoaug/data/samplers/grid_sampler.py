@@ -91,22 +91,24 @@ class GridTileSampler(TileSampler):
 
     def _worth_it(self) -> tuple[Array, Array, Array]:
         """Scenes, rows and columns of tiles that may hold enough valid pixels and lie in their scenes' regions."""
-        found = [self._in_regions()]
+        found = [self._valid_enough(*self._in_regions())]
         for start in range(0, int(self._stops[-1]), _AT_ONCE):
             scene, row, col = self._tile(np.arange(start, min(start + _AT_ONCE, int(self._stops[-1]))))
             kept = self._ground.whole(scene)
             scene, row, col = scene[kept], row[kept], col[kept]
             kept = self._ground.inside(scene, row, col)
-            found.append((scene[kept], row[kept], col[kept]))
+            found.append(self._valid_enough(scene[kept], row[kept], col[kept]))
         scene, row, col = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        least = max(self._ground.min_valid, np.finfo(np.float64).tiny)
-        enough = self._ground.most_valid(scene, row, col) >= least
-        scene, row, col = scene[enough], row[enough], col[enough]
         if len(found[0][0]):
             high = self._band[scene] * self.stride[0]
             order = np.lexsort((row, col, row // high, scene))
             scene, row, col = scene[order], row[order], col[order]
         return scene, row, col
+
+    def _valid_enough(self, scene: Array, row: Array, col: Array) -> tuple[Array, Array, Array]:
+        least = max(self._ground.min_valid, np.finfo(np.float64).tiny)
+        enough = self._ground.most_valid(scene, row, col) >= least
+        return scene[enough], row[enough], col[enough]
 
     def _in_regions(self) -> tuple[Array, Array, Array]:
         found: list[tuple[Array, Array, Array]] = [(np.zeros(0, np.int64),) * 3]

@@ -1,4 +1,4 @@
-"""Where the tiles of a grid lie in a small region: laid from its own corner, as a scene's grid misses much of it."""
+"""Where the tiles of a grid lie in a region: laid from its own corners, as a scene's grid misses much of it."""
 
 import numpy as np
 import numpy.typing as npt
