@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import note_compilation, print_note, stdout_console
+from geoaug.cli.console import note_compilation, print_note, status_line, stdout_console
 
 if TYPE_CHECKING:
     from geoaug.augment.measure import Measurement, Tiles
@@ -57,22 +57,15 @@ def bench(
     note_compilation(where.type)
     found = []
     console = stdout_console()
-    with console.status("copying memory") if console.is_terminal else _silence() as status:
+    with status_line("copying memory") as tell:
         for measurement in measure(work, where, seconds, preset or ()):
             found.append(measurement)
-            if status is not None:
-                status.update(f"{len(found)} measured: {measurement.task} by {measurement.executor}")
+            tell(f"{len(found)} measured: {measurement.task} by {measurement.executor}")
     console.print(_table(found))
     console.print(f"copying: {found[0].copied / 1e9:.1f} GB/s, read and written")
     if output is not None:
         output.write_text(json.dumps(_record(found, work, str(where)), indent=2) + "\n")
         console.print(f"written to {output}", soft_wrap=True)
-
-
-def _silence() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def _machine(device: Any, work: "Tiles") -> str:

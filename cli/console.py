@@ -70,6 +70,22 @@ def stdout_console() -> "Console":
 
 
 @contextmanager
+def status_line(text: str) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that says what is being done, for as long as it lasts; nothing elsewhere.
+
+    What it gives changes the line.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(text) as status:
+        yield status.update
+
+
+@contextmanager
 def progress_bar() -> Iterator[Told]:
     """A bar with rate and time left on a terminal, and a plain line now and then elsewhere."""
     from rich.console import Console

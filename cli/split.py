@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoaug.cli.console import print_note, print_out, stdout_console
+from geoaug.cli.console import print_note, print_out, status_line, stdout_console
 
 if TYPE_CHECKING:
     from geoaug.data.catalogs.catalog import Catalog
@@ -99,12 +99,15 @@ def split(
 
     known = Catalog.open(catalog)
     asked = _Asked(shares, block_m, buffer_m, folds, column, values or [], starts, seed)
-    found = asked.split(known, method)
-    if method in (Method.blocks, Method.kfold):
-        check_leaks(found, buffer_m)
-    target = catalog if output is None else output
-    found.save(target)
-    rows = summarise(found, size)
+    with status_line(f"splitting {len(known)} scenes") as tell:
+        found = asked.split(known, method)
+        if method in (Method.blocks, Method.kfold):
+            tell("measuring how far the splits are apart")
+            check_leaks(found, buffer_m)
+        target = catalog if output is None else output
+        found.save(target)
+        tell("counting tiles")
+        rows = summarise(found, size)
     _show(rows, size)
     roomless = [row for row in rows if not row.tiles]
     for row in roomless:

@@ -57,6 +57,20 @@ def test_splits_above_the_classes_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("above", "split"), [("EuroSAT_RGB", None), ("archive/eurosat-ms", None), ("train", "train"), ("set/val", "val")]
+)
+def test_classes_are_found_below_folders_that_hold_nothing_else(tmp_path: Path, above: str, split: str | None) -> None:
+    for label in ("b", "a"):
+        for number in range(2):
+            chip(tmp_path / above / label / f"{number}.tif")
+    catalog = Catalog.from_folder(tmp_path)
+    assert catalog.classes == ("a", "b")
+    told = catalog.column("split") if "split" in catalog.table.column_names else [None]
+    assert set(told) == {split}
+    assert list(catalog.notes["layout"]["folders"]) == [str(tmp_path / above)]
+
+
+@pytest.mark.parametrize(
     "files",
     [
         ["2019/a.tif", "2019/b.tif", "2020/c.tif", "d.tif"],  # one beside the folders

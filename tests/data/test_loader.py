@@ -3,6 +3,7 @@
 import itertools
 import pickle
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from scenes import catalog_of, numbers, write_raster
 from torch.utils.data import DataLoader, Sampler
 
-from geoaug import Compose
+from geoaug import Compose, scratch
 from geoaug.augment import RandomD4, RandomHaze
 from geoaug.data import (
     GridTileSampler,
@@ -23,6 +24,7 @@ from geoaug.data import (
     TileRef,
     collate_tiles,
 )
+from geoaug.data.tiles.tile_memory import TileMemory
 from geoaug.errors import ConfigurationError
 
 BLOCKS = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
@@ -210,6 +212,31 @@ def test_buffers_are_not_used_again_while_somebody_holds_them(paths: list[Path])
             np.testing.assert_array_equal(
                 batch["image"].numpy(), dataset.read(refs[start : start + 60])["image"].numpy()
             )
+
+
+@pytest.mark.parametrize("memory_mb", [2, 2048])  # blocks are decoded for each tile, or once
+@pytest.mark.parametrize("look_ahead", [1, 4])
+def test_two_groups_and_the_batch_in_use_are_all_that_is_held(
+    paths: list[Path], look_ahead: int, memory_mb: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    in_own_pages = scratch._in_own_pages
+    monkeypatch.setattr(scratch, "_in_own_pages", lambda size: made.append(size) or in_own_pages(size))
+    image = 180 * 3 * 64 * 64 * 2
+    with TileDataset(catalog_of(*paths), 64, memory_mb=memory_mb) as dataset:
+        loader = TileLoader(dataset, Places(some_places(180 * 30)), 180, look_ahead=look_ahead)
+        for batch in loader:
+            assert batch["image"].nbytes == image
+    assert look_ahead < made.count(image) <= 2 * look_ahead + 1
+
+
+@pytest.mark.parametrize("memory_mb", [1, 64, 512, 4096])
+@pytest.mark.parametrize("block", [2**16, 2**24])
+def test_the_shares_of_memory_leave_some_to_libraries(memory_mb: int, block: int) -> None:
+    shares = astuple(TileMemory.of(memory_mb, block, 8))
+    whole = memory_mb * 2**20
+    assert min(shares) > 0
+    assert sum(shares) == whole - min(whole // 4, 128 * 2**20)
 
 
 def test_batches_go_through_compose(paths: list[Path]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from rasterio.transform import array_bounds, from_bounds
@@ -109,6 +110,32 @@ def test_mixed_types_are_an_error_that_says_which_type_holds_all(tmp_path: Path)
     np.testing.assert_array_equal(batch["image"].numpy()[1], numbers((1, 64, 64), seed=1)[:, :32, :32])
     with pytest.raises(ConfigurationError, match="dtype uint8 cannot hold"):
         TileDataset(catalog, 32, dtype="uint8")
+
+
+def test_scenes_of_another_type_or_scaling_than_most_can_be_left_out(tmp_path: Path) -> None:
+    paths = []
+    for name, dtype, scale in (
+        ("odd", "int16", None), ("a", "uint16", 1e-4), ("fine", "uint16", 1e-3), ("b", "uint16", 1e-4),
+    ):  # fmt: skip
+        paths.append(write_raster(tmp_path / f"{name}.tif", numbers((1, 64, 64), dtype)))
+        if scale is not None:
+            with rasterio.open(paths[-1], "r+") as file:
+                file.scales = (scale,)
+    catalog = Catalog.from_files([str(path) for path in paths], sensor="sentinel-2-l1c", bands="B04")
+    with pytest.raises(ConfigurationError):
+        TileDataset(catalog, 32)
+    with TileDataset(catalog, 32, on_error="skip") as dataset:
+        assert dataset.catalog.ids == ["a", "b"]
+        assert sorted(dataset.skipped) == [
+            "scene 'fine': has 1000 numbers per unit of reflectance in a band where most scenes have 10000",
+            "scene 'odd': is stored as int16, where most scenes are as uint16",
+        ]
+        assert dataset.read([TileRef(1, 0, 0)])["scene"] == ["b"]
+    with TileDataset(catalog, 32, on_error="skip", dtype="uint16") as dataset:
+        assert dataset.catalog.ids == ["a", "b"]
+        assert "scene 'odd': is stored as int16, which uint16 cannot hold" in dataset.skipped
+    with pytest.raises(ConfigurationError, match="dtype uint8 cannot hold"):
+        TileDataset(catalog, 32, on_error="skip", dtype="uint8")
 
 
 def test_each_scene_keeps_its_own_nodata(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from geoaug.data.samplers.region_grid import pieces, tiles_in
+from geoaug.data.samplers.region_grid import _held, pieces, tiles_in
 
 TILE = (16, 12)
 
@@ -31,6 +31,35 @@ def test_a_turned_block_is_covered_as_far_as_tiles_can(seed: int) -> None:
     aligned = every[scene.ravel()]
     assert covered >= shapely.union_all(aligned[shapely.covers(block, aligned)]).area
     assert len(row) <= 1.8 * possible.area / (TILE[0] * TILE[1]) + 2
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_tiles_are_in_a_region_by_its_edges_as_by_their_outlines(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    low, side = rng.integers(0, 120, (5, 2)), rng.integers(20, 90, (5, 2))
+    boxes_of = [
+        shapely.affinity.rotate(shapely.box(*a, *(a + b)), rng.uniform(-8, 8) * (seed % 2))
+        for a, b in zip(low, side, strict=True)
+    ]
+    whole = shapely.difference(shapely.union_all(boxes_of), shapely.box(50, 50, 53, 54.5 - seed % 3 / 2))
+    rows, cols = np.arange(0, 180, 4), np.arange(0, 190, 3)
+    y, x = np.meshgrid(rows, cols, indexing="ij")
+    for region in shapely.get_parts(whole):
+        held = _held(region, rows, cols, TILE)
+        np.testing.assert_array_equal(held, shapely.covers(region, boxes(y, x)))
+
+
+@pytest.mark.parametrize("shift", [True, False])
+def test_a_rectangle_is_covered_as_any_shape_is(shift: bool) -> None:
+    for width in np.arange(12, 50, 1.25):
+        for height in (16, 17, 33.5, 40):
+            block = shapely.box(3.5, 6, 3.5 + width, 6 + height)
+            row, col = tiles_in(block, (90, 90), TILE, TILE, shift=shift)
+            # Not a rectangle any more, and nothing that a tile could tell.
+            notched = shapely.difference(block, shapely.box(3.5, 6, 3.6, 6.1))
+            other = tiles_in(notched, (90, 90), TILE, TILE, shift=shift)
+            assert shapely.covers(block, boxes(row, col)).all()
+            assert shapely.union_all(boxes(row, col)).area >= 0.97 * shapely.union_all(boxes(*other)).area
 
 
 def test_an_exact_fit_has_no_tile_too_many() -> None:
@@ -63,7 +92,7 @@ def test_steps_overlap_holes_and_edges() -> None:
 
 
 def covered_by(region: shapely.Geometry, size: tuple[int, int]) -> shapely.Geometry:
-    found = [tiles_in(piece, size, TILE, TILE, shift=True) for piece in pieces(region, TILE)]
+    found = [tiles_in(piece, size, TILE, TILE, shift=True) for piece in pieces(region, size, TILE)]
     row, col = (np.concatenate(parts) for parts in zip(*found, strict=True))
     assert len(np.unique(np.stack((row, col)), axis=1).T) == len(row)
     assert shapely.covers(region, boxes(row, col)).all()
@@ -72,9 +101,9 @@ def covered_by(region: shapely.Geometry, size: tuple[int, int]) -> shapely.Geome
 
 def test_wide_regions_are_cut_where_tiles_end() -> None:
     region = shapely.box(7, 9, 7 + 12 * 40, 9 + 16 * 33)
-    assert len(pieces(region, TILE)) == 9
+    assert len(pieces(region, (600, 600), TILE)) == 9
     assert covered_by(region, (600, 600)).area == region.area
-    assert len(pieces(shapely.box(0, 0, 12 * 16, 16 * 16), TILE)) == 1
+    assert len(pieces(shapely.box(0, 0, 12 * 16, 16 * 16), (300, 300), TILE)) == 1
 
 
 def test_a_lattice_of_blocks_is_covered_though_it_is_wide() -> None:

@@ -155,6 +155,58 @@ def test_chips_that_overlap_those_of_another_split_are_left_out() -> None:
         check_leaks(everywhere)
 
 
+def scattered(count: int, side: int, spread: float) -> Catalog:
+    """Square scenes at random places, over each other, in pixels of 10 m."""
+    rng = np.random.default_rng(count)
+    extent = 10 * side * np.sqrt(count) * spread
+    x, y = (rng.uniform(-extent / 2, extent / 2, (2, count)) // 10 * 10).tolist()
+    return Catalog.from_records(
+        made_scene(f"s{number}", side, side, x=500000 + x[number], y=5200000 + y[number], block=(512, 512))
+        for number in range(count)
+    )
+
+
+@pytest.mark.parametrize("buffer_m", [0.0, 1000.0])
+def test_large_scenes_over_each_other_are_cut_along_large_blocks_too(buffer_m: float) -> None:
+    catalog = split_by_blocks(scattered(300, 10980, 0.5), buffer_m=buffer_m)
+    told = catalog.notes["splits"]
+    assert told["block_m"] > 109_800, "no scene is larger than a block"
+    assert told["cut"]
+    check_leaks(catalog, buffer_m)
+    assert sum(len(catalog.split(name)) for name in ("train", "val", "test")) > 300
+    assert all(sum(name in (kept or ()) for kept in splits_of(catalog)) for name in ("train", "val", "test"))
+    assert all(splits_of(catalog)), "none is left out"
+
+
+def splits_of(catalog: Catalog) -> list[list[str]]:
+    """The splits that each scene is in, wholly or in part."""
+    whole, regions = (catalog.table.column(name).to_pylist() for name in ("split", "regions"))
+    return [
+        [name] if name else [part["split"] for part in parts or []] for name, parts in zip(whole, regions, strict=True)
+    ]
+
+
+def test_blocks_are_wider_where_chips_lie_over_each_other() -> None:
+    crowded = split_by_blocks(scattered(2000, 256, 0.5))
+    told = crowded.notes["splits"]
+    assert not told["cut"]
+    apart = split_by_blocks(chips(44))
+    assert apart.notes["splits"]["block_m"] < 3.5 * 640 < 3.5 * 2560 < told["block_m"]
+    check_leaks(crowded)
+    narrow = split_by_blocks(scattered(2000, 256, 0.5), block_m=5000)
+    kept = [sum(name is not None for name in one.table.column("split").to_pylist()) for one in (crowded, narrow)]
+    assert kept[0] > 1500
+    assert kept[0] > kept[1] + 300
+
+
+def test_scenes_that_overlap_by_a_strip_are_no_neighbours() -> None:
+    """A strip of 10 m is less than a thousandth of these scenes, and still ground in two splits."""
+    records = [made_scene(f"s{number}", 2000, 2000, x=400000 + 19990 * number) for number in range(12)]
+    catalog = split_by_blocks(Catalog.from_records(records), {"train": 0.5, "test": 0.5}, block_m=50_000, cut=False)
+    check_leaks(catalog)
+    assert None in catalog.table.column("split").to_pylist()
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_folds_share_the_ground_and_train_apart_from_it(whole: bool) -> None:
     catalog = chips(30) if whole else two_zones()
@@ -321,7 +373,7 @@ def test_every_point_lies_in_the_block_that_is_told(side: float, points: list[tu
     blocks = GroundBlocks(side)
     longitude, latitude = np.array(points).T
     found = blocks.at(longitude, latitude)
-    boxes = shapely.bounds(blocks.polygons(found))
+    boxes = shapely.bounds(blocks.boxes(found))
     assert (boxes[:, 0] <= longitude + 1e-9).all()
     assert (longitude <= boxes[:, 2] + 1e-9).all()
     assert (boxes[:, 1] <= latitude + 1e-9).all()
@@ -333,7 +385,8 @@ def test_every_point_lies_in_the_block_that_is_told(side: float, points: list[tu
 def test_blocks_have_about_one_area_everywhere() -> None:
     blocks = GroundBlocks(10_000)
     for latitude in (0.0, 35.0, -52.0, 70.0):
-        (outline,) = blocks.polygons(blocks.at(np.array([13.0]), np.array([latitude])))
+        (box,) = blocks.boxes(blocks.at(np.array([13.0]), np.array([latitude])))
+        outline = shapely.segmentize(box, 0.001)
         area = abs(GEOD.geometry_area_perimeter(outline)[0])
         assert area == pytest.approx(1e8, rel=0.01)
 

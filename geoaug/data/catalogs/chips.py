@@ -27,7 +27,7 @@ SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
     "testing": "test",
 }  # fmt: skip
-_LARGEST_CHIP = 1024
+LARGEST_CHIP = 1024
 _LOOKED_AT = 16
 _ROLE = re.compile(
     r"^(?:image|img|sat|mask|label|lbl|gt)s?[-_. ]|[-_. ](?:image|img|sat|mask|label|lbl|gt|annotation)s?$",
@@ -79,7 +79,7 @@ def looks_like_classes(folder: str, files: Sequence[str]) -> bool:
                 sizes.add((dataset.height, dataset.width))
         except RasterError:
             continue  # told, or left out, when its turn comes
-    return len(sizes) == 1 and max(sizes.pop()) <= _LARGEST_CHIP
+    return len(sizes) == 1 and max(sizes.pop()) <= LARGEST_CHIP
 
 
 def pair_sources(folder: str, files: Sequence[str]) -> tuple[list[RasterSource | BandsSource], dict[str, str]]:

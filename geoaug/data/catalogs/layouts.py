@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from geoaug.data.catalogs.band_groups import group_files
 from geoaug.data.catalogs.chips import (
+    SPLITS,
     class_sources,
     is_for_labels,
     looks_like_classes,
@@ -146,10 +147,11 @@ def _search(folder: str, kind: Kind, layout: Layout) -> None:
         layout.faulty |= alone
         layout.taken_for[folder] = f"{len(pairs)} images with masks"
         return
-    if kind == "classes" or (kind == "auto" and not products_found and looks_like_classes(folder, everything)):
-        chips = class_sources(folder, everything)
+    within = _wrapped(folder, everything)
+    if kind == "classes" or (kind == "auto" and not products_found and looks_like_classes(within, everything)):
+        chips = class_sources(_with_split(folder, within), everything)
         layout.sources += chips
-        layout.taken_for[folder] = f"chips of {len({chip.label for chip in chips})} classes, a folder for each"
+        layout.taken_for[within] = f"chips of {len({chip.label for chip in chips})} classes, a folder for each"
         return
     chosen = rasters or ([] if products_found else pictures)
     if kind == "auto":
@@ -165,6 +167,17 @@ def _search(folder: str, kind: Kind, layout: Layout) -> None:
     if descriptions:
         sources = [_described(source, descriptions) for source in sources]
     layout.sources += sources
+
+
+def _wrapped(folder: str, files: Sequence[str]) -> str:
+    """The lowest folder that holds all files in folders of its own: archives are often unpacked into one more."""
+    lowest = os.path.commonpath({os.path.dirname(os.path.dirname(path)) for path in files})  # noqa: PTH120
+    return lowest if os.path.commonpath([folder, lowest]) == folder else folder
+
+
+def _with_split(folder: str, within: str) -> str:
+    """The folder above, where the classes lie in that of a split alone."""
+    return os.path.dirname(within) if within != folder and os.path.basename(within).lower() in SPLITS else within  # noqa: PTH119, PTH120
 
 
 def _drop_repeated(layout: Layout) -> None:

@@ -60,6 +60,9 @@ class _Copy(NamedTuple):
     cols: slice
 
 
+_Held = list[BatchBuffers | None]
+
+
 class Reader:
     """Reads windows of scenes into batches with threads.
 
@@ -93,7 +96,7 @@ class Reader:
     ) -> "Assembly":
         """Begin to fill batches; `others` are further tasks, such as reading labels."""
         assembly = Assembly(batches)
-        tasks = _chunk_tasks(self, batches, scenes)
+        tasks = _chunk_tasks(self, assembly.batches, scenes)
         pool = self._threads()
         assembly.run(pool, self._working, [*tasks, *others])
         return assembly
@@ -154,7 +157,8 @@ class Assembly:
     """Batches that are being filled."""
 
     def __init__(self, batches: Sequence[BatchBuffers]) -> None:
-        self.batches = batches
+        # What tasks fill is looked up here, so that a batch that was taken is held by nothing else.
+        self.batches: _Held = list(batches)
         self._changed = threading.Condition()
         self._left = [0] * len(batches)
         self._waiting: deque[Task] = deque()
@@ -175,7 +179,13 @@ class Assembly:
             self._changed.wait_for(lambda: self._left[batch] == 0 or self._broken is not None)
         if self._broken is not None:
             raise self._broken
-        return self.batches[batch]
+        return _held(self.batches, batch)
+
+    def take(self, batch: int) -> BatchBuffers:
+        """As `wait`, and forget the batch: its memory is the caller's, to go with the tensors that are made of it."""
+        taken = self.wait(batch)
+        self.batches[batch] = None
+        return taken
 
     def cancel(self) -> None:
         """Drop what has not begun, and wait for what has."""
@@ -191,6 +201,7 @@ class Assembly:
             except IndexError:
                 return
             self._do(task)
+            del task  # which holds buffers of batches
 
     def _do(self, task: Task) -> None:
         broken: BaseException | None = None
@@ -198,7 +209,7 @@ class Assembly:
             task.work()
         except GeoaugError as error:
             for batch, slot in task.tiles:
-                self.batches[batch].failed.setdefault(slot, error)
+                _held(self.batches, batch).failed.setdefault(slot, error)
         except BaseException as error:
             broken = error
         with self._changed:
@@ -208,12 +219,13 @@ class Assembly:
             self._changed.notify_all()
 
 
-def _chunk_tasks(reader: Reader, batches: Sequence[BatchBuffers], scenes: Callable[[int], SceneView]) -> list[Task]:
+def _chunk_tasks(reader: Reader, batches: _Held, scenes: Callable[[int], SceneView]) -> list[Task]:
     """A task for each chunk that any tile touches."""
     wanted: dict[ChunkKey, tuple[int, Stack, str, list[_Copy]]] = {}
     tasks = []
     order = 0
     for number, batch in enumerate(batches):
+        assert batch is not None
         for slot, (place, window) in enumerate(batch.windows):
             order += 1
             try:
@@ -232,7 +244,7 @@ def _chunk_tasks(reader: Reader, batches: Sequence[BatchBuffers], scenes: Callab
                     continue
                 if stack.chunk_bytes > reader.budget // 4:
                     copy = _copy_of(number, slot, shifted, inner, inner)
-                    direct = partial(_read_directly, reader, stack, inner, scene.record.id, batch, copy)
+                    direct = partial(_read_directly, reader, stack, inner, scene.record.id, batches, copy)
                     tasks.append(Task(order, [(number, slot)], direct))
                     continue
                 rows, cols = view.chunk
@@ -279,17 +291,22 @@ def _invalid_outside(valid: npt.NDArray[np.bool_], tile: Window, inner: Window |
     valid[:, inner.col_stop - tile.col :] = False
 
 
-def _scatter(
-    reader: Reader, key: ChunkKey, stack: Stack, scene: str, batches: Sequence[BatchBuffers], copies: list[_Copy]
-) -> None:
+def _scatter(reader: Reader, key: ChunkKey, stack: Stack, scene: str, batches: _Held, copies: list[_Copy]) -> None:
     chunk = reader.decode(key, stack, scene)
     places = _as_slice(stack.places)
     for copy in copies:
-        _paste(chunk, places, batches[copy.batch], copy)
+        _paste(chunk, places, _held(batches, copy.batch), copy)
 
 
-def _read_directly(reader: Reader, stack: Stack, window: Window, scene: str, batch: BatchBuffers, copy: _Copy) -> None:
-    _paste(reader.read(stack, window, scene), _as_slice(stack.places), batch, copy)
+def _read_directly(reader: Reader, stack: Stack, window: Window, scene: str, batches: _Held, copy: _Copy) -> None:
+    _paste(reader.read(stack, window, scene), _as_slice(stack.places), _held(batches, copy.batch), copy)
+
+
+def _held(batches: _Held, place: int) -> BatchBuffers:
+    held = batches[place]
+    if held is None:
+        raise IndexError(f"batch {place} was taken before")
+    return held
 
 
 def _as_slice(places: tuple[int, ...]) -> slice | list[int]:

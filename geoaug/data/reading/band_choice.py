@@ -4,6 +4,7 @@ Works on the columns of a catalog at once, so that 100,000 scenes are looked ove
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,7 +79,8 @@ def choose_bands_of(
         catalog: of at least one scene.
         wanted: names or aliases.
         dtype: numpy's name of the type of the tiles; the type that all scenes are stored in, unless told.
-        skip: whether scenes without some band are left out, not an error.
+        skip: whether scenes without some band, and those of another type or scaling than most, are left out, not an
+            error.
 
     Raises:
         ConfigurationError: a band is missing in a scene, or the scenes are of different types or scalings.
@@ -108,8 +110,13 @@ def choose_bands_of(
         raise ConfigurationError(f"{next(iter(lacking.values()))} ({len(layout) - len(kept)} such scenes; {advice})")
     if not len(kept):
         raise ConfigurationError(f"no scene has the bands {' '.join(names)}: {next(iter(lacking.values()))}")
-    ids = catalog.ids if lacking else []
+    ids = catalog.ids if skip else []
     left_out = {ids[scene]: lacking[int(layout[scene])] for scene in np.flatnonzero(np.isin(layout, list(lacking)))}
+    if skip:
+        of_bands = starts[kept, None] + places[layout[kept]]
+        odd = _odd_ones(to_numpy(flat.field("dtype"))[of_bands], _numbers(flat, "quantification")[of_bands], dtype)
+        left_out |= {ids[int(kept[place])]: why for place, why in odd.items()}
+        kept = np.delete(kept, list(odd))
     of_bands = starts[kept, None] + places[layout[kept]]
     # (scenes, 6) of all bands, and from them the finest.
     transforms = to_numpy(flat.field("transform").flatten()).reshape(-1, 6)[of_bands]
@@ -167,6 +174,36 @@ def _layouts(
 
 def _numbers(flat: pa.StructArray, field: str) -> npt.NDArray[Any]:
     return to_numpy(flat.field(field))
+
+
+def _odd_ones(dtypes: npt.NDArray[Any], quantification: npt.NDArray[np.float64], given: str | None) -> dict[int, str]:
+    """The scenes that are not stored as most are (or as most that the given type can hold), and why each is odd."""
+    stored = [tuple(dict.fromkeys(row)) for row in dtypes.tolist()]
+    most = Counter(stored).most_common(1)[0][0]
+    if given is None:
+        odd = {
+            place: f"is stored as {' '.join(kinds)}, where most scenes are as {' '.join(most)}"
+            for place, kinds in enumerate(stored)
+            if kinds != most
+        }
+    else:
+        _check_type(given)
+        odd = {
+            place: f"is stored as {' '.join(kinds)}, which {given} cannot hold"
+            for place, kinds in enumerate(stored)
+            if not all(np.can_cast(np.dtype(kind), np.dtype(given), casting="safe") for kind in kinds)
+        }
+        if len(odd) == len(stored):  # the type is what is wrong
+            odd = {}
+    rows = [tuple(row) for row in quantification.tolist()]
+    usual = Counter(row for place, row in enumerate(rows) if place not in odd).most_common(1)[0][0]
+    for place, row in enumerate(rows):
+        if row != usual and place not in odd:
+            band = next(number for number, pair in enumerate(zip(row, usual, strict=True)) if pair[0] != pair[1])
+            odd[place] = (
+                f"has {row[band]:g} numbers per unit of reflectance in a band where most scenes have {usual[band]:g}"
+            )
+    return odd
 
 
 def _check_quantification(

@@ -83,7 +83,13 @@ def read_chunk(
             valid = told if valid is None else np.logical_and(valid, told, out=valid)
     if stack.like.quality is not None:
         image = image[:0]
-    return Chunk(image, None if valid is None or valid.all() else valid)
+    if valid is None or valid.all():
+        return Chunk(image, None)
+    if memory is not None:
+        lasting = memory.array(valid.shape, np.dtype(np.bool_))
+        lasting[...] = valid
+        valid = lasting
+    return Chunk(image, valid)
 
 
 def _decode_patiently(

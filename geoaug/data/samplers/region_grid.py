@@ -12,12 +12,21 @@ _MOST_TILES = 16
 _FINENESS = 4
 # Share of a tile that another one must add.
 _LEAST_GAIN = 1 / 16
+# Square pixels by which a rectangle may differ from its bounds.
+_RECTANGLE = 1e-6
 
 
-def pieces(region: shapely.Geometry, tile: tuple[int, int]) -> list[shapely.Geometry]:
-    """The parts of a region, in pixels, those wider than 16 tiles cut on lines that many tiles apart."""
+def pieces(region: shapely.Geometry, size: tuple[int, int], tile: tuple[int, int]) -> list[shapely.Geometry]:
+    """The parts of a region within a scene of a height and width, in pixels.
+
+    Those wider than 16 tiles are cut on lines that many tiles apart.
+    """
     found: list[shapely.Geometry] = []
-    for part in shapely.get_parts(region):
+    # Regions reach somewhat past the scene, so that their edges are its own.
+    within = shapely.intersection(region, shapely.box(0, 0, size[1], size[0]))
+    for part in shapely.get_parts(within):
+        if part.geom_type != "Polygon":
+            continue
         left, top, right, bottom = shapely.bounds(part)
         # From the first whole pixel, as tiles begin there.
         lines = [
@@ -59,19 +68,78 @@ def tiles_in(
     cols = _tried(left, right, size[1], tile[1], stride[1])
     if not len(rows) or not len(cols):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    shapely.prepare(region)
-    y, x = np.meshgrid(rows, cols, indexing="ij")
-    held = shapely.covers(region, shapely.box(x, y, x + tile[1], y + tile[0]))
+    if stride == tile and (right - left) * (bottom - top) - region.area < _RECTANGLE:
+        return _on_rectangle((rows[0], rows[-1]), (cols[0], cols[-1]), tile, _LEAST_GAIN if shift else 1.0)
+    held = _held(region, rows, cols, tile)
     if stride == tile:
         down, across = _covering(rows, cols, held, tile, _LEAST_GAIN if shift else 1.0)
     else:
         chosen = [
             (row, col)
-            for row in _apart(rows, held.any(axis=1), stride[0], shift)
-            for col in _apart(cols, held[row], stride[1], shift)
+            for row in _apart(rows, np.flatnonzero(held.any(axis=1)), stride[0], shift)
+            for col in _apart(cols, np.flatnonzero(held[row]), stride[1], shift)
         ]
         down, across = np.array(chosen, np.int64).reshape(-1, 2).T
     return rows[down], cols[across]
+
+
+def _on_rectangle(
+    down: tuple[int, int], across: tuple[int, int], tile: tuple[int, int], least: float
+) -> tuple[Array, Array]:
+    """Tiles on a rectangle, between the first and the last place: a lattice, and what moves inward at its ends."""
+    (rows, high), (cols, wide) = (
+        _to_the_end(first, last, side) for (first, last), side in zip((down, across), tile, strict=True)
+    )
+    row, col = (axis.ravel() for axis in np.meshgrid(rows, cols, indexing="ij"))
+    kept = np.outer(high, wide).ravel() >= max(least, 1 / (tile[0] * tile[1]))
+    return row[kept], col[kept]
+
+
+def _to_the_end(first: int, last: int, side: int) -> tuple[Array, npt.NDArray[np.float64]]:
+    """Places a side apart and the last one, and the share of its length that each of them adds."""
+    places = np.union1d(np.arange(first, last + 1, side), [last]).astype(np.int64)
+    return places, np.diff(places, prepend=first - side) / side
+
+
+def _held(region: shapely.Geometry, rows: Array, cols: Array, tile: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Whether tiles at rows and columns lie wholly in a region.
+
+    Most have a corner outside, or their corners inside and no edge of the region near them: both are known without an
+    outline of the tile.
+    """
+    shapely.prepare(region)
+    ys, xs = np.union1d(rows, rows + tile[0]), np.union1d(cols, cols + tile[1])
+    inside = shapely.intersects_xy(region, *np.meshgrid(xs, ys))
+    top, bottom = np.searchsorted(ys, rows), np.searchsorted(ys, rows + tile[0])
+    left, right = np.searchsorted(xs, cols), np.searchsorted(xs, cols + tile[1])
+    held: npt.NDArray[np.bool_] = np.logical_and.reduce(
+        [inside[np.ix_(y, x)] for y in (top, bottom) for x in (left, right)]
+    )
+    edges = _sums(_crossed(region, ys, xs), (top, bottom), (left, right))
+    row, col = np.nonzero(held & (edges > 0))
+    outline = shapely.box(cols[col], rows[row], cols[col] + tile[1], rows[row] + tile[0])
+    held[row, col] = shapely.covers(region, outline)
+    return held
+
+
+def _crossed(region: shapely.Geometry, ys: Array, xs: Array) -> Array:
+    """How many edges of a region may cross the cells between lines; those along a line count on both sides."""
+    points, ring = shapely.get_coordinates(shapely.get_rings(region), return_index=True)
+    along = ring[1:] == ring[:-1]
+    low, high = np.minimum(points[1:], points[:-1])[along], np.maximum(points[1:], points[:-1])[along]
+    count = np.zeros((len(ys) + 1, len(xs) + 1), np.int64)
+    # In each direction the first cell and the one after the last.
+    (x, x_stop), (y, y_stop) = (
+        (
+            np.searchsorted(lines, low[:, axis], side="left").clip(1) - 1,
+            np.searchsorted(lines, high[:, axis], side="right"),
+        )
+        for axis, lines in enumerate((xs, ys))
+    )
+    for rows, cols, sign in ((y, x, 1), (y, x_stop, -1), (y_stop, x, -1), (y_stop, x_stop, 1)):
+        np.add.at(count, (rows, cols), sign)
+    crossed: Array = count.cumsum(axis=0).cumsum(axis=1)[: len(ys) - 1, : len(xs) - 1]
+    return crossed
 
 
 def _tried(low: float, high: float, length: int, tile: int, stride: int) -> Array:
@@ -132,10 +200,9 @@ def _sums(bare: Array, down: tuple[Array, Array], across: tuple[Array, Array]) -
     return sums
 
 
-def _apart(places: Array, possible: npt.NDArray[np.bool_], stride: int, shift: bool) -> list[int]:
-    """Numbers of places a stride apart; nearer where a whole one does not fit, further where nothing fits between."""
+def _apart(places: Array, there: Array, stride: int, shift: bool) -> list[int]:
+    """Of some places, by number, those a stride apart; nearer where a whole one does not fit, further where none is."""
     chosen: list[int] = []
-    there = np.flatnonzero(possible)
     at = 0
     while at < len(there):
         chosen.append(int(there[at]))

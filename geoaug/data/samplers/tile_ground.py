@@ -121,7 +121,8 @@ class TileGround:
             return
         for scene in np.flatnonzero(self._regions.limited).tolist():
             if self.height[scene] >= self.tile[0] and self.width[scene] >= self.tile[1]:
-                yield from ((scene, piece) for piece in pieces(self._regions.region(scene), self.tile))
+                size = int(self.height[scene]), int(self.width[scene])
+                yield from ((scene, piece) for piece in pieces(self._regions.region(scene), size, self.tile))
 
     def inside(self, scene: Array, row: Array, col: Array) -> npt.NDArray[np.bool_]:
         """Whether tiles lie wholly in the regions of their scenes; what reaches past a scene does not count."""

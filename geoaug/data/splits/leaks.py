@@ -15,12 +15,12 @@ import shapely
 from geoaug.data.catalogs.catalog import Catalog
 from geoaug.data.catalogs.parts import scenes_of_split, split_names
 from geoaug.data.scenes.grids import footprint_in
+from geoaug.data.splits.scene_overlap import overlapping
 from geoaug.data.surveys.ground_blocks import GEOGRAPHIC, LocalMetres, unwrapped
 from geoaug.errors import ConfigurationError
 
 Array = npt.NDArray[Any]
 
-_LEAST_OVERLAP_M = 0.1  # across, on average: borders are made of straight lines
 _TOLERANCE = 1e-3  # of the distance: outlines are made of straight lines
 _DEGREE_M = 110_000.0  # a degree of latitude is longer everywhere
 
@@ -142,8 +142,7 @@ def _worst(one: tuple[list[str], Array], other: tuple[list[str], Array], distanc
             if not both.area:
                 continue
             there = LocalMetres((west + east) / 2, (south + north) / 2).metres(both)
-            pieces = shapely.get_parts(there)
-            if (2 * shapely.area(pieces) > _LEAST_OVERLAP_M * shapely.length(pieces)).any():
+            if overlapping(np.array([there]))[0]:
                 worst = place, 0.0
                 break
     if worst is None:

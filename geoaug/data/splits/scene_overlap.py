@@ -12,7 +12,8 @@ from geoaug.data.surveys.ground_blocks import unwrapped
 
 Array = npt.NDArray[Any]
 
-_OVERLAP = 1e-3  # of the smaller one's area: less is where two outlines of neighbours differ by rounding
+LEAST_OVERLAP_M = 0.1  # across, on average: less is where two outlines differ, which are made of straight lines
+_PAIRS_LOOKED_AT = 5000
 _WGS84_A, _WGS84_E2 = 6378137.0, 0.00669437999014
 
 
@@ -41,12 +42,30 @@ class Outlines:
 
     def near(self, pairs: Array) -> npt.NDArray[np.bool_]:
         """Whether pairs come nearer to each other than the distance; for 0, whether they overlap."""
-        first, second = self._shapes[pairs[0]], self._shapes[pairs[1]]
+        latitude = self._latitude[pairs[0]]
+        first, second = (_scaled(self._shapes[one], latitude) for one in pairs)
         if self.distance_m > 0:
-            latitude = self._latitude[pairs[0]]
-            return np.asarray(shapely.distance(_scaled(first, latitude), _scaled(second, latitude)) < self.distance_m)
-        least = np.minimum(shapely.area(first), shapely.area(second))
-        return np.asarray(shapely.area(shapely.intersection(first, second)) > _OVERLAP * least)
+            return np.asarray(shapely.distance(first, second) < self.distance_m)
+        # By half of what counts as a leak, as this is true to some parts in a thousand only.
+        return overlapping(shapely.intersection(first, second), LEAST_OVERLAP_M / 2)
+
+    def crowded(self) -> bool:
+        """Whether any scenes come nearer to each other than the distance; of many pairs some thousands are tried."""
+        some = self.pairs[:, :: max(1, self.pairs.shape[1] // _PAIRS_LOOKED_AT)]
+        return bool(self.near(some).any())
+
+    def ground_m2(self) -> float:
+        """The ground that all of them cover, each place once; to a hundredth."""
+        parts = shapely.get_parts(shapely.union_all(self._shapes))
+        return float(shapely.area(_scaled(parts, shapely.get_y(shapely.centroid(parts)))).sum())
+
+
+def overlapping(both: Array, least_m: float = LEAST_OVERLAP_M) -> npt.NDArray[np.bool_]:
+    """Whether what pairs of outlines have in common, in metres, is more than a rounding of their edges."""
+    pieces, index = shapely.get_parts(both, return_index=True)
+    found = np.zeros(len(both), dtype=bool)
+    found[index[2 * shapely.area(pieces) > least_m * shapely.length(pieces)]] = True
+    return found
 
 
 def overlap_groups(catalog: Catalog, distance_m: float) -> npt.NDArray[np.int64]:

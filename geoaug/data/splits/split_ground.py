@@ -11,6 +11,7 @@ from affine import Affine
 
 from geoaug.data.catalogs.arrow_arrays import to_numpy
 from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.catalogs.chips import LARGEST_CHIP
 from geoaug.data.scenes.grids import reproject_points
 from geoaug.data.scenes.records import Grid
 from geoaug.data.splits.scene_overlap import Outlines
@@ -23,7 +24,10 @@ from geoaug.errors import ConfigurationError
 Array = npt.NDArray[Any]
 
 _BLOCKS = 200  # that hold the scenes, unless told
+# Of scenes that stay whole and overlap: so many across a block, unless fewer blocks than this would hold them.
+_SCENES_ACROSS, _LEAST_BLOCKS = 10, 30
 _METRES_PER_DEGREE = 111_320.0
+_MARGIN = 0.005  # of a scene's size
 
 
 class Part(NamedTuple):
@@ -54,8 +58,14 @@ class BlockSplit:
             raise ConfigurationError(
                 f"blocks of {side:g} m leave little between buffers of {buffer_m:g} m: at least 2 x that is needed"
             )
+        if cut is None:
+            cut = bool((area > side**2).any()) or (not self._of_chips and self._outlines.crowded())
+        if not cut and block_m is None and self._outlines.crowded():
+            # Wider blocks have fewer scenes at their borders, which are left out.
+            most = float(np.sqrt(self._outlines.ground_m2() / _LEAST_BLOCKS))
+            side = max(side, min(_SCENES_ACROSS * float(np.sqrt(area.max())), most))
+        self.cut = cut
         self._ground = GroundBlocks(side)
-        self.cut = bool((area > side**2).any()) if cut is None else cut
         self.notes = {"block_m": self._ground.side_m, "buffer_m": buffer_m, "cut": self.cut}
         self._measure()
 
@@ -133,6 +143,11 @@ class BlockSplit:
             name: [True if value == number else None for value in owner.tolist()] for number, name in enumerate(parts)
         }
 
+    @property
+    def _of_chips(self) -> bool:
+        """Whether scenes are too small to be cut."""
+        return max(max(grid.height, grid.width) for grid in self._grids) <= LARGEST_CHIP
+
     @cached_property
     def _outlines(self) -> Outlines:
         return Outlines(self.catalog, self.buffer_m)
@@ -143,10 +158,12 @@ class BlockSplit:
         foot = local.metres(outline)
         # Metres are right to a hundredth of a distance; a metre more for the corners of pixels.
         half = 0.505 * self.buffer_m + 1.0 if self.buffer_m else 0.0
-        tall = half / _METRES_PER_DEGREE
+        # Somewhat more, so that what is cut here ends outside of the frame.
+        margin = half + 4 * (grid.gsd_m or 0.0) + _MARGIN * float(np.hypot(*np.ptp(shapely.get_coordinates(foot), 0)))
+        tall = margin / _METRES_PER_DEGREE
         wide = tall / max(np.cos(np.deg2rad(max(abs(bounds[1]), abs(bounds[3])))), 1e-3)
-        block = self._ground.around((bounds[0] - wide, bounds[1] - tall, bounds[2] + wide, bounds[3] + tall))
-        boxes = local.metres(self._ground.polygons(block))
+        near = (bounds[0] - wide, bounds[1] - tall, bounds[2] + wide, bounds[3] + tall)
+        block = self._ground.around(near)
         frame = foot.buffer(2 * (grid.gsd_m or 0.0), join_style="mitre")
         found: dict[str, Any] = {}
         for name, part in parts.items():
@@ -156,12 +173,10 @@ class BlockSplit:
             if own.all():
                 found[name] = True
                 continue
-            # Blocks of two rows meet along edges that are not quite the same: without seams, tiles may lie across them.
-            seam = self._ground.seam_m
-            grown = shapely.buffer(boxes[own], seam, join_style="mitre")
-            region = shapely.union_all(grown).buffer(-seam, join_style="mitre")
+            region = local.metres(self._ground.union(block[own], near))
             if half:
-                region = region.difference(shapely.union_all(boxes[~own]).buffer(half, join_style="mitre"))
+                others = local.metres(self._ground.union(block[~own], near))
+                region = region.difference(others.buffer(half, join_style="mitre"))
             region = region.intersection(frame)
             if region.covers(foot):
                 found[name] = True

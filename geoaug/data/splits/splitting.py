@@ -47,16 +47,18 @@ def split_by_blocks(
 
     The ground is cut as `geoaug.data.surveys.ground_blocks` says. Blocks are dealt out by chance until each split has
     its share of the valid ground (each date counts). Scenes are cut along the blocks, where tiles then keep half of
-    `buffer_m` from the ground of other splits. Where no scene is larger than a block, scenes stay whole and go where
-    their centre lies; those nearer than `buffer_m` to a scene of another split, or over it, are left out of the larger
-    split.
+    `buffer_m` from the ground of other splits. Chips (1024 pixels at most), and scenes that lie apart and are smaller
+    than a block, stay whole and go where their centre lies; those nearer than `buffer_m` to a scene of another split,
+    or over it, are left out of the larger split.
 
     Args:
         catalog: of scenes with a CRS.
         shares: of the splits by name; 0.7 train, 0.15 val and 0.15 test unless told.
-        block_m: side of a block in metres; such that about 200 blocks hold the scenes, unless told.
+        block_m: side of a block in metres; such that about 200 blocks hold the scenes, unless told. For chips that
+            overlap blocks are wider, by up to ten chips, so that fewer lie at their borders: 30 blocks at least.
         buffer_m: distance in metres that tiles of different splits keep.
-        cut: whether scenes are cut; where one is larger than a block, unless told.
+        cut: whether scenes are cut; unless told, where one is larger than a block, or scenes larger than chips come
+            nearer to each other than the buffer.
         seed: of the chance.
 
     Raises:

@@ -62,7 +62,7 @@ class Reading:
         self._assembly: Assembly = dataset.reader.start(buffers, dataset.view, others)
 
     def batch(self, place: int, replacement: Callable[[int, int], TileRef] | None = None) -> Batch:
-        """A batch once it is read, smaller than asked for where tiles are left out.
+        """A batch once it is read, smaller than asked for where tiles are left out. Each is given once.
 
         Args:
             place: of the batch.
@@ -72,19 +72,19 @@ class Reading:
         Raises:
             RasterError: a tile cannot be read, unless the dataset skips errors.
         """
-        buffers = self._assembly.wait(place)
-        left_out = self._left_out(place, buffers)
+        buffers = self._assembly.take(place)
+        left_out = self._left_out(buffers)
         for attempt in range(1, _MOST_ATTEMPTS + 1):
             if not left_out or replacement is None:
                 break
-            left_out = self._replace(place, {slot: replacement(slot, attempt) for slot in left_out})
-        return self._finished(place, [slot for slot in range(len(buffers.windows)) if slot not in left_out])
+            left_out = self._replace(place, buffers, {slot: replacement(slot, attempt) for slot in left_out})
+        return self._finished(place, buffers, [slot for slot in range(len(buffers.windows)) if slot not in left_out])
 
     def cancel(self) -> None:
         """Drop what has not begun, and wait for what has."""
         self._assembly.cancel()
 
-    def _left_out(self, place: int, buffers: BatchBuffers) -> list[int]:
+    def _left_out(self, buffers: BatchBuffers) -> list[int]:
         """The slots of a batch whose tiles are left out, once each is counted."""
         dataset = self.dataset
         failed = dict(buffers.failed)
@@ -97,11 +97,11 @@ class Reading:
             dataset.leave_out(buffers.windows[slot][0], failed[slot])
         return sorted(failed)
 
-    def _replace(self, place: int, refs: dict[int, TileRef]) -> list[int]:
+    def _replace(self, place: int, target: BatchBuffers, refs: dict[int, TileRef]) -> list[int]:
         """Read other tiles into slots; returns those whose new tile is left out, too."""
         others = Reading(self.dataset, [list(refs.values())])
-        source, target = others._assembly.wait(0), self._assembly.batches[place]
-        again = others._left_out(0, source)
+        source = others._assembly.take(0)
+        again = others._left_out(source)
         mask, other_mask = self._masks[place], others._masks[0]
         for number, (slot, ref) in enumerate(refs.items()):
             if number in again:
@@ -114,8 +114,9 @@ class Reading:
         slots = list(refs)
         return [slots[number] for number in again]
 
-    def _finished(self, place: int, keep: list[int]) -> Batch:
-        dataset, buffers, mask = self.dataset, self._assembly.batches[place], self._masks[place]
+    def _finished(self, place: int, buffers: BatchBuffers, keep: list[int]) -> Batch:
+        dataset, mask = self.dataset, self._masks[place]
+        self._masks[place] = None
         refs = [self.refs[place][slot] for slot in keep]
         image, valid = buffers.image, buffers.valid
         if len(keep) < len(self.refs[place]):

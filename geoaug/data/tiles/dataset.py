@@ -32,14 +32,13 @@ from geoaug.data.scenes.bands import band_list
 from geoaug.data.scenes.records import Grid, SceneRecord, TileRef
 from geoaug.data.tiles.batches import Batch, Reading, TooLittleValidError
 from geoaug.data.tiles.targets import ChipTargets
+from geoaug.data.tiles.tile_memory import TileMemory
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.sensors import Sensor
 
 _log = logging.getLogger("geoaug")
 
 _MOST_VIEWS = 2**15  # of a few kilobytes each
-_CACHE_SHARE = 0.5  # of the memory; the rest is for batches on their way
-_LEAST_IN_GDAL = 64 * 2**20
 _NAMED_ONCE = 20
 
 
@@ -88,7 +87,9 @@ class TileDataset(Dataset[dict[str, Any]]):
         dtype: numpy's name of the type of the tiles; the stored one, unless told.
         min_valid: tiles with a smaller share of valid pixels are left out, and counted in `skipped`.
         on_error: "raise", or "skip": what cannot be read is left out, named once in the log and counted in `skipped`.
-        memory_mb: for decoded pixels, GDAL's own cache (unless GDAL_CACHEMAX is set) and batches on their way.
+        memory_mb: by which the process grows while it reads: decoded pixels, GDAL's own cache (unless GDAL_CACHEMAX is
+            set), batches on their way, and up to 128 MB for libraries and allocators. They take about 100 MB of any
+            budget, so that one below 256 is overstepped.
         threads: that decode at once; as many as this process may use cores, unless told.
 
     Raises:
@@ -129,7 +130,9 @@ class TileDataset(Dataset[dict[str, Any]]):
         self._crs_of_scenes = self.catalog.column("crs")
         self._grids = self._all_grids()
         self.size = self._tile_size(size)
-        self.reader = self._make_reader(usable_cores() if threads is None else threads)
+        threads = usable_cores() if threads is None else threads
+        self.memory = TileMemory.of(memory_mb, self._block_bytes(), threads)
+        self.reader = Reader(self.memory.chunks, threads, self.memory.gdal)
         self._views: dict[int, SceneView] = {}
         self.labels = self._open_labels(labels, label_field, classes)
         self.targets = ChipTargets.of(self.catalog, target)
@@ -260,12 +263,9 @@ class TileDataset(Dataset[dict[str, Any]]):
             with suppress(GeoaugError):  # which `view` raises where it concerns a tile
                 self._make_view(scene, record)
 
-    def _make_reader(self, threads: int) -> Reader:
-        """Threads that decode, and their memory: GDAL keeps the blocks in work, of all bands, or decodes them anew."""
-        memory, choice = self.memory_mb * 2**20, self._choice
-        block = int((choice.block_height * choice.block_width).max()) * len(choice.names) * self.dtype.itemsize
-        in_gdal = min(max(2 * threads * block, _LEAST_IN_GDAL), memory // 4)
-        return Reader(int(memory * _CACHE_SHARE) - in_gdal, threads, in_gdal)
+    def _block_bytes(self) -> int:
+        choice = self._choice
+        return int((choice.block_height * choice.block_width).max()) * len(choice.names) * self.dtype.itemsize
 
     def _make_view(self, scene: int, record: SceneRecord) -> SceneView:
         view = scene_view(

@@ -63,10 +63,10 @@ class TileLoader:
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.drop_last, self.pin_memory = drop_last, pin_memory
         if look_ahead is None:
-            share = dataset.memory_mb * 2**20 - dataset.reader.budget - dataset.reader.gdal_bytes
-            look_ahead = min(max(share // (2 * batch_size * dataset.tile_bytes), 1), _MOST_BATCHES)
+            # Two groups are on their way, and one batch is in use.
+            most = dataset.memory.batches // (batch_size * dataset.tile_bytes) - 1
+            look_ahead = min(max(most // 2, 1), _MOST_BATCHES)
         self.look_ahead = look_ahead
-        # Two groups are on their way, and the batch in use comes back, too.
         dataset.reader.outputs.keep(2 * look_ahead + 1)
         self._position = 0  # tiles of the epoch whose batches were given by now
         self._resumed_at = 0
@@ -97,6 +97,7 @@ class TileLoader:
                     self._position = position + count
                     if len(batch["scene"]):
                         yield batch
+                    del batch  # whose memory is needed for the next group
                 groups.popleft()
             self._position = 0
         finally:
