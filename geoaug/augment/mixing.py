@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geoaug.augment.base import Params, as_size
 from geoaug.augment.matrices import Size, transform_geotransforms, translation
+from geoaug.augment.stored_bits import from_bits, to_bits
 from geoaug.errors import ConfigurationError
 from geoaug.random import Draws, random_keys
 
@@ -319,10 +320,9 @@ class RandomSlideMix(_Mix):
         row = (moves[0] + torch.arange(window.height, device=device)).remainder(tile.height)
         column = (moves[1] + torch.arange(window.width, device=device)).remainder(tile.width)
         index = (row[:, :, None] * tile.width + column[:, None]).flatten(1)
-        bits = input.view(torch.int16) if input.dtype == torch.uint16 else input
-        flat = bits.reshape(len(input), -1, tile.height * tile.width)
-        taken = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).view(input.dtype)
-        return taken.view(*input.shape[:-2], *window)
+        flat = to_bits(input).reshape(len(input), -1, tile.height * tile.width)
+        taken = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
+        return from_bits(taken, input.dtype).view(*input.shape[:-2], *window)
 
     def apply_transform_mask(self, input: Tensor, params: Params, flags: dict[str, Any]) -> Tensor:
         return self.apply_transform(input, params, flags)
@@ -372,9 +372,9 @@ def beta_of(uniform: Float[Tensor, " b"], quantiles: Float[Tensor, " n"]) -> Flo
 
 
 def _exchanged(tensor: Tensor, partner: Int[Tensor, " b"], box: Bool[Tensor, "b h w"]) -> Tensor:
-    bits = tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor
+    bits = to_bits(tensor)
     where = box.view(len(box), *[1] * (tensor.dim() - 3), *box.shape[1:])
-    return torch.where(where, bits[partner], bits).view(tensor.dtype)
+    return from_bits(torch.where(where, bits[partner], bits), tensor.dtype)
 
 
 def _over(rows: Bool[Tensor, " b"], like: Tensor) -> Tensor:

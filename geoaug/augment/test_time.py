@@ -14,6 +14,7 @@ from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.matrices import Size
+from geoaug.augment.stored_bits import from_bits, to_bits
 from geoaug.errors import ConfigurationError
 
 Group = Literal["d4", "c4", "flips", "none"]
@@ -102,16 +103,15 @@ class TestTime:
 
 def turned(image: Tensor, member: int) -> Tensor:
     """A view of (..., H, W): one member of the group, numbered as in `matrices.dihedral`."""
-    bits = image.view(torch.int16) if image.dtype == torch.uint16 else image
+    bits = to_bits(image)
     flipped = bits.flip(-1) if member >= 4 else bits
-    return torch.rot90(flipped, member % 4, (-2, -1)).contiguous().view(image.dtype)
+    return from_bits(torch.rot90(flipped, member % 4, (-2, -1)).contiguous(), image.dtype)
 
 
 def turned_back(image: Tensor, member: int) -> Tensor:
     """The original of a view."""
-    bits = image.view(torch.int16) if image.dtype == torch.uint16 else image
-    level = torch.rot90(bits, -(member % 4), (-2, -1))
-    return (level.flip(-1) if member >= 4 else level).contiguous().view(image.dtype)
+    level = torch.rot90(to_bits(image), -(member % 4), (-2, -1))
+    return from_bits((level.flip(-1) if member >= 4 else level).contiguous(), image.dtype)
 
 
 def merged(answers: Sequence[Any], activation: Activation | None = None) -> Any:

@@ -1,11 +1,14 @@
 """geoaug's operations inside kornia's containers, and kornia's operations inside `Compose`."""
 
+from inspect import signature
+
 import kornia.augmentation as K
 import pytest
 import torch
 from torch import Tensor, nn
 
 from geoaug import Compose, get_sensor
+from geoaug import augment as operations
 from geoaug.augment import (
     CenterCrop,
     PadTo,
@@ -23,6 +26,7 @@ from geoaug.augment import (
     RandomVerticalFlip,
     Resize,
 )
+from geoaug.augment.base import RadiometricOperation
 from geoaug.augment.kernels.warp import most_places, warp
 from geoaug.augment.matrices import Size
 from geoaug.augment.stock import is_affine
@@ -91,6 +95,39 @@ def test_radiometric_operations_work_in_augmentation_sequential(name: str) -> No
     changed = (out != image)[..., 1:, 1:].flatten(1).any(1)
     assert 0 < changed.sum() < 24  # the gate is per sample
     assert out[..., 1:, 1:].max() > 1.05  # nothing is clamped
+
+
+EVERY = sorted(
+    name
+    for name in operations.__all__
+    if name.startswith("Random") and "p" in signature(getattr(operations, name)).parameters
+)
+NEEDED = {
+    "RandomCrop": {"size": 24},
+    "RandomResizedCrop": {"size": 24},
+    "RandomRotation": {"degrees": 20},
+    "RandomIncidenceAngle": {"sensor": "sentinel-1-grd"},
+    "RandomSpeckle": {"sensor": "sentinel-1-grd"},
+    "RandomThermalNoise": {"sensor": "sentinel-1-power"},
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_gradients_pass_through_every_operation_in_a_container(name: str) -> None:
+    kind = getattr(operations, name)
+    options = {"sensor": "sentinel-2-l1c"} if "sensor" in signature(kind).parameters else {}
+    options |= NEEDED.get(name, {})
+    operation = kind(p=1.0, **options)
+    bands = 2 if "sentinel-1" in str(options) else 13
+    image = torch.rand(2, bands, 32, 32, requires_grad=True)
+    made = K.AugmentationSequential(operation, data_keys=["input"])(image)
+    made.sum().backward()
+    assert image.grad is not None
+    assert torch.isfinite(image.grad).all()
+    assert image.grad.abs().sum() > 0.1 * made.numel() * (name not in ("RandomIncidenceAngle", "RandomSpeckle"))
+    if not isinstance(operation, RadiometricOperation) or name in ("RandomQuantization", "RandomSensorNoise"):
+        # As the operation is linear, or passes gradients on as they come.
+        torch.testing.assert_close(image.grad.sum(), torch.tensor(float(made.numel())), rtol=0.2, atol=0)
 
 
 def test_torchs_seed_governs_operations_outside_compose() -> None:

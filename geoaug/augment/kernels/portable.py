@@ -23,7 +23,6 @@ from geoaug.augment.kernels.sampling import (
     Pixels,
     Rows,
     around,
-    bits,
     gathered,
     moved_elevation,
     sampled,
@@ -34,6 +33,7 @@ from geoaug.augment.kernels.sampling import (
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Segment
+from geoaug.augment.stored_bits import from_bits, to_bits
 from geoaug.augment.tree import map_tensors
 from geoaug.constants import constant
 from geoaug.scratch import output_memory
@@ -338,11 +338,11 @@ def _store_mask(
         # The label of a pixel without data is no observation, even where its neighbours carry the output.
         inside = inside & warp.gather(block.valid, nearest)[:, 0]
     ignore = constant(ignore_index, mask.dtype, mask.device)
-    _write(out.mask, rows, torch.where(inside & valid[:, 0], bits(labels), bits(ignore)).view(mask.dtype))
+    _write(out.mask, rows, from_bits(torch.where(inside & valid[:, 0], to_bits(labels), to_bits(ignore)), mask.dtype))
 
 
 def _write(target: Tensor, rows: Rows, values: Tensor) -> None:
     if isinstance(rows, slice):
         target[rows].copy_(values)
     else:
-        bits(target).index_copy_(0, rows, bits(values.to(target.dtype)))
+        to_bits(target).index_copy_(0, rows, to_bits(values.to(target.dtype)))

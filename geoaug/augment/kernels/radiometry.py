@@ -72,7 +72,7 @@ def _run_other(block: Block, segment: GammaNoise | Steps | Stencil) -> None:
     if isinstance(segment, GammaNoise):
         _gamma(block, segment)
     elif isinstance(segment, Steps):
-        _steps(block.values, segment)
+        _steps(block, segment)
     else:
         block.values.copy_(stencils.run(block.values, block.valid, segment))
 
@@ -104,7 +104,8 @@ def _affine(block: Block, segment: Affine) -> None:
 
 
 def _add_variance(block: Block, floor: Tensor, slope: Tensor) -> None:
-    values = block.values
+    # Where gradients are asked for, noise is as a measurement has it: what the signal does to it is not followed.
+    values = block.values.detach()
     shape = tuple(values.shape)
     if block.variance is None:
         variance = scratch("variance", shape, values.dtype, values.device)
@@ -209,11 +210,17 @@ def cube_of_normal(variance: Float[Tensor, " r"]) -> tuple[Float[Tensor, " r"], 
     return a, square.clamp_min(0).sqrt()
 
 
-def _steps(values: Float[Tensor, "r c h w"], segment: Steps) -> None:
-    values.copy_(torch.minimum(values, _over_pixels(segment.ceiling)))
+def _steps(block: Block, segment: Steps) -> None:
+    """Ceilings and rounding; gradients, where they are asked for, pass by the rounding."""
+    values = block.values
+    limited = torch.minimum(values, _over_pixels(segment.ceiling))
     step = _over_pixels(segment.step)
     safe = torch.where(step > 0, step, 1.0)
-    values.copy_(torch.where(step > 0, (values / safe).round_().mul_(safe), values))
+    stepped = torch.where(step > 0, (limited.detach() / safe).round_().mul_(safe), limited.detach())
+    if limited.requires_grad:
+        block.values = limited + (stepped - limited.detach())
+    else:
+        values.copy_(stepped)
 
 
 def _curve(values: Float[Tensor, "r c h w"], segment: Curve) -> None:

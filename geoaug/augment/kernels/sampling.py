@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.warp import Place
+from geoaug.augment.stored_bits import from_bits, to_bits
 from geoaug.scratch import scratch
 
 # Samples of a block: a range of the batch, or indices into it.
@@ -62,9 +63,9 @@ class Pixels:
     def take(self, rows: Rows) -> "Pixels":
         """Some of the samples; a range is a view of them."""
         return Pixels(
-            bits(self.image)[rows].view(self.image.dtype),
+            from_bits(to_bits(self.image)[rows], self.image.dtype),
             None if self.valid is None else self.valid[rows],
-            None if self.mask is None else bits(self.mask)[rows].view(self.mask.dtype),
+            None if self.mask is None else from_bits(to_bits(self.mask)[rows], self.mask.dtype),
             None if self.dem is None else self.dem[rows],
         )
 
@@ -229,8 +230,3 @@ def moved_elevation(
     sampled = warp.sampler(dem.device)(torch.cat((torch.where(known, dem, 0.0), known.float()), dim=1), x, y)
     values, support = sampled[:, :1], sampled[:, 1:]
     return torch.where(support >= 0.5, values * warp.inverse_support(support, 0.5), torch.nan)
-
-
-def bits(tensor: Tensor) -> Tensor:
-    """A 16-bit unsigned tensor as signed: torch indexes those on every device."""
-    return tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geoaug.augment import matrices
 from geoaug.augment.matrices import Size
+from geoaug.augment.stored_bits import from_bits, to_bits
 from geoaug.small_arrays import by_numpy
 
 # Sums of interpolation weights differ by less than this between executors; a pixel with just enough support has it.
@@ -213,10 +214,8 @@ def nearest_index(
 def gather(image: Tensor, index: Int[Tensor, "b i j"]) -> Tensor:
     """Pixels of (b c h w) at flat indices (b i j): (b c i j), any dtype."""
     batch, bands = image.shape[:2]
-    # Unsigned 16-bit tensors cannot be gathered on every device; the bits can.
-    bits = image.view(torch.int16) if image.dtype == torch.uint16 else image
-    picked = torch.gather(bits.flatten(2), 2, index.flatten(1)[:, None].expand(-1, bands, -1))
-    return picked.view(image.dtype).view(batch, bands, *index.shape[1:])
+    picked = torch.gather(to_bits(image).flatten(2), 2, index.flatten(1)[:, None].expand(-1, bands, -1))
+    return from_bits(picked, image.dtype).view(batch, bands, *index.shape[1:])
 
 
 def least_support(min_support: float) -> float:
