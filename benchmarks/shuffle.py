@@ -113,7 +113,7 @@ def main() -> None:
     memory = arguments.memory_mb * 2**20 - budget
     source: Any = CatalogTiles(made_catalog(arguments.scenes), TILE)
     # What a dataset says of itself, and the number of regions in use follows from.
-    source.reader, source.tile_bytes = SimpleNamespace(budget=budget), TILE * TILE * pixel
+    source.memory, source.tile_bytes = SimpleNamespace(chunks=budget), TILE * TILE * pixel
     fits = LocalityTileSampler(source, arguments.tiles).mixed
     orders: dict[str, Any] = {"uniform": RandomTileSampler(source, arguments.tiles)}
     for windows in (None, *arguments.windows):

@@ -92,7 +92,7 @@ def test_steps_overlap_holes_and_edges() -> None:
 
 
 def covered_by(region: shapely.Geometry, size: tuple[int, int]) -> shapely.Geometry:
-    found = [tiles_in(piece, size, TILE, TILE, shift=True) for piece in pieces(region, size, TILE)]
+    found = [tiles_in(piece, size, TILE, TILE, shift=True) for piece in pieces(region, size, TILE, TILE)]
     row, col = (np.concatenate(parts) for parts in zip(*found, strict=True))
     assert len(np.unique(np.stack((row, col)), axis=1).T) == len(row)
     assert shapely.covers(region, boxes(row, col)).all()
@@ -101,9 +101,9 @@ def covered_by(region: shapely.Geometry, size: tuple[int, int]) -> shapely.Geome
 
 def test_wide_regions_are_cut_where_tiles_end() -> None:
     region = shapely.box(7, 9, 7 + 12 * 40, 9 + 16 * 33)
-    assert len(pieces(region, (600, 600), TILE)) == 9
+    assert len(pieces(region, (600, 600), TILE, TILE)) == 9
     assert covered_by(region, (600, 600)).area == region.area
-    assert len(pieces(shapely.box(0, 0, 12 * 16, 16 * 16), (300, 300), TILE)) == 1
+    assert len(pieces(shapely.box(0, 0, 12 * 16, 16 * 16), (300, 300), TILE, TILE)) == 1
 
 
 def test_a_lattice_of_blocks_is_covered_though_it_is_wide() -> None:

@@ -275,7 +275,7 @@ def test_as_many_regions_are_mixed_as_the_memory_for_blocks_holds() -> None:
     assert (sampler.windows, sampler.mixed, sampler.regions) == (32, 16, 3 * 7 * 7)
     source.tile_bytes = 256 * 256 * 27
     for megabytes, mixed in ((16, 8), (512, 15), (2048, 60), (10**5, 128)):
-        source.reader = SimpleNamespace(budget=megabytes * 2**20)
+        source.memory = SimpleNamespace(chunks=megabytes * 2**20)
         sampler = LocalityTileSampler(source, 10)
         assert sampler.mixed == mixed
         # All decoded scenes are 1.3 GB: where they stay in memory, windows need not come from few regions.

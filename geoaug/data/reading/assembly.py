@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from geoaug.data.reading.views import SceneView, Stack
 from geoaug.data.scenes.handles import HandlePool
 from geoaug.data.scenes.opening import limit_gdal_cache
 from geoaug.data.scenes.windows import Window
-from geoaug.errors import GeoaugError
+from geoaug.errors import GeoaugError, RasterError
 from geoaug.scratch import Outputs
 
 
@@ -83,6 +84,7 @@ class Reader:
         self._blocks = Outputs(2 * threads, own_pages=True)
         self._pool: ThreadPoolExecutor | None = None
         self._working = 0  # threads of it
+        self._under_way: WeakSet[Assembly] = WeakSet()
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,11 +93,17 @@ class Reader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
+    def keep_at_most(self, budget: int) -> None:
+        """Keep fewer bytes of decoded chunks from now on."""
+        self.budget = min(self.budget, budget)
+        self.chunks.budget = min(self.chunks.budget, budget)
+
     def start(
         self, batches: Sequence[BatchBuffers], scenes: Callable[[int], SceneView], others: Iterable["Task"] = ()
     ) -> "Assembly":
         """Begin to fill batches; `others` are further tasks, such as reading labels."""
         assembly = Assembly(batches)
+        self._under_way.add(assembly)
         tasks = _chunk_tasks(self, assembly.batches, scenes)
         pool = self._threads()
         assembly.run(pool, self._working, [*tasks, *others])
@@ -117,9 +125,14 @@ class Reader:
         return self.outputs.tensor(shape, dtype)
 
     def close(self) -> None:
-        """Stop the threads and close the files; the next read starts anew."""
+        """Stop the threads and close the files; the next read starts anew, and what waits for one under way is told."""
         if self._pool is not None and self._process == os.getpid():
+            under_way = list(self._under_way)
+            for assembly in under_way:
+                assembly.drop_waiting()
             self._pool.shutdown(wait=True, cancel_futures=True)
+            for assembly in under_way:
+                assembly.give_up()
         self._pool = None
         self.handles.close()
         self.chunks.clear()
@@ -164,6 +177,7 @@ class Assembly:
         self._waiting: deque[Task] = deque()
         self._futures: list[Future[None]] = []
         self._broken: BaseException | None = None
+        self._given_up = False
 
     def run(self, pool: ThreadPoolExecutor, threads: int, tasks: list[Task]) -> None:
         """Hand the tasks to the threads of a pool, those first that the first tiles wait for."""
@@ -176,9 +190,11 @@ class Assembly:
     def wait(self, batch: int) -> BatchBuffers:
         """The batch at a place, once all its tiles are read or failed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._left[batch] == 0 or self._broken is not None)
+            self._changed.wait_for(lambda: self._left[batch] == 0 or self._broken is not None or self._given_up)
         if self._broken is not None:
             raise self._broken
+        if self._left[batch]:
+            raise RasterError("the dataset was closed while its tiles were being read")
         return _held(self.batches, batch)
 
     def take(self, batch: int) -> BatchBuffers:
@@ -187,9 +203,19 @@ class Assembly:
         self.batches[batch] = None
         return taken
 
+    def give_up(self) -> None:
+        """Tell those who wait that nothing comes any more."""
+        with self._changed:
+            self._given_up = True
+            self._changed.notify_all()
+
+    def drop_waiting(self) -> None:
+        """Drop what has not begun."""
+        self._waiting.clear()
+
     def cancel(self) -> None:
         """Drop what has not begun, and wait for what has."""
-        self._waiting.clear()
+        self.drop_waiting()
         for future in self._futures:
             if not future.cancel():
                 future.result()

@@ -113,7 +113,7 @@ class GridTileSampler(TileSampler):
     def _in_regions(self) -> tuple[Array, Array, Array]:
         found: list[tuple[Array, Array, Array]] = [(np.zeros(0, np.int64),) * 3]
         tile, ground = self._ground.tile, self._ground
-        for scene, region in ground.region_pieces():
+        for scene, region in ground.region_pieces(self.stride):
             size = int(ground.height[scene]), int(ground.width[scene])
             row, col = tiles_in(region, size, tile, self.stride, shift=self.edge != "drop")
             found.append((np.full(len(row), scene), row, col))

@@ -1,5 +1,7 @@
 """`LocalityTileSampler`: tiles drawn at random in an order that decodes each block of a file few times."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -81,6 +83,24 @@ class LocalityTileSampler(RandomTileSampler):
         self.windows = windows or (1 if alone else min(round(2 * tiles), _MOST_WINDOWS))
         self.mixed = mixed or _as_many_as_fit(source, float((share * pixels).sum()))
 
+    def state_dict(self, given: int | None = None) -> dict[str, Any]:
+        """Where the epoch stands, and what the order follows from besides: a machine may have other memory."""
+        return {**super().state_dict(given), "windows": self.windows, "mixed": self.mixed, "regions": self.regions}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken, in that order.
+
+        Raises:
+            ConfigurationError: the state is of another order.
+        """
+        if state.get("regions", self.regions) != self.regions:
+            raise ConfigurationError(
+                f"the state is of an order over {state['regions']} regions, here are {self.regions}: give the same "
+                "scenes, tiles and region"
+            )
+        super().load_state_dict(state)
+        self.windows, self.mixed = state.get("windows", self.windows), state.get("mixed", self.mixed)
+
     def _tiles(self, local: Positions, rank: int, world_size: int) -> list[TileRef]:
         # The order goes on from epoch to epoch: tiles of this process so far.
         count = self.epoch * len(self) + local
@@ -154,16 +174,16 @@ class LocalityTileSampler(RandomTileSampler):
 
 def _as_many_as_fit(source: TileSource, pixels: float) -> int:
     """Regions of so many pixels whose decoded blocks fit into a dataset's memory for them."""
-    if getattr(source, "reader", None) is None:
+    if getattr(source, "memory", None) is None:
         return _MIXED
     return int(np.clip(_kept_pixels(source) / pixels, _FEWEST_MIXED, _MOST_MIXED))
 
 
 def _kept_pixels(source: TileSource) -> float:
     """Pixels, of all bands, that fit into the memory for decoded blocks; 0 where the source is no dataset."""
-    reader = getattr(source, "reader", None)
-    if reader is None:
+    memory = getattr(source, "memory", None)
+    if memory is None:
         return 0.0
     height, width = source.size
     pixel: float = getattr(source, "tile_bytes") / (height * width)  # noqa: B009
-    return float(_CACHE_SHARE * reader.budget / pixel)
+    return float(_CACHE_SHARE * memory.chunks / pixel)

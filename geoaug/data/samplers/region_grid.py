@@ -1,5 +1,7 @@
 """Where the tiles of a grid lie in a region: laid from its own corners, as a scene's grid misses much of it."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -8,40 +10,49 @@ Array = npt.NDArray[np.int64]
 
 # Tiles across, of the pieces that large regions are cut into: one piece is covered in a few milliseconds.
 _MOST_TILES = 16
-# Steps to a stride, by which places are tried.
-_FINENESS = 4
+# Steps to a stride, by which places are tried; and how many places at least.
+_FINENESS, _FEWEST_TRIED = 4, 16
 # Share of a tile that another one must add.
 _LEAST_GAIN = 1 / 16
 # Square pixels by which a rectangle may differ from its bounds.
 _RECTANGLE = 1e-6
 
 
-def pieces(region: shapely.Geometry, size: tuple[int, int], tile: tuple[int, int]) -> list[shapely.Geometry]:
+def pieces(
+    region: shapely.Geometry, size: tuple[int, int], tile: tuple[int, int], stride: tuple[int, int]
+) -> list[shapely.Geometry]:
     """The parts of a region within a scene of a height and width, in pixels.
 
-    Those wider than 16 tiles are cut on lines that many tiles apart.
+    Those wider than 16 steps from tile to tile are cut so that a lattice goes on from one piece to the next: by as many
+    steps, where steps are smaller than tiles with what a tile overlaps the next one by on both sides.
     """
     found: list[shapely.Geometry] = []
     # Regions reach somewhat past the scene, so that their edges are its own.
     within = shapely.intersection(region, shapely.box(0, 0, size[1], size[0]))
     for part in shapely.get_parts(within):
-        if part.geom_type != "Polygon":
+        if part.geom_type != "Polygon" or part.is_empty:
             continue
         left, top, right, bottom = shapely.bounds(part)
-        # From the first whole pixel, as tiles begin there.
-        lines = [
-            np.arange(np.ceil(low - 1e-6), high, _MOST_TILES * side)
-            for low, high, side in ((left, right, tile[1]), (top, bottom, tile[0]))
-        ]
-        if max(map(len, lines)) <= 1:
+        (xs, xs_stop), (ys, ys_stop) = (
+            _stretches(*bounds, side, step)
+            for bounds, side, step in zip(((left, right), (top, bottom)), tile[::-1], stride[::-1], strict=True)
+        )
+        if len(xs) == len(ys) == 1:
             found.append(part)
             continue
-        xs, ys = (np.concatenate(([low - 1], line[1:], [high + 1])) for line, low, high in
-                  ((lines[0], left, right), (lines[1], top, bottom)))  # fmt: skip
-        cells = shapely.box(*np.meshgrid(xs[:-1], ys[:-1]), *np.meshgrid(xs[1:], ys[1:])).ravel()
+        cells = shapely.box(*np.meshgrid(xs, ys), *np.meshgrid(xs_stop, ys_stop)).ravel()
         cut = shapely.get_parts(shapely.intersection(part, cells))
         found += [piece for piece in cut if piece.geom_type == "Polygon" and piece.area > 0]
     return found
+
+
+def _stretches(low: float, high: float, tile: int, stride: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Where pieces begin and end along an axis; none is narrower than a tile, unless all is."""
+    first = np.ceil(low - 1e-6)  # a whole pixel, as tiles begin there
+    starts = np.arange(first, max(high - tile, first) + 1e-6, _MOST_TILES * stride)
+    stops = starts + _MOST_TILES * stride + tile - stride
+    starts[0], stops[-1] = low - 1, high + 1
+    return starts, stops
 
 
 def tiles_in(
@@ -147,7 +158,8 @@ def _tried(low: float, high: float, length: int, tile: int, stride: int) -> Arra
     first, last = max(int(np.ceil(low - 1e-6)), 0), min(int(np.floor(high + 1e-6)), length) - tile
     if last < first:
         return np.zeros(0, np.int64)
-    step = max(stride // _FINENESS, 1)
+    # Finer where there are few places: a narrow region may hold a tile between two steps.
+    step = max(min(stride // _FINENESS, (last - first) // _FEWEST_TRIED), 1)
     # From both ends, so that a tile at the far edge is among them.
     return np.union1d(np.arange(first, last + 1, step), np.arange(last, first - 1, -step)).astype(np.int64)
 

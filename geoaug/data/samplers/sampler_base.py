@@ -55,6 +55,7 @@ class TileSampler(Sampler[TileRef], ABC):
         self.epoch = self.position = 0
         self._rank, self._world_size = rank, world_size
         self._resumed_at = 0
+        self._resumed_of: int | None = None  # processes
 
     @property
     def ranks(self) -> tuple[int, int]:
@@ -76,6 +77,11 @@ class TileSampler(Sampler[TileRef], ABC):
     def order(self, start: int = 0) -> Iterator[TileRef]:
         """This process's tiles from a position on, past the epoch's end where the sampler is `endless`."""
         rank, world_size = self.ranks
+        if start and self._resumed_of not in (None, world_size):
+            raise ConfigurationError(
+                f"the state is of {self._resumed_of} processes, here are {world_size}: positions in an epoch are those "
+                "of a process; begin with a whole epoch"
+            )
         count = _FIRST_CHUNK
         end = None if self.endless else len(self)
         while end is None or start < end:
@@ -97,7 +103,14 @@ class TileSampler(Sampler[TileRef], ABC):
                 of torch's `DataLoader` have drawn more than they gave.
         """
         position = self.position if given is None else given
-        return {"epoch": self.epoch, "seed": self.seed, "position": position, "length": self.length}
+        return {
+            "kind": type(self).__name__,
+            "epoch": self.epoch,
+            "seed": self.seed,
+            "position": position,
+            "length": self.length,
+            "processes": self.ranks[1],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken: the next iteration gives the rest of that epoch.
@@ -105,12 +118,15 @@ class TileSampler(Sampler[TileRef], ABC):
         Raises:
             ConfigurationError: the state is of another order.
         """
+        if state.get("kind", type(self).__name__) != type(self).__name__:
+            raise ConfigurationError(f"the state is of a {state['kind']}, this is a {type(self).__name__}")
         if state["length"] != self.length:
             raise ConfigurationError(
                 f"the state is of an epoch of {state['length']} tiles, this one has {self.length}: give the same length"
             )
         self.epoch, self.seed = state["epoch"], state["seed"]
         self.position = self._resumed_at = state["position"]
+        self._resumed_of = state.get("processes")
 
     def _epoch_from(self, start: int) -> Iterator[TileRef]:
         self.position = start

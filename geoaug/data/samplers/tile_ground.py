@@ -115,14 +115,14 @@ class TileGround:
         tall, wide = survey.height[scene] / self.height[scene], survey.width[scene] / self.width[scene]
         return survey.most_valid(scene, row * tall, col * wide, self.tile[0] * tall, self.tile[1] * wide)
 
-    def region_pieces(self) -> Iterator[tuple[int, shapely.Geometry]]:
+    def region_pieces(self, stride: tuple[int, int]) -> Iterator[tuple[int, shapely.Geometry]]:
         """Scenes with regions, and pieces of these in pixels that together are all of them."""
         if self._regions is None:
             return
         for scene in np.flatnonzero(self._regions.limited).tolist():
             if self.height[scene] >= self.tile[0] and self.width[scene] >= self.tile[1]:
                 size = int(self.height[scene]), int(self.width[scene])
-                yield from ((scene, piece) for piece in pieces(self._regions.region(scene), size, self.tile))
+                yield from ((scene, piece) for piece in pieces(self._regions.region(scene), size, self.tile, stride))
 
     def inside(self, scene: Array, row: Array, col: Array) -> npt.NDArray[np.bool_]:
         """Whether tiles lie wholly in the regions of their scenes; what reaches past a scene does not count."""

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -217,6 +218,18 @@ class TileDataset(Dataset[dict[str, Any]]):
         """Begin to read batches; `Reading.batch` gives each. `pinned`: into memory that a GPU copies from meanwhile."""
         return Reading(self, batches, pinned=pinned)
 
+    def make_room(self, batch_bytes: int) -> int:
+        """Leave memory for more batches than usual, at the cost of blocks that are kept.
+
+        Returns:
+            The `memory_mb` in which they would have room; what it is, where they have.
+        """
+        self.reader.keep_at_most(self.memory.chunks_beside(batch_bytes))
+        wanted = self.memory_mb
+        while TileMemory.of(wanted, self._block_bytes(), self.reader.threads).most_for_batches < batch_bytes:
+            wanted = wanted * 9 // 8 + 1
+        return wanted
+
     def close(self) -> None:
         """Close all files and stop all threads; the next read starts anew."""
         self.reader.close()
@@ -305,11 +318,11 @@ class TileDataset(Dataset[dict[str, Any]]):
     def _tile_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         if size is not None:
             pair = tuple(size) if isinstance(size, list | tuple) else (size, size)
-            if len(pair) != 2 or any(type(side) is not int for side in pair):
+            if len(pair) != 2 or any(isinstance(side, bool) or not isinstance(side, Integral) for side in pair):
                 raise ConfigurationError(f"size is {size!r}: it is a number of pixels, or two (height, width)")
             if min(pair) < 1:
                 raise ConfigurationError(f"a tile of {pair[0]} x {pair[1]} pixels: it must have one at least")
-            return pair
+            return int(pair[0]), int(pair[1])
         sizes = np.unique(np.stack([self._grids.height, self._grids.width], axis=1), axis=0)
         if len(sizes) > 1:
             raise ConfigurationError(
@@ -321,6 +334,8 @@ class TileDataset(Dataset[dict[str, Any]]):
     def _open_labels(
         self, labels: str | Path | LabelSource | None, field: str | None, classes: Sequence[int] | int | None
     ) -> TileLabels | None:
+        if isinstance(classes, int) and classes < 1:
+            raise ConfigurationError(f"classes is {classes}: give their number, at least 1, or a list of their ids")
         allowed = list(range(classes)) if isinstance(classes, int) else classes
         first = None
         if labels is None:

@@ -1,9 +1,11 @@
 """`TileLoader`: batches of tiles, read ahead by threads over several batches at once."""
 
 import itertools
+import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 from functools import partial
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +13,9 @@ import torch
 from geoaug.data.scenes.records import TileRef
 from geoaug.data.tiles.batches import Batch, Reading
 from geoaug.data.tiles.dataset import TileDataset
-from geoaug.errors import ConfigurationError
+from geoaug.errors import ConfigurationError, RasterError
+
+_log = logging.getLogger("geoaug")
 
 _MOST_BATCHES = 16  # read ahead together, however small they are
 
@@ -56,18 +60,25 @@ class TileLoader:
         look_ahead: int | None = None,
         pin_memory: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigurationError(f"the batch size is {batch_size}: it must be at least 1")
-        if look_ahead is not None and look_ahead < 1:
-            raise ConfigurationError(f"look_ahead is {look_ahead}: it must be at least 1")
+        for name, value in (("the batch size", batch_size), ("look_ahead", look_ahead)):
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise ConfigurationError(f"{name} is {value!r}: it must be a whole number, at least 1")
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.drop_last, self.pin_memory = drop_last, pin_memory
+        batch_bytes = batch_size * dataset.tile_bytes
         if look_ahead is None:
-            # Two groups are on their way, and one batch is in use.
-            most = dataset.memory.batches // (batch_size * dataset.tile_bytes) - 1
-            look_ahead = min(max(most // 2, 1), _MOST_BATCHES)
+            look_ahead = min(max((dataset.memory.batches // batch_bytes - 1) // 2, 1), _MOST_BATCHES)
         self.look_ahead = look_ahead
-        dataset.reader.outputs.keep(2 * look_ahead + 1)
+        # Two groups are on their way, and one batch is in use.
+        held = 2 * look_ahead + 1
+        dataset.reader.outputs.keep(held)
+        wanted_mb = dataset.make_room(held * batch_bytes)
+        if wanted_mb > dataset.memory_mb:
+            _log.warning(
+                "%d batches of %.0f MB are in memory at once, for which memory_mb=%d has no room: give it %d, or make "
+                "batches smaller",
+                held, batch_bytes / 2**20, dataset.memory_mb, wanted_mb,
+            )  # fmt: skip
         self._position = 0  # tiles of the epoch whose batches were given by now
         self._resumed_at = 0
 
@@ -82,6 +93,7 @@ class TileLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self._position, self._resumed_at = self._resumed_at, 0
+        begun = given = False
         starts = self._starts(self._position)
         groups: deque[_Group] = deque(itertools.islice(starts, 1))
         replacement = self.sampler.replacement if getattr(self.sampler, "endless", False) else None
@@ -90,26 +102,37 @@ class TileLoader:
                 # The next group is begun when this one is, and read while it is used.
                 groups.extend(itertools.islice(starts, 1))
                 reading, positions = groups[0]
+                begun = True
                 for place, position in enumerate(positions):
                     replace = None if replacement is None else partial(_replacement, replacement, position)
                     count = len(reading.refs[place])
                     batch = reading.batch(place, replace)
                     self._position = position + count
                     if len(batch["scene"]):
+                        given = True
                         yield batch
                     del batch  # whose memory is needed for the next group
                 groups.popleft()
-            self._position = 0
+            if begun and not given:
+                raise RasterError(f"all tiles of the epoch are left out: {_most_common(self.skipped)}")
         finally:
             for group in groups:
                 group.reading.cancel()
 
     def set_epoch(self, epoch: int) -> None:
-        """Which pass over the data comes next, as for torch's `DistributedSampler`."""
-        self.sampler.set_epoch(epoch)
+        """Which pass over the data comes next, as for torch's `DistributedSampler`.
+
+        It begins at its start, unless it is the one that is to be resumed.
+        """
+        if epoch != getattr(self.sampler, "epoch", None):
+            self._position = self._resumed_at = 0
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands: how many tiles of it were given."""
+        if not hasattr(self.sampler, "state_dict"):
+            raise ConfigurationError(f"a {type(self.sampler).__name__} has no state: take a sampler of geoaug.data")
         return {"sampler": self.sampler.state_dict(), "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -137,6 +160,10 @@ class TileLoader:
         if order is None:
             return itertools.islice(self.sampler, position, None)
         return itertools.islice(order(position), len(self.sampler) - position)
+
+
+def _most_common(skipped: Counter[str]) -> str:
+    return "; ".join(f"{count} times {line}" for line, count in skipped.most_common(3)) or "nobody said why"
 
 
 def _replacement(draw: Any, position: int, slot: int, attempt: int) -> TileRef:

@@ -21,7 +21,8 @@ class CountedLoader:
             batch counts as done when it was given.
 
     `state_dict` tells where the first batch begins that training is not done with: a step that was broken off is
-    taken again. The state at an epoch's end is the beginning of the next one.
+    taken again. The state at an epoch's end is the beginning of the next one where training counts; where nobody does,
+    it is the end, after which nothing is left of that epoch.
     """
 
     batch_sampler = None  # Lightning asks for it
@@ -54,17 +55,19 @@ class CountedLoader:
             self._positions[self._given] = self.loader.state_dict()["position"]
             self._positions.pop(self._given - _KEPT, None)
             yield batch
-        self._given, self._positions = 0, {0: 0}
 
     def set_epoch(self, epoch: int) -> None:
-        """Which pass over the data comes next."""
+        """Which pass over the data comes next; at its start, unless it is the one that is to be resumed."""
+        if epoch != self.loader.sampler.epoch:
+            self._given = self._resumed_at = 0
+            self._positions = {0: 0}
         self.loader.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands in the epoch."""
         done = self.done()
         given = done if done is not None and done in self._positions else self._given
-        if done == 0 or given >= len(self):
+        if done is not None and (done == 0 or given >= len(self)):
             given = 0
         position = self._positions[given] if given else 0
         return {**self.loader.state_dict(), "position": position, "batches": given}

@@ -215,6 +215,11 @@ class TileDataModule(LightningDataModule):
 
     def train_dataloader(self) -> CountedLoader:
         """Batches of the training split, the same loader each time."""
+        if getattr(self.trainer, "overfit_batches", 0):
+            raise ConfigurationError(
+                "overfit_batches needs torch's own DataLoader: take limit_train_batches (a seed without augmentation "
+                "repeats the same tiles), or a data module with fewer scenes"
+            )
         if self._train is None:
             dataset = self.dataset("train")
             sampler = self._training_sampler(dataset)
