@@ -55,7 +55,7 @@ def split(
         float | None,
         typer.Option(
             "--block-m",
-            help="Side of a block in metres. Default: such that about 200 hold the scenes.",
+            help="Side of a block in metres. Default: such that about 200 hold the scenes, two tiles at least.",
             show_default=False,
             rich_help_panel=_GROUND,
         ),
@@ -94,16 +94,17 @@ def split(
     catalog is written all the same, and the command ends with 1.
     """
     from geoaug.data.catalogs.catalog import Catalog
-    from geoaug.data.splits.leaks import check_leaks
+    from geoaug.data.splits.leaks import check_leaks, shared_ground
     from geoaug.data.splits.split_summary import summarise
 
     known = Catalog.open(catalog)
-    asked = _Asked(shares, block_m, buffer_m, folds, column, values or [], starts, seed)
+    asked = _Asked(shares, block_m, buffer_m, folds, column, values or [], starts, seed, size)
     with status_line(f"splitting {len(known)} scenes") as tell:
         found = asked.split(known, method)
         if method in (Method.blocks, Method.kfold):
             tell("measuring how far the splits are apart")
             check_leaks(found, buffer_m)
+        shared = None if method in (Method.blocks, Method.kfold, Method.random) else shared_ground(found)
         target = catalog if output is None else output
         found.save(target)
         tell("counting tiles")
@@ -115,6 +116,8 @@ def split(
             f"split '{row.name}' holds no tile of {size} pixels: its blocks are smaller (--block-m), its buffer "
             "takes them (--buffer-m), or tiles are to be smaller (--size)"
         )
+    if shared is not None:
+        print_note(f"{shared}; a split by {method.value} does not keep ground apart")
     out = len(found) - _placed(found)
     if out:
         print_note(f"{out} of {len(found)} scenes are in no split")
@@ -135,16 +138,29 @@ class _Asked:
     values: list[str]
     starts: str | None
     seed: int
+    size: int
 
     def split(self, catalog: "Catalog", method: Method) -> "Catalog":
         from geoaug.data.splits import splitting as splits
         from geoaug.errors import ConfigurationError
 
+        by_ground = (Method.blocks, Method.kfold)
+        for option, value, methods in (
+            ("--buffer-m", self.buffer_m, (*by_ground, Method.random)),
+            ("--block-m", self.block_m, by_ground),
+            ("--column", self.column, (Method.attribute,)),
+            ("--values", self.values, (Method.attribute,)),
+            ("--starts", self.starts, (Method.date,)),
+        ):
+            if value and method not in methods:
+                words = " and ".join(one.value for one in methods)
+                raise ConfigurationError(f"{option} is for splits by {words}, not by {method.value}")
         ground: dict[str, Any] = {"buffer_m": self.buffer_m, "seed": self.seed}
+        blocks: dict[str, Any] = {"block_m": self.block_m, "size": self.size}
         if method is Method.blocks:
-            return splits.split_by_blocks(catalog, _numbers(self.shares), block_m=self.block_m, **ground)
+            return splits.split_by_blocks(catalog, _numbers(self.shares), **blocks, **ground)
         if method is Method.kfold:
-            return splits.split_into_folds(catalog, self.folds, block_m=self.block_m, **ground)
+            return splits.split_into_folds(catalog, self.folds, **blocks, **ground)
         if method is Method.random:
             return splits.split_by_chance(catalog, _numbers(self.shares), **ground)
         if method is Method.folder:
@@ -157,7 +173,9 @@ class _Asked:
             raise ConfigurationError("name a column and its values for each split: --column season --values train=dry")
         wanted: dict[str, list[str]] = {}
         for line in self.values:
-            name, _, told = line.partition("=")
+            name, equals, told = line.partition("=")
+            if not equals or not name.strip():
+                raise ConfigurationError(f"--values {line!r} is not written as split=value,value")
             wanted.setdefault(name.strip(), []).extend(value.strip() for value in told.split(","))
         return splits.split_by_attribute(catalog, self.column, wanted)
 
@@ -170,6 +188,8 @@ def _pairs(text: str) -> dict[str, str]:
         name, equals, value = part.partition("=")
         if not equals or not name.strip():
             raise ConfigurationError(f"{part!r} is not written as name=value")
+        if name.strip() in found:
+            raise ConfigurationError(f"the split '{name.strip()}' is named twice in {text!r}")
         found[name.strip()] = value.strip()
     return found
 
@@ -205,5 +225,6 @@ def _show(rows: "list[SplitSummary]", size: int) -> None:
         table.add_column(escape(heading), justify="right" if number else "left")
     for row in rows:
         counts = [str(row.classes[name]) for name in classes]
-        table.add_row(escape(row.name), str(row.scenes), f"{row.ground_km2:.4g}", str(row.tiles), *counts)
+        ground = "-" if row.ground_km2 != row.ground_km2 else f"{row.ground_km2:.4g}"
+        table.add_row(escape(row.name), str(row.scenes), ground, str(row.tiles), *counts)
     stdout_console().print(table)

@@ -141,7 +141,7 @@ def _show(console: "Console", found: "Statistics") -> None:
     from rich.table import Table
 
     of = "" if found.split is None else f" of split '{found.split}'"
-    part = "" if found.share >= 1 else f" ({100 * found.share:g} % of the blocks)"
+    part = "" if found.share >= 1 else f" ({100 * found.share:.3g} % of the blocks)"
     scenes = f"{found.scenes:,} scene{'s' * (found.scenes != 1)}"
     console.print(f"{found.count:,} valid pixels in {scenes}{of}{part}; {found.sensor}, {found.dtype}")
     table = Table(box=None, padding=(0, 1))

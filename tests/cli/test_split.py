@@ -84,6 +84,12 @@ def test_folds_and_chance(geoaug: Any, catalog: Path) -> None:
         (("--method", "date"), "say when each split begins"),
         (("--method", "attribute"), "name a column"),
         (("--block-m", "900000"), "too few for 3 splits"),
+        (("--shares", "train=0.9,train=0.5,val=0.5"), "the split 'train' is named twice"),
+        (("--method", "date", "--starts", "train=,train=2021-01-01"), "the split 'train' is named twice"),
+        (("--method", "folder", "--buffer-m", "100"), "--buffer-m is for splits by blocks and kfold and random"),
+        (("--method", "random", "--block-m", "100"), "--block-m is for splits by blocks and kfold, not by random"),
+        (("--starts", "train=,test=2021-01-01"), "--starts is for splits by date, not by blocks"),
+        (("--method", "attribute", "--column", "season", "--values", "train"), "'train' is not written as split="),
     ],
 )
 def test_what_cannot_be_split_is_told(geoaug: Any, catalog: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -92,3 +98,33 @@ def test_what_cannot_be_split_is_told(geoaug: Any, catalog: Path, arguments: tup
     assert done.code == 2
     assert said in done.err
     assert catalog.read_bytes() == before
+
+
+def test_ground_in_several_splits_is_noted_where_the_method_does_not_look_at_it(geoaug: Any, tmp_path: Path) -> None:
+    records = [made_scene(f"s{n}", 500, 500, x=400000, datetime=f"202{n}-05-01") for n in range(2)]
+    path = tmp_path / "dates.parquet"
+    Catalog.from_records(records).save(path)
+    done = geoaug("split", path, "--method", "date", "--starts", "train=,test=2021-01-01")
+    assert done.code == 0, done.err
+    assert "'s0' of the split 'train' and scene 's1' of the split 'test' lie over each other" in " ".join(
+        done.err.split()
+    )
+
+
+def test_small_scenes_stay_whole_and_hold_tiles_unless_blocks_are_told(geoaug: Any, tmp_path: Path) -> None:
+    records = [made_scene(f"s{n}", 512, 512, x=400000 + 9000 * n) for n in range(9)]
+    path = tmp_path / "small.parquet"
+    Catalog.from_records(records).save(path)
+    done = geoaug("split", path, "--size", 256)
+    assert done.code == 0, done.err + done.out
+    tiles = {line.split()[0]: int(line.split()[3]) for line in done.out.splitlines()[1:4]}
+    assert sum(tiles.values()) == 9 * 4
+    assert min(tiles.values()) >= 4
+
+
+def test_ground_without_a_scale_is_not_made_up(geoaug: Any, tmp_path: Path) -> None:
+    path = tmp_path / "chips.parquet"
+    Catalog.from_records([made_scene(f"s{n}", 64, 64, crs=None) for n in range(6)]).save(path)
+    done = geoaug("split", path, "--method", "random", "--size", 64)
+    assert done.code == 0, done.err
+    assert {line.split()[2] for line in done.out.splitlines()[1:4]} == {"-"}

@@ -420,3 +420,17 @@ def test_tiles_lie_across_the_seams_of_blocks_of_one_split() -> None:
     ratio = (found / found.sum())[many] / (expected / expected.sum())[many]
     assert ratio.min() > 0.7
     assert ratio.max() < 1.3
+
+
+def test_ground_that_a_tile_can_cover_counts_in_a_check_of_tiles() -> None:
+    """Tiles drawn at random lie anywhere, so borders that meet are a leak whatever the tile; narrow strips are none."""
+    scene = made_scene("s", 2000, 2000, x=400000, y=5400000)
+    catalog = split_by_blocks(Catalog.from_records([scene]), {"train": 0.5, "test": 0.5}, block_m=5000)
+    check_leaks(catalog, size=64)
+    for distance in (1, 5, 100):
+        with pytest.raises(LeakError, match=r"apart|meet or lie over"):
+            check_leaks(catalog, distance, size=64)
+    strip = made_scene("strip", 40, 2000, x=400000, y=5400000 + 390)
+    whole = Catalog.from_records([scene, strip]).with_column("split", ["train", "test"])
+    with pytest.raises(LeakError):
+        check_leaks(whole, 100)

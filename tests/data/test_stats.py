@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from affine import Affine
-from scenes import PLACE, UTM32, catalog_of, scene_of, write_raster
+from scenes import PLACE, UTM32, catalog_of, numbers, scene_of, write_raster
 
 from geoaug.data.catalogs.catalog import Catalog
 from geoaug.data.surveys.stats import StatisticsTally
-from geoaug.data.surveys.survey import catalog_statistics, survey_catalog
+from geoaug.data.surveys.survey import StatisticsPlan, catalog_statistics, survey_catalog
+from geoaug.data.surveys.survey_pass import _Every
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import generic_sensor
 from geoaug.statistics import Statistics
@@ -51,18 +52,18 @@ def test_whole_numbers_are_counted_exactly(tmp_path: Path, dtype: str, memory_mb
     found = catalog_statistics(catalog, percentiles=QS, covariance=True, memory_mb=memory_mb, threads=3)
     assert (found.count, found.scenes) == (pixels.shape[1], 2)
     assert found.percentile_error == 0
-    for band, numbers in zip(found.bands, pixels, strict=True):
-        np.testing.assert_allclose(band.mean, numbers.mean(dtype=np.float64), rtol=1e-12)
-        np.testing.assert_allclose(band.std, numbers.std(dtype=np.float64), rtol=1e-12)
-        assert (band.minimum, band.maximum) == (numbers.min(), numbers.max())
-        np.testing.assert_allclose(list(band.percentiles.values()), np.percentile(numbers, QS), rtol=1e-12)
-        values, counts = np.unique(numbers, return_counts=True)
+    for band, pixel_values in zip(found.bands, pixels, strict=True):
+        np.testing.assert_allclose(band.mean, pixel_values.mean(dtype=np.float64), rtol=1e-12)
+        np.testing.assert_allclose(band.std, pixel_values.std(dtype=np.float64), rtol=1e-12)
+        assert (band.minimum, band.maximum) == (pixel_values.min(), pixel_values.max())
+        np.testing.assert_allclose(list(band.percentiles.values()), np.percentile(pixel_values, QS), rtol=1e-12)
+        values, counts = np.unique(pixel_values, return_counts=True)
         assert band.histogram is not None
         assert band.histogram.exact
         np.testing.assert_array_equal(band.histogram.values, values)
         np.testing.assert_array_equal(band.histogram.counts, counts)
         edges = np.linspace(band.minimum, band.maximum, 38)
-        np.testing.assert_array_equal(band.histogram.binned(edges), np.histogram(numbers, edges)[0])
+        np.testing.assert_array_equal(band.histogram.binned(edges), np.histogram(pixel_values, edges)[0])
     np.testing.assert_allclose(found.covariance, np.cov(pixels.astype(np.float64), bias=True), rtol=1e-9)
 
 
@@ -72,8 +73,8 @@ def test_other_numbers_have_moments_to_rounding_and_percentiles_within_what_is_s
     found = catalog_statistics(catalog, percentiles=QS, covariance=True, memory_mb=1)
     assert found.count == pixels.shape[1]
     assert found.percentile_error == 2**-10
-    for band, numbers in zip(found.bands, pixels, strict=True):
-        exact = numbers.astype(np.float64)
+    for band, pixel_values in zip(found.bands, pixels, strict=True):
+        exact = pixel_values.astype(np.float64)
         np.testing.assert_allclose(band.mean, exact.mean(), rtol=1e-9, atol=1e-12 * exact.std())
         np.testing.assert_allclose(band.std, exact.std(), rtol=1e-9)
         assert (band.minimum, band.maximum) == (exact.min(), exact.max())
@@ -239,3 +240,31 @@ def test_ground_that_belongs_to_other_splits_does_not_count(tmp_path: Path) -> N
     found = catalog_statistics(catalog)
     assert found.count == 60 * 40
     assert found.bands[0].mean == pytest.approx(image[0, 10:70, 20:60].mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("share", "read"), [(0.7, 0.7), (0.4, 0.4), (1 / 3, 1 / 3), (0.05, 0.05), (0.995, 1.0)])
+def test_a_sample_reads_the_share_that_it_states(tmp_path: Path, share: float, read: float) -> None:
+    every = _Every(share, 0)
+    assert np.mean([every.next() for _ in range(3000)]) == pytest.approx(read, abs=0.011)
+    catalog = catalog_of(*(write_raster(tmp_path / f"{n}.tif", numbers((1, 32, 32), seed=n)) for n in range(9)))
+    found = catalog_statistics(catalog, share=share, seed=3) if share > 0.3 else None
+    if found is not None:
+        assert found.share == pytest.approx(found.count / (9 * 32 * 32))
+        assert found.share == pytest.approx(share, abs=0.17)
+        assert (found.share < 1) == (found.bands[0].mean_error > 0)
+
+
+def test_scenes_that_do_not_fit_or_have_no_labels_are_left_out_by_name(tmp_path: Path) -> None:
+    bands = {"a": 2, "b": 2, "lacking": 1}
+    paths = [write_raster(tmp_path / f"{name}.tif", numbers((count, 64, 64))) for name, count in bands.items()]
+    found = survey_catalog(catalog_of(*paths), coverage=False, statistics=StatisticsPlan(), on_error="skip")
+    assert [line for line in found.skipped if "scene 'lacking'" in line]
+    far = write_raster(tmp_path / "far.tif", numbers((2, 64, 64)), transform=Affine(10, 0, 700000, 0, -10, 5400000))
+    labels = write_raster(tmp_path / "labels.tif", np.ones((1, 64, 64), np.uint8))
+    catalog = catalog_of(paths[0], far)
+    with pytest.raises(RasterError, match="do not reach it"):
+        survey_catalog(catalog, coverage=False, statistics=StatisticsPlan(), labels=labels)
+    found = survey_catalog(catalog, statistics=StatisticsPlan(), labels=labels, on_error="skip")
+    assert [line for line in found.skipped if "scene 'far'" in line and "do not reach it" in line]
+    assert found.statistics is not None
+    assert found.statistics.scenes == 1

@@ -14,9 +14,8 @@ import shapely
 
 from geoaug.data.catalogs.catalog import Catalog
 from geoaug.data.catalogs.parts import scenes_of_split, split_names
-from geoaug.data.scenes.grids import footprint_in
 from geoaug.data.splits.scene_overlap import overlapping
-from geoaug.data.surveys.ground_blocks import GEOGRAPHIC, LocalMetres, unwrapped
+from geoaug.data.surveys.ground_blocks import LocalMetres, unwrapped
 from geoaug.errors import ConfigurationError
 
 Array = npt.NDArray[Any]
@@ -32,6 +31,15 @@ class Leak(NamedTuple):
     scenes: tuple[str, str]
     distance_m: float
 
+    def in_words(self, asked_m: float = 0.0) -> str:
+        """Which scenes come how near."""
+        over = "meet or lie over each other" if asked_m else "lie over each other"
+        how = f"are {self.distance_m:.3g} m apart" if self.distance_m else over
+        return (
+            f"scene '{self.scenes[0]}' of the split '{self.splits[0]}' and scene '{self.scenes[1]}' of the split "
+            f"'{self.splits[1]}' {how}"
+        )
+
 
 class LeakError(ConfigurationError):
     """Splits whose ground is too near to each other.
@@ -42,12 +50,8 @@ class LeakError(ConfigurationError):
 
     def __init__(self, leak: Leak, distance_m: float) -> None:
         self.leak = leak
-        how = "lie over each other" if leak.distance_m == 0 else f"are {leak.distance_m:.0f} m apart"
         asked = f", less than {distance_m:g} m" if distance_m else ""
-        super().__init__(
-            f"scene '{leak.scenes[0]}' of the split '{leak.splits[0]}' and scene '{leak.scenes[1]}' of the split "
-            f"'{leak.splits[1]}' {how}{asked}: split by blocks with a buffer, or leave one out"
-        )
+        super().__init__(f"{leak.in_words(distance_m)}{asked}: split by blocks with a buffer, or leave one out")
 
 
 def check_leaks(
@@ -58,8 +62,8 @@ def check_leaks(
     Args:
         catalog: with splits; scenes without a CRS cannot be compared and are refused.
         distance_m: in metres; 0 asks only that no ground is in two splits.
-        size: of tiles in pixels: those of a dense grid in each split are compared. Without it the whole ground of the
-            splits is, which is stricter.
+        size: of tiles in pixels: parts of the ground that are narrower than a tile do not count. Without it the whole
+            ground of the splits does.
         splits: names of those to compare; all, unless told. A fold is compared with what it is trained with.
 
     Raises:
@@ -77,15 +81,26 @@ def check_leaks(
             raise LeakError(Leak((one, other), scenes, found), distance_m)
 
 
+def shared_ground(catalog: Catalog) -> str | None:
+    """Which scenes of different splits lie over each other, in words; None where none do, or no CRS tells."""
+    try:
+        check_leaks(catalog)
+    except LeakError as error:
+        return error.leak.in_words()
+    except ConfigurationError:
+        return None
+    return None
+
+
 def _ground(part: Catalog, size: int | tuple[int, int] | None) -> tuple[list[str], Array]:
-    """Names of scenes and their ground in degrees: a polygon for each scene, or for each tile."""
+    """Names of scenes and their ground in degrees; with a size, the ground that a tile of it can cover."""
     crs = part.table.column("crs").to_pylist()
     if None in crs:
         raise ConfigurationError(f"scene '{part.ids[crs.index(None)]}' has no CRS, so it cannot be compared")
     ids = part.ids
-    if size is not None:
-        return _tiles(part, size)
     shapes = part.footprints.copy()
+    gsd = part.column("gsd_m")
+    side = None if size is None else min(size) if isinstance(size, tuple) else size
     if "region" in part.table.column_names:
         regions = part.table.column("region").to_pylist()
         for scene, stored in enumerate(regions):
@@ -93,26 +108,19 @@ def _ground(part: Catalog, size: int | tuple[int, int] | None) -> tuple[list[str
                 # With its scene it is plain on which side of 180 degrees a region lies.
                 outline, region = unwrapped(np.array([shapes[scene], shapely.from_wkb(stored)]))
                 shapes[scene] = shapely.intersection(outline, region)
-    return ids, shapes
+                if side is not None and not shapes[scene].is_empty:
+                    shapes[scene] = _wide_enough(shapes[scene], side * float(gsd[scene]))
+    held = ~shapely.is_empty(shapes)
+    return [name for name, kept in zip(ids, held.tolist(), strict=True) if kept], shapes[held]
 
 
-def _tiles(part: Catalog, size: int | tuple[int, int]) -> tuple[list[str], Array]:
-    from geoaug.data.samplers.grid_sampler import GridTileSampler
-    from geoaug.data.samplers.tile_source import CatalogTiles
-
-    source = CatalogTiles(part, size)
-    height, width = source.size
-    tiles = GridTileSampler(source, stride=(max(height // 2, 1), max(width // 2, 1)))
-    ids, names, shapes = part.ids, [], []
-    grids = {}
-    for tile in tiles.refs(0, tiles.length):
-        if tile.scene not in grids:
-            grids[tile.scene] = source.grid(tile.scene)
-        grid = grids[tile.scene].shifted(tile.row, tile.col, height, width)
-        assert grid.crs is not None
-        names.append(ids[tile.scene])
-        shapes.append(footprint_in(grid.transform, grid.crs, height, width, GEOGRAPHIC, steps=2))
-    return names, np.array(shapes, dtype=object)
+def _wide_enough(shape: shapely.Geometry, side_m: float) -> shapely.Geometry:
+    """What of a shape in degrees a square of some metres can cover, its narrow parts left out; to a few per cent."""
+    half = 0.49 * side_m
+    local = LocalMetres(*shapely.get_coordinates(shapely.centroid(shape))[0])
+    ground = local.metres(shape)
+    opened = ground.buffer(-half, join_style="mitre").buffer(half, join_style="mitre")
+    return local.degrees(opened.intersection(ground))
 
 
 def _worst(one: tuple[list[str], Array], other: tuple[list[str], Array], distance_m: float) -> Any:

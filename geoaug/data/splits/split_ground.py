@@ -24,6 +24,8 @@ from geoaug.errors import ConfigurationError
 Array = npt.NDArray[Any]
 
 _BLOCKS = 200  # that hold the scenes, unless told
+# Scenes of fewer tiles across are not cut, where there are enough of them.
+_TILES_OF_CHIP = 3
 # Of scenes that stay whole and overlap: so many across a block, unless fewer blocks than this would hold them.
 _SCENES_ACROSS, _LEAST_BLOCKS = 10, 30
 _METRES_PER_DEGREE = 111_320.0
@@ -45,9 +47,20 @@ class BlockSplit:
         block_m: side of the blocks; see `split_by_blocks`.
         buffer_m: distance of splits.
         cut: whether scenes are cut along the blocks.
+        size: of tiles in pixels, where it is known.
+        parts: how many splits there are to be.
     """
 
-    def __init__(self, catalog: Catalog, block_m: float | None, buffer_m: float, cut: bool | None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        block_m: float | None,
+        buffer_m: float,
+        cut: bool | None,
+        *,
+        size: int | None = None,
+        parts: int = 2,
+    ) -> None:
         if buffer_m < 0:
             raise ConfigurationError(f"buffer_m is {buffer_m:g}: it must be 0 or more")
         self.catalog, self.buffer_m = catalog, buffer_m
@@ -58,8 +71,13 @@ class BlockSplit:
             raise ConfigurationError(
                 f"blocks of {side:g} m leave little between buffers of {buffer_m:g} m: at least 2 x that is needed"
             )
+        small = self._across <= (LARGEST_CHIP if size is None else _TILES_OF_CHIP * size)
+        if size is not None and block_m is None:
+            side = max(side, min(2 * size * self._gsd_m, float(np.sqrt(area.sum() / (3 * parts)))))
+        if cut is None and size is not None and small and len(self._grids) >= 3 * parts:
+            cut = False
         if cut is None:
-            cut = bool((area > side**2).any()) or (not self._of_chips and self._outlines.crowded())
+            cut = bool((area > side**2).any()) or (not small and self._outlines.crowded())
         if not cut and block_m is None and self._outlines.crowded():
             # Wider blocks have fewer scenes at their borders, which are left out.
             most = float(np.sqrt(self._outlines.ground_m2() / _LEAST_BLOCKS))
@@ -144,9 +162,13 @@ class BlockSplit:
         }
 
     @property
-    def _of_chips(self) -> bool:
-        """Whether scenes are too small to be cut."""
-        return max(max(grid.height, grid.width) for grid in self._grids) <= LARGEST_CHIP
+    def _across(self) -> int:
+        """Pixels of the longest side of a scene."""
+        return max(max(grid.height, grid.width) for grid in self._grids)
+
+    @property
+    def _gsd_m(self) -> float:
+        return float(np.median([grid.gsd_m or 0.0 for grid in self._grids]))
 
     @cached_property
     def _outlines(self) -> Outlines:

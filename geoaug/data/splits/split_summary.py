@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import shapely
 
 from geoaug.data.catalogs.catalog import Catalog
@@ -20,7 +21,7 @@ class SplitSummary:
     Attributes:
         name: of the split.
         scenes: that belong to it, wholly or in part.
-        ground_km2: valid ground of all its scenes, as far as is known; each date counts.
+        ground_km2: valid ground of all its scenes, as far as is known; each date counts. NaN without a scale.
         tiles: of a grid that covers it.
         classes: chips or labelled pixels of each class by name; empty where no class is known.
     """
@@ -49,6 +50,8 @@ def summarise(catalog: Catalog, size: int | tuple[int, int]) -> list[SplitSummar
 
 
 def _ground_km2(part: Catalog) -> float:
+    if not np.isfinite(part.column("gsd_m").astype(np.float64)).all():
+        return float("nan")
     area = ground_m2(part)
     if "region" in part.table.column_names:
         regions = part.table.column("region").to_pylist()

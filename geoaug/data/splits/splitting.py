@@ -41,6 +41,7 @@ def split_by_blocks(
     block_m: float | None = None,
     buffer_m: float = 0.0,
     cut: bool | None = None,
+    size: int | None = None,
     seed: int = 0,
 ) -> Catalog:
     """Splits of whole blocks of ground, so that the ground of a place is in one split at all dates and in all scenes.
@@ -59,13 +60,15 @@ def split_by_blocks(
         buffer_m: distance in metres that tiles of different splits keep.
         cut: whether scenes are cut; unless told, where one is larger than a block, or scenes larger than chips come
             nearer to each other than the buffer.
+        size: of the tiles in pixels that the splits are for. Unless `block_m` is told, blocks are two tiles wide at
+            least, as long as there are three for each split; and scenes of up to three tiles across stay whole.
         seed: of the chance.
 
     Raises:
         ConfigurationError: a scene without a CRS, or blocks too few or too small.
     """
     wanted = checked_shares(DEFAULT_SHARES if shares is None else shares)
-    ground = BlockSplit(catalog, block_m, buffer_m, cut)
+    ground = BlockSplit(catalog, block_m, buffer_m, cut, size=size, parts=len(wanted))
     owner = ground.dealt(np.array(list(wanted.values())), seed)
     names = list(wanted)
     parts = {name: ground.part(owner == number, priority=wanted[name]) for number, name in enumerate(names)}
@@ -79,6 +82,7 @@ def split_into_folds(
     block_m: float | None = None,
     buffer_m: float = 0.0,
     cut: bool | None = None,
+    size: int | None = None,
     seed: int = 0,
 ) -> Catalog:
     """Folds of whole blocks of ground, of equal shares: "fold0" and so on, and for each what it is trained with.
@@ -88,7 +92,7 @@ def split_into_folds(
     """
     if folds < 2:
         raise ConfigurationError(f"{folds} folds: there must be two at least")
-    ground = BlockSplit(catalog, block_m, buffer_m, cut)
+    ground = BlockSplit(catalog, block_m, buffer_m, cut, size=size, parts=folds)
     owner = ground.dealt(np.full(folds, 1 / folds), seed)
     parts: dict[str, list[Any]] = {}
     for number in range(folds):

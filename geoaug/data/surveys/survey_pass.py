@@ -3,9 +3,11 @@
 What a person asks for is in `geoaug.data.surveys.survey`.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +27,7 @@ from geoaug.data.surveys.coverage import Coverage, CoverageCounter
 from geoaug.data.surveys.scan import Pixels, Region, Scan, always_valid
 from geoaug.data.surveys.stats import Moments, StatisticsTally
 from geoaug.data.surveys.survey_columns import SurveyColumns, chip_classes
-from geoaug.errors import ConfigurationError
+from geoaug.errors import ConfigurationError, RasterError
 from geoaug.statistics import PERCENTILES, Statistics
 
 Progress = Callable[[int, int], None]
@@ -42,8 +44,8 @@ class StatisticsPlan:
             surveyed alone.
         percentiles: 0 to 100.
         covariance: whether covariances between bands are counted, too.
-        share: of the regions (about 1000 x 1000 pixels each) to read, one by chance of every 1 / share; the means then
-            have an error, which is estimated from how the regions differ.
+        share: of the regions (about 1000 x 1000 pixels each) to read, by chance; the means then have an error, which is
+            estimated from how the regions differ. What was read in the end is told by the statistics.
         seed: of that chance.
     """
 
@@ -141,6 +143,9 @@ class SurveyPass:
         self.catalog, self.wanted, self.measured = catalog, wanted, measured
         self.labels, self.ignore_index = labels, ignore_index
         self.coverage, self.scan = coverage, scan
+        if measured is not None:
+            self.scan.skipped.update(f"scene '{name}': {why}" for name, why in measured.choice.left_out.items())
+        self._read = self._passed = 0  # regions, and those that a sample goes by
         self._own_grids: dict[int, Grid] = {}
         self._columns = SurveyColumns()
 
@@ -194,7 +199,26 @@ class SurveyPass:
             if not told and self.labels is None and always_valid(view):
                 self._columns.add(place, Coverage.full(own.height, own.width), own, labelled=False)
                 continue
-            yield from (Region(place, view, window) for window in self.scan.windows(view) if every.next())
+            if self.labels is not None and not self._labelled(view):
+                continue
+            for window in self.scan.windows(view):
+                if every.next():
+                    self._read += 1
+                    yield Region(place, view, window)
+                else:
+                    self._passed += 1
+
+    def _labelled(self, view: SceneView) -> bool:
+        """Whether the labels reach a scene; where not, it is left out, or an error."""
+        assert self.labels is not None
+        try:
+            self.labels.check_place(view.record, view.grid)
+        except RasterError as error:
+            if self.scan.on_error == "raise":
+                raise
+            self.scan.skipped[str(error)] += 1
+            return False
+        return True
 
     def _own_view(self, record: SceneRecord) -> SceneView | None:
         """A scene whose numbers are not looked at, so that it need not be like others."""
@@ -260,26 +284,28 @@ class SurveyPass:
         counts = dict(sorted(classes.items()))
         if self.labels is None:
             counts, names = chip_classes(self.catalog, list(self.measured.scene), names)
-        plan = self.measured.plan
-        return self.measured.tally.finish(
-            plan.percentiles, scenes=scenes, share=plan.share, class_counts=counts, classes=names
-        )
+        share = self._read / max(self._read + self._passed, 1)
+        percentiles = self.measured.plan.percentiles
+        return self.measured.tally.finish(percentiles, scenes=scenes, share=share, class_counts=counts, classes=names)
 
 
 class _Every:
-    """Takes one by chance of every n."""
+    """Takes a share by chance: so many of every few, the fewest by which the share comes out to a hundredth."""
 
     def __init__(self, share: float, seed: int) -> None:
-        self._size = max(1, round(1 / share))
+        self._part = next(
+            part
+            for part in (Fraction(share).limit_denominator(most) for most in itertools.count(1))
+            if abs(part - share) <= share / 100
+        )
         self._random = np.random.default_rng(seed)
-        self._left, self._until = 0, 0
+        self._coming: list[bool] = []
 
     def next(self) -> bool:
-        if not self._left:
-            self._left, self._until = self._size, int(self._random.integers(self._size))
-        self._left -= 1
-        self._until -= 1
-        return self._until == -1
+        if not self._coming:
+            taken = np.arange(self._part.denominator) < self._part.numerator
+            self._coming = self._random.permutation(taken).tolist()
+        return self._coming.pop()
 
 
 def _class_names(labels: TileLabels | None) -> list[str]:
