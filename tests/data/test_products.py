@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from products import NATIVE, ORDER, SIDE, make_landsat, make_safe, pixels_of, zip_safe
+from products import NATIVE, ORDER, SIDE, make_landsat, make_safe, pixels_of, write_jp2, zip_safe
 from scenes import write_raster
 
 from geoaug.data import Catalog, SceneRecord, TileDataset, TileRef
@@ -381,3 +381,52 @@ def test_a_file_that_the_metadata_names_may_be_absent(tmp_path: Path, caplog: py
     make_landsat(tmp_path, leave_out=["B3"])
     assert "B3" not in only(Catalog.from_folder(tmp_path)).band_names
     assert "has no file of band B3" in caplog.text
+
+
+@pytest.mark.parametrize("collection", [1, 2])
+def test_a_landsat_product_without_its_flags_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, collection: int
+) -> None:
+    product = make_landsat(tmp_path)
+    next(product.glob("*_QA_PIXEL.TIF")).unlink()
+    layer = "QA_PIXEL"
+    if collection == 1:
+        (metadata,) = product.glob("*_MTL.txt")
+        metadata.write_text(metadata.read_text().replace("QA_PIXEL.TIF", "BQA.TIF"))
+        layer = "BQA"
+    assert only(Catalog.from_folder(tmp_path)).quality is None
+    assert caplog.messages == [f"{product}: has no file of the quality layer {layer}; clouds count as valid"]
+    caplog.clear()
+    Catalog.from_folder(tmp_path, invalid=[])
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("level", "gone", "told"),
+    [
+        ("L2A", ["SCL"], "SCL; clouds count as valid"),
+        ("L1C", ["MSK_CLASSI"], "MSK_CLASSI; clouds count as valid"),
+        ("L2A", ["SCL", "with mask"], "SCL; MSK_CLASSI, opaque clouds alone, takes its place"),
+    ],
+)
+def test_a_sentinel_product_without_its_classes_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, level: str, gone: list[str], told: str
+) -> None:
+    product = make_safe(tmp_path, level)
+    for path in product.rglob(f"*{gone[0]}*.jp2"):
+        path.unlink()
+    if "with mask" in gone:
+        (granule,) = (product / "GRANULE").iterdir()
+        write_jp2(granule / "QI_DATA" / "MSK_CLASSI_B00.jp2", np.zeros((3, 20, 20), np.uint8), 60)
+    quality = only(Catalog.from_folder(tmp_path)).quality
+    assert (quality is not None) == ("with mask" in gone)
+    assert caplog.messages == [f"{product}: has no file of the quality layer {told}"]
+    caplog.clear()
+    Catalog.from_folder(tmp_path, invalid=[])
+    assert not caplog.messages
+
+
+def test_level_1c_before_clouds_were_rasters_is_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_safe(tmp_path, "L1C", old=True, offset=None, baseline="02.01")
+    assert only(Catalog.from_folder(tmp_path)).quality is None
+    assert not caplog.messages
