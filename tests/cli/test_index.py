@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pystac
 import pytest
 from scenes import numbers, write_raster
 from stac_api import make_item
@@ -101,6 +102,25 @@ def test_stac_is_indexed_by_itself(folder: Path, capsys: pytest.CaptureFixture[s
     assert "1 of kind stac" in capsys.readouterr().out
     for more in (["--refresh"], ["--overwrite", str(folder)], ["--overwrite", "--labels", str(folder)]):
         assert main(["index", str(item), "-o", str(output), *more]) == 2
+
+
+def test_an_item_of_a_catalog_that_is_gone_is_named_and_the_rest_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = [pystac.Item.from_dict(make_item(tmp_path, f"S2A_32UQV_2023061{day}_0_L2A")) for day in range(2)]
+    catalog = pystac.Catalog("root", "a catalog")
+    catalog.add_items(items)
+    catalog.normalize_and_save(str(tmp_path / "stac"), pystac.CatalogType.SELF_CONTAINED)
+    Path(items[0].get_self_href() or "").unlink()
+    output = tmp_path / "catalog.parquet"
+    command = ["index", str(tmp_path / "stac" / "catalog.json"), "-o", str(output)]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert f"{items[0].id}.json" in error
+    assert "1 left out of 2" in error
+    assert Catalog.open(output).ids == [items[1].id]
+    assert main([*command, "--overwrite", "--on-error", "raise"]) == 1
+    assert f"{items[0].id}.json" in capsys.readouterr().err
 
 
 def test_a_catalog_is_not_overwritten_unasked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
