@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pystac
 import pytest
+from products import make_landsat
 from scenes import numbers, write_raster
 from stac_api import make_item
 
@@ -75,6 +76,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_saved(folder: Path, capsys: p
         (["--refresh"], "no such catalog"),
         ([".", "--kind", "chips"], "invalid value for '--kind'"),
         ([".", "--invalid", "fog"], "'fog' is no quality class; there are bare, cirrus"),
+        ([".", "--invalid", "999"], "999 is no class of the quality layer SCL (bits are 0 to 15, classes 0 to 255)"),
+        (["landsat", "--invalid", "99"], "99 is no bit of the quality layer QA_PIXEL (bits are 0 to 15"),
         (["scenes", "--bands", "B99"], "band 'B99' is not one of"),
     ],
 )
@@ -87,6 +90,7 @@ def test_wrong_use_ends_with_2_and_a_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_raster(tmp_path / "scenes" / "a.tif", numbers((3, 20, 30), "uint8"))
+    make_landsat(tmp_path / "landsat", side=8)
     assert main(["index", *arguments, "-o", str(tmp_path / "catalog.parquet")]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "catalog.parquet").exists()

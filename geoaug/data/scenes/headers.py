@@ -14,7 +14,7 @@ from typing import Literal
 
 from geoaug.data.scenes.bands import band_list
 from geoaug.data.scenes.inputs import is_remote
-from geoaug.data.scenes.quality import SCHEMES
+from geoaug.data.scenes.quality import check_chosen
 from geoaug.data.scenes.records import BandFile, Grid, QualityLayer
 from geoaug.data.scenes.scene import Scene, open_scene
 from geoaug.errors import ConfigurationError, RasterError
@@ -49,12 +49,11 @@ class Told:
         """From what a person gave: names of sensors, files of their definitions, lists as text with commas.
 
         Raises:
-            ConfigurationError: no such sensor, or a quality class that nobody knows.
+            ConfigurationError: no such sensor, or a quality class that no layer has.
         """
         entries = invalid.split(",") if isinstance(invalid, str) else invalid
         unwanted = None if entries is None else [entry for entry in entries if entry != ""]
-        for scheme in SCHEMES.values():
-            scheme.chosen(unwanted)
+        check_chosen(unwanted)
         return Told(
             sensor=None if sensor is None else get_sensor(sensor),
             bands=band_list(bands),
