@@ -1,6 +1,7 @@
 """Which of many files belong together: a file for each band of a scene, its quality layer, its labels.
 
-Names alone tell: files of one folder that are named alike but for a band are one scene. Nothing is opened.
+Names tell: files of one folder that are named alike but for a band are one scene. Only where they may mislead are a few
+headers looked at, in `geoaug.data.catalogs.stacked_groups`.
 """
 
 import re
@@ -8,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
+from geoaug.data.catalogs.stacked_groups import stacks_apart
+from geoaug.data.scenes.advice import A_SCENE_A_FILE
 from geoaug.data.scenes.quality import SCHEMES
 from geoaug.data.scenes.sources import BandsSource, RasterSource, SceneSource
 from geoaug.errors import ConfigurationError
@@ -40,7 +43,8 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
     Args:
         paths: rasters, each once.
         kind: "raster" (each file is a scene), "bands" (each file is a band), or "auto": two files or more that are
-            named alike but for the band are a scene, and other files are scenes by themselves. Layers of a Landsat
+            named alike but for the band are a scene, unless they hold several bands each, and other files are scenes
+            by themselves. Layers of a Landsat
             product that are no part of its scene are left out beside its bands.
 
     Raises:
@@ -66,7 +70,7 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
             others[_pattern(path, stem, other[0])].append((other[0].group().upper(), path))
         elif kind == "bands":
             raise ConfigurationError(
-                f"{path}: its name tells no band; name files like scene_B04.tif, or use kind='raster'"
+                f"{path}: its name tells no band; name files like scene_B04.tif, or index them with {A_SCENE_A_FILE}"
             )
         else:
             plain.append(path)
@@ -95,7 +99,8 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
             else:
                 plain.append(path)
     found += [(places[path], RasterSource(path, mask_path=masks.get(path))) for path in plain]
-    return [source for _, source in sorted(found, key=lambda item: item[0])]
+    sources = [source for _, source in sorted(found, key=lambda item: item[0])]
+    return stacks_apart(sources) if kind == "auto" else sources
 
 
 def named_as_other(path: str) -> bool:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from geoaug.data.scenes.advice import A_SCENE_A_FILE
 from geoaug.data.scenes.bands import band_list
 from geoaug.data.scenes.inputs import is_remote
 from geoaug.data.scenes.quality import check_chosen
@@ -118,7 +119,8 @@ def single_header(word: str, path: str) -> Scene:
         return open_scene(path, sensor=generic_sensor(1, 1.0, names=[word]), scene_id="")
     except ConfigurationError as error:
         raise RasterError(
-            f"{path}: taken for the file of band {word}, but holds several bands; index such files with kind='raster'"
+            f"{path}: taken for the file of band {word}, but holds several bands; index such files with "
+            f"{A_SCENE_A_FILE}"
         ) from error
 
 
