@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import pystac
 import pytest
+from products import make_landsat
 from scenes import numbers, write_raster
 from stac_api import make_item
 
@@ -74,6 +76,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_saved(folder: Path, capsys: p
         (["--refresh"], "no such catalog"),
         ([".", "--kind", "chips"], "invalid value for '--kind'"),
         ([".", "--invalid", "fog"], "'fog' is no quality class; there are bare, cirrus"),
+        ([".", "--invalid", "999"], "999 is no class of the quality layer SCL (bits are 0 to 15, classes 0 to 255)"),
+        (["landsat", "--invalid", "99"], "99 is no bit of the quality layer QA_PIXEL (bits are 0 to 15"),
         (["scenes", "--bands", "B99"], "band 'B99' is not one of"),
     ],
 )
@@ -86,6 +90,7 @@ def test_wrong_use_ends_with_2_and_a_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_raster(tmp_path / "scenes" / "a.tif", numbers((3, 20, 30), "uint8"))
+    make_landsat(tmp_path / "landsat", side=8)
     assert main(["index", *arguments, "-o", str(tmp_path / "catalog.parquet")]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "catalog.parquet").exists()
@@ -101,6 +106,25 @@ def test_stac_is_indexed_by_itself(folder: Path, capsys: pytest.CaptureFixture[s
     assert "1 of kind stac" in capsys.readouterr().out
     for more in (["--refresh"], ["--overwrite", str(folder)], ["--overwrite", "--labels", str(folder)]):
         assert main(["index", str(item), "-o", str(output), *more]) == 2
+
+
+def test_an_item_of_a_catalog_that_is_gone_is_named_and_the_rest_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = [pystac.Item.from_dict(make_item(tmp_path, f"S2A_32UQV_2023061{day}_0_L2A")) for day in range(2)]
+    catalog = pystac.Catalog("root", "a catalog")
+    catalog.add_items(items)
+    catalog.normalize_and_save(str(tmp_path / "stac"), pystac.CatalogType.SELF_CONTAINED)
+    Path(items[0].get_self_href() or "").unlink()
+    output = tmp_path / "catalog.parquet"
+    command = ["index", str(tmp_path / "stac" / "catalog.json"), "-o", str(output)]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert f"{items[0].id}.json" in error
+    assert "1 left out of 2" in error
+    assert Catalog.open(output).ids == [items[1].id]
+    assert main([*command, "--overwrite", "--on-error", "raise"]) == 1
+    assert f"{items[0].id}.json" in capsys.readouterr().err
 
 
 def test_a_catalog_is_not_overwritten_unasked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

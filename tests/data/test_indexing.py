@@ -149,11 +149,18 @@ def test_bands_on_different_ground_are_refused(tmp_path: Path) -> None:
 
 
 def test_files_with_several_bands_are_no_files_of_a_band(tmp_path: Path) -> None:
-    raster(tmp_path / "field_B1.tif")
-    raster(tmp_path / "field_B2.tif")
-    with pytest.raises(RasterError, match="holds several bands; index such files with kind='raster'"):
+    advice = r"holds several bands; index such files with kind='raster' \(geoaug index --kind raster\)"
+    raster(tmp_path / "field_red.tif")
+    raster(tmp_path / "field_nir.tif")
+    with pytest.raises(RasterError, match=advice):
         Catalog.from_folder(tmp_path)
     assert len(Catalog.from_folder(tmp_path, kind="raster")) == 2
+    raster(tmp_path / "more" / "x_b0.tif")
+    with pytest.raises(RasterError, match=advice):
+        Catalog.from_folder(tmp_path / "more", kind="bands")
+    raster(tmp_path / "more" / "plain.tif")
+    with pytest.raises(ConfigurationError, match=r"index them with kind='raster' \(geoaug index --kind raster\)"):
+        Catalog.from_folder(tmp_path / "more", kind="bands")
 
 
 def test_the_sensor_and_bands_that_are_told_count(tmp_path: Path) -> None:

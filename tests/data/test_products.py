@@ -142,6 +142,32 @@ def test_an_unknown_quality_class_is_named(tmp_path: Path) -> None:
         Catalog.from_folder(tmp_path, invalid=["clouds"])
 
 
+@pytest.mark.parametrize("number", [16, 99, "64"])
+def test_a_number_that_flags_cannot_have_is_refused(tmp_path: Path, number: int | str) -> None:
+    make_landsat(tmp_path)
+    with pytest.raises(
+        ConfigurationError, match=rf"{number} is no bit of the quality layer QA_PIXEL \(bits are 0 to 15"
+    ):
+        Catalog.from_folder(tmp_path, invalid=["cloud", number])
+    quality = only(Catalog.from_folder(tmp_path, invalid=[15, "0"])).quality
+    assert quality is not None
+    assert quality.invalid == (15, 0)
+
+
+def test_a_number_is_checked_against_the_layer_of_each_scene(tmp_path: Path) -> None:
+    make_safe(tmp_path)
+    make_landsat(tmp_path)
+    record = only(catalog := Catalog.from_folder(tmp_path, invalid=[99], on_error="skip"))
+    assert record.kind == "sentinel-2"
+    assert "99 is no bit of the quality layer QA_PIXEL" in next(iter(catalog.notes["skipped"].values()))
+    for number in (256, "٩٩٩", 10**30):
+        with pytest.raises(ConfigurationError, match=r"is no class of the quality layer SCL \(.*classes 0 to 255\)"):
+            Catalog.from_folder(tmp_path, invalid=[number], on_error="skip")
+    for entry in (-1, "²"):
+        with pytest.raises(ConfigurationError, match="is no quality class"):
+            Catalog.from_folder(tmp_path, invalid=[entry])
+
+
 def test_opaque_clouds_are_invalid_at_level_1c(tmp_path: Path) -> None:
     make_safe(tmp_path, "L1C")
     catalog = Catalog.from_folder(tmp_path)

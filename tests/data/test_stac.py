@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pystac
 import pytest
@@ -82,17 +83,23 @@ def test_assets_bands_and_sensor_can_be_chosen(tmp_path: Path) -> None:
         assert opened.block_shape == file.block_shapes[0]
 
 
-def test_static_catalogs_are_walked(tmp_path: Path) -> None:
-    items = [make_item(tmp_path, f"S2A_32UQV_2023061{day}_0_L2A") for day in range(3)]
+def static_catalog(folder: Path, items: list[dict[str, Any]]) -> pystac.Catalog:
+    """A catalog in files, with the last item in itself and the others in a collection."""
     catalog = pystac.Catalog("root", "a catalog")
     collection = pystac.Collection(
         "sentinel-2-l2a", "a collection",
         pystac.Extent(pystac.SpatialExtent([[10, 48, 11, 49]]), pystac.TemporalExtent([[None, None]])),
     )  # fmt: skip
     catalog.add_child(collection)
-    collection.add_items([pystac.Item.from_dict(item) for item in items[:2]])
-    catalog.add_item(pystac.Item.from_dict(items[2]))
-    catalog.normalize_and_save(str(tmp_path / "stac"), pystac.CatalogType.SELF_CONTAINED)
+    collection.add_items([pystac.Item.from_dict(item) for item in items[:-1]])
+    catalog.add_item(pystac.Item.from_dict(items[-1]))
+    catalog.normalize_and_save(str(folder), pystac.CatalogType.SELF_CONTAINED)
+    return catalog
+
+
+def test_static_catalogs_are_walked(tmp_path: Path) -> None:
+    items = [make_item(tmp_path, f"S2A_32UQV_2023061{day}_0_L2A") for day in range(3)]
+    catalog = static_catalog(tmp_path / "stac", items)
     collected = tmp_path / "items.json"
     collected.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     names = {item["id"] for item in items}
@@ -139,6 +146,58 @@ def test_items_that_cannot_be_used_are_errors_or_left_out(tmp_path: Path) -> Non
     assert len(catalog.notes["skipped"]) == 1
     with pytest.raises(RasterError, match="has no asset blue; it has red, nir"):
         Catalog.from_stac(good, assets=["blue"])
+
+
+@pytest.mark.parametrize("fault", ["gone", "no json", "no item", "wrong kind"])
+@pytest.mark.parametrize("within", ["catalog.json", "sentinel-2-l2a/collection.json"])
+def test_an_item_of_a_collection_that_cannot_be_read_is_an_error_or_left_out(
+    tmp_path: Path, fault: str, within: str
+) -> None:
+    names = [f"S2A_32UQV_2023061{day}_0_L2A" for day in range(3)]
+    static_catalog(tmp_path / "stac", [make_item(tmp_path, name) for name in names])
+    (bad,) = (tmp_path / "stac").rglob(f"{names[0]}.json")
+    if fault == "gone":
+        bad.unlink()
+    else:
+        catalog = (tmp_path / "stac" / "catalog.json").read_text()
+        bad.write_text({"no json": "{", "no item": '{"type": "Feature"}', "wrong kind": catalog}[fault])
+    with pytest.raises(
+        RasterError, match=rf"{names[0]}\.json: the item that .*collection\.json links to cannot be read"
+    ):
+        Catalog.from_stac(tmp_path / "stac" / within)
+    catalog = Catalog.from_stac(tmp_path / "stac" / within, on_error="skip")
+    assert set(catalog.ids) == {*names[1 : 3 if within == "catalog.json" else 2]}
+    assert list(catalog.notes["skipped"]) == [str(bad)]
+    assert names[0] in catalog.notes["skipped"][str(bad)]
+
+
+def test_a_collection_that_is_gone_and_one_without_items_are_told(tmp_path: Path) -> None:
+    names = [f"S2A_32UQV_2023061{day}_0_L2A" for day in range(2)]
+    static_catalog(tmp_path / "stac", [make_item(tmp_path, name) for name in names])
+    collection = tmp_path / "stac" / "sentinel-2-l2a" / "collection.json"
+    (collection.parent / names[0] / f"{names[0]}.json").unlink()
+    with pytest.raises(RasterError, match=r"none of 1 scenes can be read: .*the item that"):
+        Catalog.from_stac(collection, on_error="skip")
+    collection.unlink()
+    with pytest.raises(
+        RasterError, match=r"collection\.json: the catalog that .*catalog\.json links to cannot be read"
+    ):
+        Catalog.from_stac(tmp_path / "stac" / "catalog.json")
+    catalog = Catalog.from_stac(tmp_path / "stac" / "catalog.json", on_error="skip")
+    assert catalog.ids == names[1:]
+    assert list(catalog.notes["skipped"]) == [str(collection)]
+
+
+def test_an_item_of_a_file_of_items_that_is_broken_is_an_error_or_left_out(tmp_path: Path) -> None:
+    good = make_item(tmp_path)
+    broken = {**good, "id": "broken", "properties": {"datetime": "never"}}
+    place = tmp_path / "items.json"
+    place.write_text(json.dumps({"type": "FeatureCollection", "features": [broken, good]}))
+    with pytest.raises(RasterError, match=r"items\.json#broken: item 1 of it cannot be read"):
+        Catalog.from_stac(place)
+    catalog = Catalog.from_stac(place, on_error="skip")
+    assert catalog.ids == [good["id"]]
+    assert list(catalog.notes["skipped"]) == [f"{place}#broken"]
 
 
 def test_what_is_no_stac_is_refused(tmp_path: Path) -> None:

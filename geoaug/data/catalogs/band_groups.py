@@ -1,6 +1,7 @@
 """Which of many files belong together: a file for each band of a scene, its quality layer, its labels.
 
-Names alone tell: files of one folder that are named alike but for a band are one scene. Nothing is opened.
+Names tell: files of one folder that are named alike but for a band are one scene. Only where they may mislead are a few
+headers looked at, in `geoaug.data.catalogs.stacked_groups`.
 """
 
 import re
@@ -8,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
+from geoaug.data.catalogs.stacked_groups import stacks_apart
+from geoaug.data.scenes.advice import A_SCENE_A_FILE
 from geoaug.data.scenes.quality import SCHEMES
 from geoaug.data.scenes.sources import BandsSource, RasterSource, SceneSource
 from geoaug.errors import ConfigurationError
@@ -22,6 +25,14 @@ _BAND_WORD = re.compile(
 )
 _OTHER_WORD = re.compile(_EDGES.format("SCL|BQA|QA_PIXEL|LABELS?|MASKS?|CLASSES|GT|GROUND_?TRUTH"), re.IGNORECASE)
 _QUALITY = {"SCL", "BQA", "QA_PIXEL"}
+# Rasters of Landsat products that are neither bands of reflectance nor the flags that validity comes from: words that
+# nobody else uses, and those that count only at the end of the name of a product (L2SP, L1TP, or a tile of ARD).
+_LAYER = (
+    "QA_RADSAT|QA_LINEAGE|SR_QA_AEROSOL|SR_CLOUD_QA|SR_ATMOS_OPACITY|ST_QA|ST_(?:ATRAN|CDIST|DRAD|EMIS|EMSD|TRAD|URAD)"
+)
+_LAYER_WORD = re.compile(_EDGES.format(_LAYER), re.IGNORECASE)
+_LAYER_OF_PRODUCT = re.compile(_EDGES.format(rf"{_LAYER}|(?:ST_B\d{{1,2}}|B6_VCID_\d|[SV][AZ]A)$"), re.IGNORECASE)
+_LANDSAT = re.compile(r"(?<![A-Za-z0-9])L[COTEM]0\d_(?:L[12][A-Z]{2}|[A-Z]{2})_\d{6}_|^ST_B\d{1,2}$", re.IGNORECASE)
 _RESOLUTION = re.compile(r"_([1-9]\d)m$")
 _WILD = "*"
 
@@ -32,7 +43,9 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
     Args:
         paths: rasters, each once.
         kind: "raster" (each file is a scene), "bands" (each file is a band), or "auto": two files or more that are
-            named alike but for the band are a scene, and other files are scenes by themselves.
+            named alike but for the band are a scene, unless they hold several bands each, and other files are scenes
+            by themselves. Layers of a Landsat
+            product that are no part of its scene are left out beside its bands.
 
     Raises:
         ConfigurationError: files of bands are asked for, and a file names none.
@@ -41,11 +54,15 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
         return [RasterSource(path) for path in paths]
     words: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     others: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    layers: list[tuple[str, str]] = []
     places: dict[str, int] = {}
     plain: list[str] = []
     for place, path in enumerate(paths):
         places[path] = place
         stem = PurePath(path).stem
+        if (layer := _layer(stem)) is not None:
+            layers.append((_pattern(path, stem, layer), path))
+            continue
         named, other = list(_BAND_WORD.finditer(stem)), list(_OTHER_WORD.finditer(stem))
         if len(named) == 1 and not other:
             words[_pattern(path, stem, named[0])][named[0].group().upper()].append(path)
@@ -53,13 +70,14 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
             others[_pattern(path, stem, other[0])].append((other[0].group().upper(), path))
         elif kind == "bands":
             raise ConfigurationError(
-                f"{path}: its name tells no band; name files like scene_B04.tif, or use kind='raster'"
+                f"{path}: its name tells no band; name files like scene_B04.tif, or index them with {A_SCENE_A_FILE}"
             )
         else:
             plain.append(path)
     found: list[tuple[int, SceneSource]] = []
     alone = {PurePath(path).with_suffix(""): path for path in plain}
     masks: dict[str, str] = {}
+    plain += [path for pattern, path in layers if pattern not in words]
     for pattern, bands in words.items():
         chosen = {word: _finest(files) for word, files in bands.items()}
         if None in chosen.values() or (len(chosen) == 1 and kind != "bands"):
@@ -81,12 +99,19 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
             else:
                 plain.append(path)
     found += [(places[path], RasterSource(path, mask_path=masks.get(path))) for path in plain]
-    return [source for _, source in sorted(found, key=lambda item: item[0])]
+    sources = [source for _, source in sorted(found, key=lambda item: item[0])]
+    return stacks_apart(sources) if kind == "auto" else sources
 
 
 def named_as_other(path: str) -> bool:
-    """Whether a file is named as labels or a quality layer are."""
-    return _OTHER_WORD.search(PurePath(path).stem) is not None
+    """Whether a file is named as labels, a quality layer or a layer of a Landsat product beside its bands are."""
+    stem = PurePath(path).stem
+    return _OTHER_WORD.search(stem) is not None or _layer(stem) is not None
+
+
+def _layer(stem: str) -> "re.Match[str] | None":
+    """The word that names a layer of a Landsat product that is no part of a scene."""
+    return (_LAYER_OF_PRODUCT if _LANDSAT.search(stem) else _LAYER_WORD).search(stem)
 
 
 def _pattern(path: str, stem: str, word: "re.Match[str]") -> str:

@@ -105,10 +105,18 @@ def index_files(
 
 
 def index_sources(
-    sources: Sequence[SceneSource], told: Told, *, on_error: OnError, threads: int | None, progress: Progress | None
+    sources: Sequence[SceneSource],
+    told: Told,
+    *,
+    on_error: OnError,
+    threads: int | None,
+    progress: Progress | None,
+    faulty_already: Mapping[str, GeoaugError] | None = None,
 ) -> Catalog:
-    """Index scenes that were found already, each under an id made of its name."""
+    """Index scenes that were found already, each under an id made of its name; `faulty_already` are those that could
+    not be, by path."""
     found, faulty = _read_all(sources, _ids(sources, sources, None, {}), told, on_error, threads, progress)
+    faulty = {**(faulty_already or {}), **faulty}
     skipped = _left_out(faulty, none_left=not found)
     catalog = _joined(sources, found, None, {})
     kinds = dict(Counter(catalog.table.column("kind").to_pylist()))

@@ -64,10 +64,14 @@ class LandsatSource:
             for band in sensor.bands
         )
         quality = None
-        if product.quality is not None and product.quality.casefold() in present:
+        if product.quality is not None:
             scheme = BQA if "BQA" in product.quality.upper() else QA_PIXEL
-            if invalid := scheme.chosen(told.invalid):
-                quality = quality_layer(present[product.quality.casefold()], scheme.kind, invalid)
+            invalid = scheme.chosen(told.invalid)
+            flags = present.get(product.quality.casefold())
+            if invalid and flags is None:
+                _log.warning("%s: has no file of the quality layer %s; clouds count as valid", self.path, scheme.name)
+            elif invalid and flags is not None:
+                quality = quality_layer(flags, scheme.kind, invalid)
         record = SceneRecord(
             id=scene_id,
             kind="landsat",

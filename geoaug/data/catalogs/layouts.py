@@ -160,8 +160,9 @@ def _search(folder: str, kind: Kind, layout: Layout) -> None:
         sources = group_files(chosen)
         if scenes:
             other = set(chosen) - set(scenes)
-            layout.passed_over += [s.path for s in sources if isinstance(s, RasterSource) and s.path in other]
             sources = [s for s in sources if not (isinstance(s, RasterSource) and s.path in other)]
+            used = {path for source in sources for path in source.files} if other else set()
+            layout.passed_over += [path for path in chosen if path in other and path not in used]
     else:
         sources = group_files(chosen, kind=kind)
     if descriptions:

@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 from geoaug.data.scenes.headers import Told, quality_layer, sensor_name, single_band, size_and_age
 from geoaug.data.scenes.quality import CLASSI, SCL
-from geoaug.data.scenes.records import BandFile, SceneKind, SceneRecord
+from geoaug.data.scenes.records import BandFile, QualityLayer, SceneKind, SceneRecord
 from geoaug.data.scenes.sources import Found
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, get_sensor
@@ -79,12 +79,7 @@ class SafeSource:
             _band(sensor, place, _native(by_word[band.name], native.get(band.name)), product)
             for place, band in enumerate(sensor.bands)
         )
-        quality = None
-        masks = [path for path in self.images if _CLASSI.search(path)]
-        if scl and (invalid := SCL.chosen(told.invalid)):
-            quality = quality_layer(scl[min(scl)], SCL.kind, invalid)
-        elif masks and not scl and (invalid := CLASSI.chosen(told.invalid)):
-            quality = quality_layer(masks[0], CLASSI.kind, invalid)
+        quality = self._quality(scl, product, told)
         record = SceneRecord(
             id=scene_id,
             kind="sentinel-2",
@@ -98,6 +93,20 @@ class SafeSource:
             mtime_ns=age,
         )
         return Found(record)
+
+    def _quality(self, scl: Mapping[int, str], product: "SafeMetadata", told: Told) -> QualityLayer | None:
+        """The scene classification, else the mask of opaque clouds; that one is missing is told."""
+        masks = [path for path in self.images if _CLASSI.search(path)]
+        scheme, path = (SCL, scl[min(scl)]) if scl else (CLASSI, masks[0] if masks else None)
+        invalid = scheme.chosen(told.invalid)
+        # Offsets came with baseline 04.00, before which level 1C had no raster of clouds.
+        due = SCL if product.sensor == "sentinel-2-l2a" else CLASSI if product.offsets else None
+        if due is not None and due.chosen(told.invalid) and (path is None or scheme is not due):
+            instead = (
+                f"{scheme.name}, opaque clouds alone, takes its place" if path and invalid else "clouds count as valid"
+            )
+            _log.warning("%s: has no file of the quality layer %s; %s", self.path, due.name, instead)
+        return quality_layer(path, scheme.kind, invalid) if path is not None and invalid else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,3 +10,6 @@ LEAVE_OUT = (
     "on_error='skip' (geoaug index --on-error skip, geoaug stats --skip-errors, geoaug fit --data.on_error skip)"
 )
 """How to leave out what cannot be read."""
+
+A_SCENE_A_FILE = "kind='raster' (geoaug index --kind raster)"
+"""How to take each file for a scene."""

@@ -12,9 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from geoaug.data.scenes.advice import A_SCENE_A_FILE
 from geoaug.data.scenes.bands import band_list
 from geoaug.data.scenes.inputs import is_remote
-from geoaug.data.scenes.quality import SCHEMES
+from geoaug.data.scenes.quality import check_chosen
 from geoaug.data.scenes.records import BandFile, Grid, QualityLayer
 from geoaug.data.scenes.scene import Scene, open_scene
 from geoaug.errors import ConfigurationError, RasterError
@@ -49,12 +50,11 @@ class Told:
         """From what a person gave: names of sensors, files of their definitions, lists as text with commas.
 
         Raises:
-            ConfigurationError: no such sensor, or a quality class that nobody knows.
+            ConfigurationError: no such sensor, or a quality class that no layer has.
         """
         entries = invalid.split(",") if isinstance(invalid, str) else invalid
         unwanted = None if entries is None else [entry for entry in entries if entry != ""]
-        for scheme in SCHEMES.values():
-            scheme.chosen(unwanted)
+        check_chosen(unwanted)
         return Told(
             sensor=None if sensor is None else get_sensor(sensor),
             bands=band_list(bands),
@@ -119,7 +119,8 @@ def single_header(word: str, path: str) -> Scene:
         return open_scene(path, sensor=generic_sensor(1, 1.0, names=[word]), scene_id="")
     except ConfigurationError as error:
         raise RasterError(
-            f"{path}: taken for the file of band {word}, but holds several bands; index such files with kind='raster'"
+            f"{path}: taken for the file of band {word}, but holds several bands; index such files with "
+            f"{A_SCENE_A_FILE}"
         ) from error
 
 

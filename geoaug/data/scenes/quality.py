@@ -11,6 +11,9 @@ from typing import Literal
 
 from geoaug.errors import ConfigurationError
 
+# Layers of classes have 8 bits, those of flags 16.
+_LARGEST = {"classes": 255, "bits": 15}
+
 
 @dataclass(frozen=True, slots=True)
 class QualityScheme:
@@ -34,14 +37,21 @@ class QualityScheme:
         A name that only other schemes know is passed over, so that one list serves scenes of several missions.
 
         Raises:
-            ConfigurationError: a name that no scheme knows.
+            ConfigurationError: a name that no scheme knows, or a number that this layer cannot hold.
         """
         if wanted is None:
             return self.invalid
         numbers: list[int] = []
         for entry in wanted:
             text = str(entry).strip().lower().replace(" ", "_").replace("-", "_")
-            if text.isdigit():
+            if text.isdecimal():
+                if int(text) > _LARGEST[self.kind]:
+                    what = "bit" if self.kind == "bits" else "class"
+                    raise ConfigurationError(
+                        f"{text} is no {what} of the quality layer {self.name} (bits are 0 to {_LARGEST['bits']}, "
+                        f"classes 0 to {_LARGEST['classes']}); choose other numbers, or names: invalid=['cloud'] "
+                        "(--invalid cloud)"
+                    )
                 numbers.append(int(text))
                 continue
             if text not in _NAMES:
@@ -83,3 +93,8 @@ _SCHEMES = (SCL, CLASSI, QA_PIXEL, BQA)
 _NAMES = sorted({name for scheme in _SCHEMES for name in scheme.meanings.values()})
 SCHEMES: Mapping[str, QualityScheme] = {scheme.name: scheme for scheme in _SCHEMES}
 """By the word that stands in the names of files."""
+
+
+def check_chosen(wanted: Sequence[str | int] | None) -> None:
+    """Raise `ConfigurationError` where `wanted` has a name or a number that no scheme knows."""
+    max(_SCHEMES, key=lambda scheme: _LARGEST[scheme.kind]).chosen(wanted)
