@@ -18,7 +18,7 @@ from geoaug.data.pictures.batch_picture import draw_batch, draw_training_batch
 from geoaug.data.pictures.catalog_picture import draw_catalog
 from geoaug.data.pictures.date_line import map_edge
 from geoaug.data.pictures.figure_files import save_figure
-from geoaug.data.splits.splitting import split_by_blocks
+from geoaug.data.splits.splitting import split_by_blocks, split_into_folds
 from geoaug.data.surveys.survey import survey_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import generic_sensor, get_sensor
@@ -71,6 +71,26 @@ def test_the_ground_of_each_split_is_filled_and_the_buffer_is_not(tmp_path: Path
     assert legend_of(figure) == ["train (1 scene)", "test (1 scene)"]
     fills = [part for part in figure.axes[0].collections if isinstance(part, PathCollection)]
     assert len(fills) >= 2
+
+
+@pytest.mark.parametrize("size", [600, 64])  # cut along blocks, or whole chips
+def test_of_folds_each_is_drawn_and_not_what_it_is_trained_with(size: int) -> None:
+    scenes = [
+        made_scene(f"s{n}", size, size, x=500000.0 + 12 * size * (n % 4), y=5.2e6 - 12 * size * (n // 4))
+        for n in range(12)
+    ]
+    catalog = split_into_folds(Catalog.from_records(scenes), 3, block_m=1500, buffer_m=100)
+    figure = draw_catalog(catalog)
+    assert [line.split()[0] for line in legend_of(figure)] == ["fold0", "fold1", "fold2"]
+    shades = {name: tuple(patch.get_edgecolor()) for name, patch in zip(
+        ("fold0", "fold1", "fold2"), figure.legends[0].get_patches(), strict=True)}  # fmt: skip
+    for region in catalog.table.column("regions").to_pylist()[5]:
+        if region["split"] not in shades:
+            continue
+        shape = catalog.footprints[5] if region["geometry"] is None else shapely.from_wkb(region["geometry"])
+        place = shapely.point_on_surface(shapely.intersection(shape, catalog.footprints[5]))
+        wanted = 255 * (0.45 * np.array(shades[region["split"]][:3]) + 0.55 * 0.98)
+        np.testing.assert_allclose(colour_at(figure, place.x, place.y), wanted, atol=4)
 
 
 def test_places_far_apart_have_maps_of_their_own() -> None:

@@ -5,6 +5,7 @@ fetched.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.catalogs.parts import split_names
 from geoaug.data.pictures.composites import Colour, class_colours
 from geoaug.data.pictures.date_line import from_edge, map_edge
 from geoaug.data.pictures.page import DPI, INK, QUIET
@@ -33,6 +35,7 @@ _LEGEND_LETTERS = 130  # in a line
 _MOST_PLACES, _APART, _CELLS = 6, 0.15, 200
 _SMALLEST = 0.006  # of the map's width; smaller scenes are marked by a point
 _SEVERAL = "in several splits"
+_FOLD = re.compile(r"fold\d+")
 _NICE = (1.0, 2.0, 5.0)
 _WIDTH, _MOST_ABREAST = 8.0, 4  # inches, and maps of places beside each other
 
@@ -68,7 +71,7 @@ def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> 
 
     Args:
         catalog: of the scenes; valid ground is shown where it was surveyed, and the ground of splits where it was
-            split.
+            split. Of folds each is shown, and not what it is trained with ("fold0-train"), which is the others.
         colour: what colours tell: "split", "crs", or a column; "auto": the split, or else the CRS.
         title: above the map.
 
@@ -133,7 +136,10 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
     valid = [None] * len(catalog)
     if "valid_geometry" in columns:
         valid = catalog.table.column("valid_geometry").to_pylist()
-    regions = catalog.table.column("regions").to_pylist() if split_by_ground else [None] * len(catalog)
+    stored = catalog.table.column("regions").to_pylist() if split_by_ground else [None] * len(catalog)
+    rest = _trained_with(catalog) if colour == "split" else set()
+    regions = [[region for region in found or () if region["split"] not in rest] for found in stored]
+    names = [None if name in rest else name for name in names]
     filled: list[tuple[shapely.Geometry, str]] = []
     category = []
     edge = map_edge(catalog.footprints[placed])
@@ -147,14 +153,20 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
         category.append(name)
         ground = shape_of(valid[place])
         if regions[place]:
-            for region in regions[place] or ():
-                stored = region["geometry"]
-                shape = outlines[place] if stored is None else shape_of(stored)
+            for region in regions[place]:
+                wkb = region["geometry"]
+                shape = outlines[place] if wkb is None else shape_of(wkb)
                 shape = shape if ground is None else shapely.intersection(shape, shapely.make_valid(ground))
                 filled.append((shape, str(region["split"])))
         else:
             filled.append((outlines[place] if ground is None else ground, name))
     return _Shapes(outlines[chosen], filled, category)
+
+
+def _trained_with(catalog: Catalog) -> set[str]:
+    """The splits that are what a fold is trained with, and so the ground of the other folds."""
+    names = split_names(catalog)
+    return {f"{name}-train" for name in names if _FOLD.fullmatch(name)}.intersection(names)
 
 
 def _colours(names: Iterable[str]) -> dict[str, Colour]:
