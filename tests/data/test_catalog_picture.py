@@ -233,6 +233,50 @@ def test_training_tiles_are_drawn_as_a_recipe_makes_them(tmp_path: Path) -> None
     assert (tmp_path / "batch.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_tile_must_be_one_that_scenes_and_memory_have_room_for(tmp_path: Path) -> None:
+    catalog = Catalog.from_records([scene_of(write_raster(tmp_path / "a.tif", numbers((4, 300, 200)), nodata=0))])
+
+    def drawn(size: int, count: int = 2, min_valid: float = 0.5, **options: Any) -> Figure:
+        return draw_training_batch(catalog, size=size, count=count, min_valid=min_valid, **options)
+
+    drawn(300)
+    with pytest.raises(ConfigurationError, match="take tiles of 200 pixels or less"):
+        drawn(400)
+    drawn(400, min_valid=0.0)
+    with pytest.raises(
+        ConfigurationError, match=r"2 tiles of 9000 x 9000 pixels take 8 GB to draw: take tiles of \d+ "
+    ):
+        drawn(9000, min_valid=0.0)
+    for size, count in ((0, 2), (-5, 2), (64, 0)):
+        with pytest.raises(ConfigurationError, match="must have one at least"):
+            drawn(size, count)
+
+
+def test_a_batch_without_valid_tiles_is_told(tmp_path: Path) -> None:
+    image = numbers((1, 256, 256))
+    image[:, :230] = 0
+    catalog = catalog_of(write_raster(tmp_path / "a.tif", image, nodata=0))
+    with pytest.raises(ConfigurationError, match=r"left out: .* lower min_valid \(--min-valid\)"):
+        draw_training_batch(catalog, size=128, count=2, min_valid=0.5)
+
+
+def test_long_names_are_shortened_in_the_middle() -> None:
+    names = [f"S2A_MSIL2A_20230101T101010_N0509_R022_T32UPU_20230101T12000{n}" for n in range(3)]
+    given = {**batch(), "scene": names, "window": torch.tensor([[n, 5120 + n, 32, 32] for n in range(3)])}
+    del given["mask"]
+    captions = [text for text in words(draw_batch(given, S2)) if "…" in text]
+    assert len(captions) == 3
+    for caption in captions:
+        number = int(caption[-1])
+        assert caption.startswith("S2A_")
+        assert caption.endswith(f"T12000{number} · {number}, 512{number}")
+    labelled = {**batch(), "label": torch.tensor([0, 1, 1])}
+    del labelled["mask"]
+    classes = ["broad-leaved forest with clearings", "permanently irrigated land"]
+    shown = words(draw_batch(labelled, S2, predictions=torch.tensor([1, 1, 1]), classes=classes))
+    assert any(text.startswith("broad-leaved") and "…" in text and text.endswith("irrigated land") for text in shown)
+
+
 def test_a_turned_grid_is_drawn_turned() -> None:
     from dataclasses import replace
 
