@@ -213,7 +213,7 @@ class TileDataModule(LightningDataModule):
         Raises:
             ConfigurationError: what was asked for does not fit together, or the trainer has `overfit_batches`.
         """
-        if stage == "fit" and getattr(self.trainer, "overfit_batches", 0):
+        if stage == "fit" and self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             raise ConfigurationError(
                 "overfit_batches needs torch's own DataLoader: give TileDataModule sampler='grid' and the Trainer "
                 "limit_train_batches, which take the same tiles in every epoch"
