@@ -105,6 +105,28 @@ def test_places_far_apart_have_maps_of_their_own() -> None:
     assert 140 < west < east < 142
 
 
+def test_of_many_places_the_most_crowded_have_maps_and_the_rest_is_counted() -> None:
+    def places(counts: list[int]) -> Figure:
+        return draw_catalog(Catalog.from_records(
+            made_scene(f"{zone}.{n}", 300, 300, x=500000.0 + 4000 * n, crs=f"EPSG:326{zone:02d}")
+            for zone, count in enumerate(counts, start=20)
+            for n in range(count)
+        ))  # fmt: skip
+
+    crowded = places([1, 2, 5, 2, 3, 4, 7, 6, 1])
+    assert [axes.get_title(loc="left") for axes in crowded.axes if axes.get_title(loc="left")] == list("ABCDEF")
+    assert crowded.legends[0].get_title().get_text() == "outside of A to F: 4 scenes"
+    west, east = crowded.axes[1].get_xlim()
+    assert -27.1 < west < east < -26, "the seven scenes of zone 26"
+    one = places([1, 1, 1, 4, 1, 1, 1])
+    assert len(one.axes) == 2
+    assert one.legends[0].get_title().get_text() == "outside of A: 6 scenes"
+    assert len(places([1] * 9).axes) == 1, "a map of each single scene shows nothing"
+    few = places([1] * 3)
+    assert len(few.axes) == 4
+    assert not few.legends[0].get_title().get_text()
+
+
 def test_scenes_at_the_date_line_are_drawn_beside_each_other() -> None:
     """Zones 60 and 1 meet at 180 degrees, and "over" lies across it."""
     west = made_scene("west", 500, 500, crs="EPSG:32660", x=700000.0)
