@@ -53,7 +53,7 @@ def plot_batch(
     tile: Annotated[
         int | None,
         typer.Option(
-            "--tile", "-t", help="Side of a tile, pixels. Default: 256, or the whole chip.", show_default=False
+            "--tile", "-t", min=1, help="Side of a tile, pixels. Default: 256, or the whole chip.", show_default=False
         ),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Tiles to show.")] = 12,

@@ -32,3 +32,15 @@ def test_wrong_use_is_told(geoaug: Callable[..., Any], scene: Path, tmp_path: Pa
     missing = geoaug("plot", "batch", scene, "--split", "train", "-o", tmp_path / "batch.png")
     assert missing.code == 2
     assert "no split 'train'" in missing.err
+
+
+def test_tiles_that_cannot_be_drawn_are_refused(geoaug: Callable[..., Any], scene: Path, tmp_path: Path) -> None:
+    def drawn(*options: Any) -> Any:
+        return geoaug("plot", "batch", scene, "-o", tmp_path / "batch.png", *options)
+
+    assert drawn("-t", 0).code == 2
+    far_larger, larger = drawn("-t", 100_000), drawn("-t", 100_000, "--min-valid", 0)
+    assert far_larger.code == larger.code == 2
+    assert "a tile of 100000 x 100000 pixels is larger than all scenes" in " ".join(far_larger.err.split())
+    assert "12 tiles of 100000 x 100000 pixels take" in " ".join(larger.err.split())
+    assert not (tmp_path / "batch.png").exists()

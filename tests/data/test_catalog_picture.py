@@ -18,7 +18,7 @@ from geoaug.data.pictures.batch_picture import draw_batch, draw_training_batch
 from geoaug.data.pictures.catalog_picture import draw_catalog
 from geoaug.data.pictures.date_line import map_edge
 from geoaug.data.pictures.figure_files import save_figure
-from geoaug.data.splits.splitting import split_by_blocks
+from geoaug.data.splits.splitting import split_by_blocks, split_into_folds
 from geoaug.data.surveys.survey import survey_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import generic_sensor, get_sensor
@@ -73,6 +73,26 @@ def test_the_ground_of_each_split_is_filled_and_the_buffer_is_not(tmp_path: Path
     assert len(fills) >= 2
 
 
+@pytest.mark.parametrize("size", [600, 64])  # cut along blocks, or whole chips
+def test_of_folds_each_is_drawn_and_not_what_it_is_trained_with(size: int) -> None:
+    scenes = [
+        made_scene(f"s{n}", size, size, x=500000.0 + 12 * size * (n % 4), y=5.2e6 - 12 * size * (n // 4))
+        for n in range(12)
+    ]
+    catalog = split_into_folds(Catalog.from_records(scenes), 3, block_m=1500, buffer_m=100)
+    figure = draw_catalog(catalog)
+    assert [line.split()[0] for line in legend_of(figure)] == ["fold0", "fold1", "fold2"]
+    shades = {name: tuple(patch.get_edgecolor()) for name, patch in zip(
+        ("fold0", "fold1", "fold2"), figure.legends[0].get_patches(), strict=True)}  # fmt: skip
+    for region in catalog.table.column("regions").to_pylist()[5]:
+        if region["split"] not in shades:
+            continue
+        shape = catalog.footprints[5] if region["geometry"] is None else shapely.from_wkb(region["geometry"])
+        place = shapely.point_on_surface(shapely.intersection(shape, catalog.footprints[5]))
+        wanted = 255 * (0.45 * np.array(shades[region["split"]][:3]) + 0.55 * 0.98)
+        np.testing.assert_allclose(colour_at(figure, place.x, place.y), wanted, atol=4)
+
+
 def test_places_far_apart_have_maps_of_their_own() -> None:
     near = [made_scene(f"a{number}", 300, 300, x=500000.0 + 4000 * number) for number in range(3)]
     far = [made_scene("b", 300, 300, crs="EPSG:32654")]
@@ -83,6 +103,28 @@ def test_places_far_apart_have_maps_of_their_own() -> None:
     assert legend_of(figure) == ["EPSG:32632 (3 scenes)", "EPSG:32654 (1 scene)"]
     west, east = figure.axes[2].get_xlim()
     assert 140 < west < east < 142
+
+
+def test_of_many_places_the_most_crowded_have_maps_and_the_rest_is_counted() -> None:
+    def places(counts: list[int]) -> Figure:
+        return draw_catalog(Catalog.from_records(
+            made_scene(f"{zone}.{n}", 300, 300, x=500000.0 + 4000 * n, crs=f"EPSG:326{zone:02d}")
+            for zone, count in enumerate(counts, start=20)
+            for n in range(count)
+        ))  # fmt: skip
+
+    crowded = places([1, 2, 5, 2, 3, 4, 7, 6, 1])
+    assert [axes.get_title(loc="left") for axes in crowded.axes if axes.get_title(loc="left")] == list("ABCDEF")
+    assert crowded.legends[0].get_title().get_text() == "outside of A to F: 4 scenes"
+    west, east = crowded.axes[1].get_xlim()
+    assert -27.1 < west < east < -26, "the seven scenes of zone 26"
+    one = places([1, 1, 1, 4, 1, 1, 1])
+    assert len(one.axes) == 2
+    assert one.legends[0].get_title().get_text() == "outside of A: 6 scenes"
+    assert len(places([1] * 9).axes) == 1, "a map of each single scene shows nothing"
+    few = places([1] * 3)
+    assert len(few.axes) == 4
+    assert not few.legends[0].get_title().get_text()
 
 
 def test_scenes_at_the_date_line_are_drawn_beside_each_other() -> None:
@@ -211,6 +253,50 @@ def test_training_tiles_are_drawn_as_a_recipe_makes_them(tmp_path: Path) -> None
     assert not np.array_equal(first, third)
     save_figure(augmented, tmp_path / "batch.png")
     assert (tmp_path / "batch.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_tile_must_be_one_that_scenes_and_memory_have_room_for(tmp_path: Path) -> None:
+    catalog = Catalog.from_records([scene_of(write_raster(tmp_path / "a.tif", numbers((4, 300, 200)), nodata=0))])
+
+    def drawn(size: int, count: int = 2, min_valid: float = 0.5, **options: Any) -> Figure:
+        return draw_training_batch(catalog, size=size, count=count, min_valid=min_valid, **options)
+
+    drawn(300)
+    with pytest.raises(ConfigurationError, match="take tiles of 200 pixels or less"):
+        drawn(400)
+    drawn(400, min_valid=0.0)
+    with pytest.raises(
+        ConfigurationError, match=r"2 tiles of 9000 x 9000 pixels take 8 GB to draw: take tiles of \d+ "
+    ):
+        drawn(9000, min_valid=0.0)
+    for size, count in ((0, 2), (-5, 2), (64, 0)):
+        with pytest.raises(ConfigurationError, match="must have one at least"):
+            drawn(size, count)
+
+
+def test_a_batch_without_valid_tiles_is_told(tmp_path: Path) -> None:
+    image = numbers((1, 256, 256))
+    image[:, :230] = 0
+    catalog = catalog_of(write_raster(tmp_path / "a.tif", image, nodata=0))
+    with pytest.raises(ConfigurationError, match=r"left out: .* lower min_valid \(--min-valid\)"):
+        draw_training_batch(catalog, size=128, count=2, min_valid=0.5)
+
+
+def test_long_names_are_shortened_in_the_middle() -> None:
+    names = [f"S2A_MSIL2A_20230101T101010_N0509_R022_T32UPU_20230101T12000{n}" for n in range(3)]
+    given = {**batch(), "scene": names, "window": torch.tensor([[n, 5120 + n, 32, 32] for n in range(3)])}
+    del given["mask"]
+    captions = [text for text in words(draw_batch(given, S2)) if "…" in text]
+    assert len(captions) == 3
+    for caption in captions:
+        number = int(caption[-1])
+        assert caption.startswith("S2A_")
+        assert caption.endswith(f"T12000{number} · {number}, 512{number}")
+    labelled = {**batch(), "label": torch.tensor([0, 1, 1])}
+    del labelled["mask"]
+    classes = ["broad-leaved forest with clearings", "permanently irrigated land"]
+    shown = words(draw_batch(labelled, S2, predictions=torch.tensor([1, 1, 1]), classes=classes))
+    assert any(text.startswith("broad-leaved") and "…" in text and text.endswith("irrigated land") for text in shown)
 
 
 def test_a_turned_grid_is_drawn_turned() -> None:

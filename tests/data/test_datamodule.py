@@ -179,6 +179,24 @@ def test_a_checkpoint_between_steps_goes_on_with_the_next_one(tmp_path: Path) ->
     np.testing.assert_allclose(stopped.losses + resumed.losses, whole.losses)
 
 
+@pytest.mark.parametrize("overfit_batches", [2, 0.5])
+def test_overfit_batches_is_refused_with_what_does_the_same(tmp_path: Path, overfit_batches: float) -> None:
+    catalog = labelled_scenes(tmp_path)
+    module = TileDataModule(catalog, 32, batch_size=4, classes=2, sampler="grid")
+    net = Recorder(2, 2, dense=True)
+    with pytest.raises(ConfigurationError, match=r"sampler='grid' and the Trainer limit_train_batches"):
+        trainer(tmp_path, max_epochs=2, overfit_batches=overfit_batches).fit(net, module)
+    places: list[list[Any]] = []
+
+    class Places(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, net: pl.LightningModule, batch: Any, at: int) -> None:
+            places.append([batch["scene"], batch["window"].tolist()])
+
+    trainer(tmp_path, max_epochs=2, limit_train_batches=2, callbacks=[Places()]).fit(net, module)
+    assert places[:2] == places[2:]
+    assert places[0] != places[1]
+
+
 def test_a_plain_loop_gets_the_same(tmp_path: Path) -> None:
     module = TileDataModule(labelled_scenes(tmp_path), 32, batch_size=4, length=16, augment=[RandomD4()])
     module.setup()

@@ -1,7 +1,10 @@
 """Batches come whole, in the sampler's order, the same however they are read; a killed epoch goes on where it was."""
 
 import itertools
+import logging
 import pickle
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
@@ -25,7 +28,7 @@ from geoaug.data import (
     collate_tiles,
 )
 from geoaug.data.tiles.tile_memory import TileMemory
-from geoaug.errors import ConfigurationError
+from geoaug.errors import ConfigurationError, RasterError
 
 BLOCKS = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
 
@@ -260,3 +263,84 @@ def test_wrong_options_are_refused(paths: list[Path], options: dict[str, int], m
 def test_no_tile_at_all_is_no_batch(paths: list[Path]) -> None:
     with TileDataset(catalog_of(*paths), 64) as dataset:
         assert list(TileLoader(dataset, Places([]), 4)) == []
+
+
+def read_slowly(dataset: TileDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = dataset.reader.read
+    monkeypatch.setattr(dataset.reader, "read", lambda *arguments: time.sleep(0.02) or read(*arguments))
+
+
+@pytest.mark.parametrize("who", ["this thread", "another"])
+def test_closing_in_the_middle_of_an_epoch_leaves_nobody_waiting(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    ended: list[BaseException | None] = []
+    with TileDataset(catalog_of(*paths), 64, threads=1) as dataset:
+        read_slowly(dataset, monkeypatch)
+        batches = iter(TileLoader(dataset, Places(some_places(200)), 5, look_ahead=8))
+
+        def go_on() -> None:
+            try:
+                for _ in batches:
+                    if who == "this thread":
+                        dataset.close()
+                ended.append(None)
+            except BaseException as error:
+                ended.append(error)
+
+        assert len(next(batches)["image"]) == 5
+        loop = threading.Thread(target=go_on, daemon=True)
+        loop.start()
+        if who == "another":
+            time.sleep(0.05)
+            dataset.close()
+        loop.join(60)
+        assert not loop.is_alive()
+    if ended[0] is not None:
+        assert isinstance(ended[0], RasterError)
+        assert "was closed while" in str(ended[0])
+
+
+def test_a_wait_for_what_was_dropped_by_closing_ends(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    with TileDataset(catalog_of(*paths), 64, threads=1) as dataset:
+        read_slowly(dataset, monkeypatch)
+        refs = some_places(40)
+        reading = dataset.start([refs[:5], refs[5:]])
+        reading.batch(0)
+        dataset.close()
+        with pytest.raises(RasterError, match="was closed while"):
+            reading.batch(1)
+        assert len(dataset.read(refs[5:])["image"]) == 35
+
+
+def test_what_begins_while_the_threads_are_stopped_is_told(paths: list[Path]) -> None:
+    with TileDataset(catalog_of(*paths), 64) as dataset:
+        dataset.reader._threads().shutdown()
+        with pytest.raises(RasterError, match="was closed while"):
+            dataset.read(some_places(4))
+
+
+def test_batches_too_large_for_the_memory_are_told_and_take_that_of_blocks(
+    paths: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with TileDataset(catalog_of(*paths), 256, memory_mb=64) as dataset, caplog.at_level(logging.WARNING, "geoaug"):
+        TileLoader(dataset, RandomTileSampler(dataset, 8), 4)
+        assert not caplog.records
+        assert dataset.reader.budget == dataset.memory.chunks
+        TileLoader(dataset, RandomTileSampler(dataset, 200), 100)
+        [record] = caplog.records
+        assert "memory_mb=64 has no room" in record.getMessage()
+        assert dataset.reader.budget == dataset.reader.chunks.budget == dataset.memory.chunks // 4
+        wanted = int(record.getMessage().split("give it ")[1].split(",")[0])
+    with TileDataset(catalog_of(*paths), 256, memory_mb=wanted) as dataset:
+        caplog.clear()
+        TileLoader(dataset, RandomTileSampler(dataset, 200), 100)
+        assert not caplog.records
+
+
+def test_an_epoch_of_which_nothing_is_left_is_an_error(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "empty.tif", np.zeros((2, 128, 128), np.uint16), nodata=0)
+    with TileDataset(catalog_of(path), 64, min_valid=0.5) as dataset:
+        for sampler in (GridTileSampler(dataset), RandomTileSampler(dataset, 6)):
+            with pytest.raises(RasterError, match=r"all tiles of the epoch are left out: .*less than 0\.5 of a tile"):
+                list(TileLoader(dataset, sampler, 4))

@@ -163,6 +163,16 @@ def test_wrapped_lines_fit_their_room_and_lose_nothing(words: str) -> None:
     assert "".join(lines).replace(" ", "") == words.replace(" ", "")
 
 
+@pytest.mark.parametrize("room", [0.1, 0.5, 0.8, 1.5, 9.0])
+def test_a_line_fits_its_room_and_keeps_both_ends(room: float) -> None:
+    ruler = Ruler()
+    line = ruler.fit("at scene_with_a_long_name · 12, 34", 7, room, name="scene_with_a_long_name")
+    assert ruler.width(line, 7) <= room
+    assert line == "…" or line[0] == "a" or room == 0.1
+    assert room < 0.8 or (line.startswith("at s") and line.endswith("e · 12, 34"))
+    assert ("…" in line) == (room < 9)
+
+
 def test_a_sheet_is_written_whole_and_nothing_is_clipped(tmp_path: Path) -> None:
     path = tmp_path / "new" / "sheet.png"
     parameters = {f"RandomOperation{n}": {"long_parameter_name": 0.123456, "another": [1.0, 2.0]} for n in range(6)}

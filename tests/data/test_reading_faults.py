@@ -326,3 +326,20 @@ def test_sizes_are_whole_numbers(tmp_path: Path, size: object) -> None:
 def test_a_scene_that_is_not_there_is_an_index_error(two_scenes: tuple[Path, Path]) -> None:
     with TileDataset(catalog_of(*two_scenes), 60) as dataset, pytest.raises(IndexError, match="scene 2 of 2"):
         dataset.read([TileRef(2, 0, 0)])
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], "ab", [], 0, -3, [1.5], [0, None], True, [True, False], 2.5])
+def test_classes_that_are_no_ids_are_refused_at_once(tmp_path: Path, classes: object) -> None:
+    path = write_raster(tmp_path / "a.tif", numbers((1, 64, 64)))
+    for labels in (write_raster(tmp_path / "labels.tif", numbers((1, 64, 64), "uint8")), None):
+        with pytest.raises(ConfigurationError, match=r"classes is .*: give their number, at least 1, or a list"):
+            TileDataset(catalog_of(path), 32, labels=labels, classes=classes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [120, np.int64(120), range(120), np.arange(120), (*range(119), np.uint8(119))])
+def test_classes_are_given_by_number_or_by_any_whole_ids(tmp_path: Path, classes: object) -> None:
+    path = write_raster(tmp_path / "a.tif", numbers((1, 64, 64)))
+    ids = numbers((1, 64, 64), "uint8")
+    labels = write_raster(tmp_path / "labels.tif", ids)
+    with TileDataset(catalog_of(path), 64, labels=labels, classes=classes) as dataset:  # type: ignore[arg-type]
+        np.testing.assert_array_equal(dataset.read([TileRef(0, 0, 0)])["mask"].numpy(), ids)

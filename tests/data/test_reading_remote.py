@@ -1,6 +1,7 @@
 """Scenes behind a web server: only the bytes that tiles need, and a connection that breaks is made anew."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +71,34 @@ def test_a_connection_that_always_breaks_is_an_error_that_names_the_scene(server
     with TileDataset(catalog, 100) as dataset:
         dataset.read([TileRef(0, 0, 0)])
         server.cut, server.cut_from = 10**6, 20_000
-        with pytest.raises(RasterError, match=r"scene 'scene': cannot read rows 256 to 511.*/scene\.tif"):
+        with pytest.raises(
+            RasterError,
+            match=r"scene 'scene': cannot read rows 256 to 511.*/scene\.tif: 3 attempts over the network failed: the "
+            r"connection may have broken, or the file may be damaged \(",
+        ):
             dataset.read([TileRef(0, 300, 600)])
         server.cut = 0
         batch = dataset.read([TileRef(0, 300, 600)])
     np.testing.assert_array_equal(batch["image"].numpy()[0], IMAGE[:, 300:400, 600:700])
+
+
+def test_a_file_that_cannot_be_opened_any_more_is_told(server: RangeServer, tmp_path: Path) -> None:
+    catalog = Catalog.from_files([f"{server.address}/scene.tif"])
+    (tmp_path / "scene.tif").rename(tmp_path / "moved.tif")
+    with (
+        TileDataset(catalog, 100) as dataset,
+        pytest.raises(RasterError, match=r"/scene\.tif: not a raster.*; 3 attempts .* or the file may be gone$"),
+    ):
+        dataset.read([TileRef(0, 300, 600)])
+
+
+def test_a_file_that_was_changed_is_no_fault_of_the_network(server: RangeServer) -> None:
+    [record] = Catalog.from_files([f"{server.address}/scene.tif"])
+    bands = tuple(replace(band, grid=replace(band.grid, height=900)) for band in record.bands)
+    catalog = Catalog.from_records([replace(record, bands=bands)])
+    with TileDataset(catalog, 100) as dataset, pytest.raises(RasterError, match="was changed since") as told:
+        dataset.read([TileRef(0, 300, 600)])
+    assert "network" not in str(told.value)
 
 
 def test_a_scene_that_is_gone_is_left_out_and_the_rest_goes_on(server: RangeServer, tmp_path: Path) -> None:

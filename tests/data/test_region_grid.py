@@ -122,3 +122,24 @@ def test_a_lattice_of_blocks_is_covered_though_it_is_wide() -> None:
     shapely.prepare(region)
     possible = shapely.union_all(every[shapely.covers(region, every)]).area
     assert covered_by(region, (600, 610)).area > 0.93 * possible
+
+
+@pytest.mark.parametrize("stride", [118, 59])
+def test_a_region_as_wide_as_its_scene_is_covered_wholly(stride: int) -> None:
+    """A last piece narrower than a tile would be left out."""
+    size, tile, step = (2000, 2000), (118, 118), (stride, stride)
+    region = shapely.box(0, 0, 2000, 2000)
+    cut = pieces(region, size, tile, step)
+    row, col = (
+        np.concatenate(parts)
+        for parts in zip(*(tiles_in(piece, size, tile, step, shift=True) for piece in cut), strict=True)
+    )
+    covered = shapely.union_all(shapely.box(col, row, col + 118, row + 118))
+    assert covered.area == region.area
+    across = -(-(2000 - 118) // stride) + 1
+    assert len(row) <= (across + len(cut) ** 0.5) ** 2
+
+
+def test_what_does_not_reach_the_scene_has_no_pieces() -> None:
+    for beside in (shapely.box(200, 200, 300, 300), shapely.box(100, 0, 150, 100), shapely.Polygon()):
+        assert pieces(beside, (100, 100), TILE, TILE) == []

@@ -2,8 +2,9 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,28 @@ from geoaug.errors import ConfigurationError, RasterError
 _MOST_OPEN = 32
 
 
+def checked_class_ids(classes: Sequence[int] | int | None) -> list[int] | None:
+    """The ids that labels may hold: those of a list, or 0 to n - 1 for a number n; None for any.
+
+    Raises:
+        ConfigurationError: they are no whole numbers, or none.
+    """
+    if classes is None:
+        return None
+    if _is_whole(classes) and classes > 0:
+        return list(range(int(classes)))
+    ids = [] if isinstance(classes, str) or not isinstance(classes, Iterable) else list(classes)
+    if not ids or not all(map(_is_whole, ids)):
+        raise ConfigurationError(
+            f"classes is {classes!r}: give their number, at least 1, or a list of their ids, whole numbers"
+        )
+    return [int(number) for number in ids]
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 class TileLabels:
     """Class ids on the grid of any tile; may be used from many threads.
 
@@ -25,6 +48,9 @@ class TileLabels:
         classes: the ids that may occur besides `ignore_index`; None for any.
         ignore_index: where there is no label.
         first: any scene with a raster of its own, which tells the type of all.
+
+    Raises:
+        ConfigurationError: there are no labels, or classes are no ids.
     """
 
     def __init__(
@@ -37,8 +63,8 @@ class TileLabels:
     ) -> None:
         self.source = source
         self.ignore_index = ignore_index
-        self._allowed = None if classes is None else np.unique([*classes, ignore_index])
-        self._classes = classes
+        self._classes = checked_class_ids(classes)
+        self._allowed = None if self._classes is None else np.unique([*self._classes, ignore_index])
         self._open: OrderedDict[str, LabelSource] = OrderedDict()
         self._lock = threading.Lock()
         self._overlaps: dict[str, bool] = {}
@@ -129,6 +155,6 @@ class TileLabels:
             raise RasterError(
                 f"scene '{record.id}': labels {path} hold the id{'s' * (strange.size > 1)} "
                 f"{', '.join(map(str, strange[:5]))}, not among the classes "
-                f"{', '.join(map(str, list(self._classes or ())[:20]))}: name all classes, or make the others "
+                f"{', '.join(map(str, (self._classes or [])[:20]))}: name all classes, or make the others "
                 f"ignore_index ({self.ignore_index})"
             )

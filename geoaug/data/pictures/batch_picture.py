@@ -7,7 +7,7 @@ Works on the batch dicts of loaders and of `Compose` alike. How an array becomes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ from geoaug.data.pictures.page import INK, QUIET, Page, Ruler, text_height
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor, false_colour_bands, rgb_bands
 
+if TYPE_CHECKING:
+    from geoaug.data.tiles.dataset import TileDataset
+
 # Inches on the page, and points.
 _CELL, _GAP, _GROUP_GAP, _MARGIN, _WIDEST = 1.6, 0.04, 0.16, 0.16, 11.0
 _TITLE_POINTS, _TEXT_POINTS = 11.0, 6.5
@@ -40,6 +43,16 @@ _MOST_LOW, _WIDER = 25.0, 0.1
 
 _LARGEST_CHIP, _USUAL_TILE = 512, 256
 _TILES_TRIED = 8  # batches, until one has a tile
+# Bytes that a picture may take, and those of a pixel of its tiles besides what is read: measured.
+_MOST_BYTES, _DRAWN_BYTES = 2**32, 32
+
+
+class _Caption(NamedTuple):
+    """What stands above a tile; `name` is the part of it that may be shortened."""
+
+    words: str
+    colour: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +132,28 @@ def draw_training_batch(
         seed: of the tiles and the augmentation.
         ignore_index: where there is no label.
         **options: further arguments of `TileDataset`.
+
+    Raises:
+        ConfigurationError: no tile can be drawn, or tiles so large or many would not fit into 4 GB; the message says
+            what would do.
     """
     from geoaug.augment.recipe import load_recipe
     from geoaug.data.samplers import RandomTileSampler
     from geoaug.data.tiles.dataset import TileDataset
-    from geoaug.data.tiles.loader import TileLoader
+    from geoaug.data.tiles.loader import NothingLeftError, TileLoader
 
     part = catalog if split is None else catalog.split(split)
-    dataset = TileDataset(part, size or _usual_size(part), ignore_index=ignore_index, **options)
-    sampler = RandomTileSampler(dataset, count * _TILES_TRIED, seed=seed, min_valid=dataset.min_valid)
-    try:
-        batch = next(iter(TileLoader(dataset, sampler, count, look_ahead=1)), None)
-    finally:
-        dataset.close()
-    if batch is None:
-        raise ConfigurationError(f"no tile has {dataset.min_valid:.0%} valid pixels: lower --min-valid")
+    if count < 1:
+        raise ConfigurationError(f"a picture of {count} tiles: it must have one at least")
+    with TileDataset(
+        part, _usual_size(part) if size is None else size, ignore_index=ignore_index, **options
+    ) as dataset:
+        _check_size(dataset, count, augmented=recipe is not None)
+        sampler = RandomTileSampler(dataset, count * _TILES_TRIED, seed=seed, min_valid=dataset.min_valid)
+        try:
+            batch = next(iter(TileLoader(dataset, sampler, count, look_ahead=1)))
+        except NothingLeftError as error:
+            raise ConfigurationError(f"{error}: lower min_valid (--min-valid), or take smaller tiles") from error
     title = f"{len(part):,} scene{'s' * (len(part) != 1)} · {dataset.sensor.name}" + (
         "" if split is None else f" · split {split}"
     )
@@ -144,6 +164,31 @@ def draw_training_batch(
     return draw_batch(
         batch, dataset.sensor, classes=dataset.classes, ignore_index=ignore_index, count=count, title=title
     )
+
+
+def _check_size(dataset: "TileDataset", count: int, *, augmented: bool) -> None:
+    """Refuse tiles that no scene fills as far as they must be valid, and more than memory would hold."""
+    height, width = dataset.size
+    grids = dataset.grids
+    filled = np.minimum(grids.height, height) * np.minimum(grids.width, width) / (height * width)
+    largest = int(filled.argmax())
+    if filled[largest] < dataset.min_valid:
+        rows, cols = int(grids.height[largest]), int(grids.width[largest])
+        raise ConfigurationError(
+            f"a tile of {height} x {width} pixels is larger than all scenes: that of {rows} x {cols} fills only "
+            f"{filled[largest]:.2g} of it, and {dataset.min_valid:g} must be valid: take tiles of {min(rows, cols)} "
+            "pixels or less (--tile), or lower min_valid (--min-valid)"
+        )
+    pixel = 2 * dataset.tile_bytes / (height * width) + _DRAWN_BYTES
+    if augmented:
+        pixel += 4 * (len(dataset.band_names) + 1)
+    fitting = _MOST_BYTES / (count * pixel)
+    if height * width > fitting:
+        needed = count * height * width * pixel / 2**30
+        raise ConfigurationError(
+            f"{count} tiles of {height} x {width} pixels take {needed:,.0f} GB to draw: take tiles of "
+            f"{max(int(fitting**0.5), 1)} pixels or less (--tile), or fewer (--count)"
+        )
 
 
 def _usual_size(catalog: Catalog) -> int | None:
@@ -224,24 +269,24 @@ def _caption(
     label: npt.NDArray[Any] | None,
     values: npt.NDArray[Any] | None,
     classes: Sequence[str],
-) -> tuple[str, str]:
-    """What stands above a tile, and its colour: the label and the prediction, or else the place."""
+) -> _Caption:
+    """The label and the prediction of a tile, or else its place."""
     if label is not None and label.ndim == 1:
         truth = _named(label[number], classes)
         if values is None:
-            return truth, INK
+            return _Caption(truth, INK)
         predicted = _named(values[number], classes)
         if label.dtype.kind in "iu":
             right = int(label[number]) == int(values[number])
-            return (truth, INK) if right else (f"{truth}, predicted {predicted}", _WRONG)
-        return f"{truth}, predicted {predicted}", INK
+            return _Caption(truth, INK) if right else _Caption(f"{truth}, predicted {predicted}", _WRONG)
+        return _Caption(f"{truth}, predicted {predicted}", INK)
     told = "" if values is None else f"predicted {_named(values[number], classes)} · "
     scene = batch.get("scene")
-    place = "" if scene is None else str(scene[number])
+    place = name = "" if scene is None else str(scene[number])
     if "window" in batch and scene is not None:
         row, col = (int(value) for value in _array(batch["window"])[number][:2])
         place += f" · {row}, {col}"
-    return told + place, QUIET
+    return _Caption(told + place, QUIET, name)
 
 
 def _named(value: Any, classes: Sequence[str]) -> str:
@@ -264,7 +309,7 @@ def _legend(key: _Key, mask: Mask | None, valid: npt.NDArray[np.bool_]) -> list[
 def _laid_out(
     rows: list[list[Rgb]],
     heads: list[str],
-    captions: list[tuple[str, str]],
+    captions: list[_Caption],
     legend: list[tuple[str, Colour | str, str | None]],
     title: str,
 ) -> Figure:
@@ -290,11 +335,11 @@ def _laid_out(
                 left = _MARGIN + place * (group + _GROUP_GAP) + number * (_CELL + _GAP)
                 page.text(head, left, top, _TEXT_POINTS, bold=True)
         top += line + 0.02
-    for number, (pictures, (words, colour)) in enumerate(zip(rows, captions, strict=True)):
+    for number, (pictures, caption) in enumerate(zip(rows, captions, strict=True)):
         left = _MARGIN + (number % across) * (group + _GROUP_GAP)
         upper = top + (number // across) * step
-        fitting = ruler.wrap(words, _TEXT_POINTS, group)
-        page.text(fitting[0] if fitting else "", left, upper, _TEXT_POINTS, colour=colour)
+        words = ruler.fit(caption.words, _TEXT_POINTS, group, name=caption.name)
+        page.text(words, left, upper, _TEXT_POINTS, colour=caption.colour)
         for place, rgb in enumerate(pictures):
             page.picture(rgb, left + place * (_CELL + _GAP), upper + line + 0.02, _CELL, down)
     top += -(-len(rows) // across) * step + 0.04

@@ -1,10 +1,11 @@
 """A catalog on a map: footprints, valid ground and splits in longitude and latitude, with a scale and a legend.
 
-Where the scenes lie in a few places far apart, each place has a map of its own beside the whole. No basemap: nothing is
-fetched.
+Where the scenes lie in places far apart, the most crowded ones have maps of their own beside the whole. No basemap:
+nothing is fetched.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.catalogs.parts import split_names
 from geoaug.data.pictures.composites import Colour, class_colours
 from geoaug.data.pictures.date_line import from_edge, map_edge
 from geoaug.data.pictures.page import DPI, INK, QUIET
@@ -33,6 +35,7 @@ _LEGEND_LETTERS = 130  # in a line
 _MOST_PLACES, _APART, _CELLS = 6, 0.15, 200
 _SMALLEST = 0.006  # of the map's width; smaller scenes are marked by a point
 _SEVERAL = "in several splits"
+_FOLD = re.compile(r"fold\d+")
 _NICE = (1.0, 2.0, 5.0)
 _WIDTH, _MOST_ABREAST = 8.0, 4  # inches, and maps of places beside each other
 
@@ -68,7 +71,7 @@ def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> 
 
     Args:
         catalog: of the scenes; valid ground is shown where it was surveyed, and the ground of splits where it was
-            split.
+            split. Of folds each is shown, and not what it is trained with ("fold0-train"), which is the others.
         colour: what colours tell: "split", "crs", or a column; "auto": the split, or else the CRS.
         title: above the map.
 
@@ -94,20 +97,26 @@ def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> 
             fontweight="bold", color=INK, ha="center",
         )  # fmt: skip
     figure.suptitle(title, fontsize=11, fontweight="bold", color=INK, x=0.01, ha="left")
-    _legend(figure, catalog, shapes, counts, colours, int((~placed).sum()))
+    notes = []
+    elsewhere = len(shapes.outline) - sum(map(len, places))
+    if places and elsewhere:
+        last = f" to {'ABCDEF'[len(places) - 1]}" if len(places) > 1 else ""
+        notes.append(f"outside of A{last}: {_scenes(elsewhere)}")
+    if not placed.all():
+        notes.append(f"not shown: {_scenes(int((~placed).sum()))} without a CRS")
+    _legend(figure, catalog, shapes, counts, colours, notes)
     return figure
 
 
 def _sheet(bounds: npt.NDArray[np.float64], places: int) -> tuple[Figure, list[Axes]]:
-    """A figure whose shape suits the map, with axes for the whole and, where there are several places, for each."""
+    """A figure whose shape suits the map, with axes for the whole and for each of the places."""
     west, south, east, north = bounds
     wide = (east - west) * math.cos(math.radians((south + north) / 2)) / max(north - south, 1e-9)
-    single = places < 2
-    parts = 0.0 if single else _WIDTH / min(places, _MOST_ABREAST) * -(-places // _MOST_ABREAST)
+    parts = _WIDTH / max(min(places, _MOST_ABREAST), 2) * -(-places // _MOST_ABREAST)
     height = float(np.clip(_WIDTH / max(wide, 1e-9), 2.4 if parts else 3.6, 5.0 if parts else 8.0))
     figure = Figure(figsize=(_WIDTH, height + parts + 1.0), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    if single:
+    if not places:
         return figure, [figure.subplots()]
     halves: Any = figure.subfigures(2, 1, height_ratios=(height, parts))
     above, below = halves
@@ -133,7 +142,10 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
     valid = [None] * len(catalog)
     if "valid_geometry" in columns:
         valid = catalog.table.column("valid_geometry").to_pylist()
-    regions = catalog.table.column("regions").to_pylist() if split_by_ground else [None] * len(catalog)
+    stored = catalog.table.column("regions").to_pylist() if split_by_ground else [None] * len(catalog)
+    rest = _trained_with(catalog) if colour == "split" else set()
+    regions = [[region for region in found or () if region["split"] not in rest] for found in stored]
+    names = [None if name in rest else name for name in names]
     filled: list[tuple[shapely.Geometry, str]] = []
     category = []
     edge = map_edge(catalog.footprints[placed])
@@ -147,14 +159,20 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
         category.append(name)
         ground = shape_of(valid[place])
         if regions[place]:
-            for region in regions[place] or ():
-                stored = region["geometry"]
-                shape = outlines[place] if stored is None else shape_of(stored)
+            for region in regions[place]:
+                wkb = region["geometry"]
+                shape = outlines[place] if wkb is None else shape_of(wkb)
                 shape = shape if ground is None else shapely.intersection(shape, shapely.make_valid(ground))
                 filled.append((shape, str(region["split"])))
         else:
             filled.append((outlines[place] if ground is None else ground, name))
     return _Shapes(outlines[chosen], filled, category)
+
+
+def _trained_with(catalog: Catalog) -> set[str]:
+    """The splits that are what a fold is trained with, and so the ground of the other folds."""
+    names = split_names(catalog)
+    return {f"{name}-train" for name in names if _FOLD.fullmatch(name)}.intersection(names)
 
 
 def _colours(names: Iterable[str]) -> dict[str, Colour]:
@@ -166,27 +184,32 @@ def _colours(names: Iterable[str]) -> dict[str, Colour]:
 
 
 def _places(outline: npt.NDArray[np.object_]) -> list[npt.NDArray[np.intp]]:
-    """Groups of scenes near each other, where there are a few that the whole map cannot show; else one of all."""
-    everything = [np.arange(len(outline))]
+    """Groups of scenes near each other that the whole map cannot show, the largest first; none where it can.
+
+    Where there are many, the most crowded ones of several scenes.
+    """
     bounds = shapely.bounds(outline)
     west, south, east, north = shapely.total_bounds(outline)
     reach = float(np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]).max())
     extent = max(east - west, north - south)
     if reach > _APART * extent:
-        return everything
+        return []
     centres = shapely.centroid(outline)
     # Cells as large as the largest scene, with a cell around each: few, however many scenes there are.
     cell = max(reach, extent / _CELLS)
     corner = np.unique(np.floor(shapely.get_coordinates(centres) / cell), axis=0) * cell
     boxes = shapely.box(*(corner - cell).T, *(corner + 2 * cell).T)
     parts = shapely.get_parts(shapely.union_all(boxes))
-    if not 1 < len(parts) <= _MOST_PLACES:
-        return everything
     sizes = shapely.bounds(parts)
-    if max((sizes[:, 2] - sizes[:, 0]).max(), (sizes[:, 3] - sizes[:, 1]).max()) > 2 * _APART * extent:
-        return everything
-    groups = [np.flatnonzero(shapely.intersects(part, centres)) for part in parts]
-    return sorted(groups, key=lambda group: -len(group))
+    widest = max((sizes[:, 2] - sizes[:, 0]).max(), (sizes[:, 3] - sizes[:, 1]).max())
+    if len(parts) < 2 or widest > 2 * _APART * extent:
+        return []
+    scene, part = shapely.STRtree(parts).query(centres, predicate="intersects")
+    count = np.bincount(part, minlength=len(parts))
+    largest = np.argsort(-count, kind="stable")[:_MOST_PLACES]
+    if len(parts) > _MOST_PLACES:
+        largest = largest[count[largest] > 1]
+    return [scene[part == place] for place in largest]
 
 
 def _draw(
@@ -274,7 +297,7 @@ def _legend(
     shapes: _Shapes,
     counts: Counter[str],
     colours: dict[str, Colour],
-    unplaced: int,
+    notes: Sequence[str],
 ) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -297,10 +320,9 @@ def _legend(
         handles.append(Line2D([], [], color=QUIET, linewidth=0.8, label="footprint"))
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = int(np.clip(_LEGEND_LETTERS // (longest + 7), 1, min(len(handles), 5)))
-    words = "" if not unplaced else f"not shown: {_scenes(unplaced)} without a CRS"
     figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False,
-        labelcolor=INK, title=words or None, title_fontsize=6.5,
+        labelcolor=INK, title=" · ".join(notes) or None, title_fontsize=6.5,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ their own Agg canvas, so that pyplot's global state and the user's backend stay 
 """
 
 import tempfile
+from bisect import bisect_right
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,3 +130,20 @@ class Ruler:
                 lines.append(line[:fits])
                 line = line[fits:]
         return [*lines, line] if line else lines
+
+    def fit(self, words: str, points: float, room: float, *, name: str = "") -> str:
+        """Words in a line no wider than `room`, with `name` in them shortened in its middle where they are wider.
+
+        Where that is not enough, or there is no name, the middle of all words is left out.
+        """
+        if self.width(words, points) <= room:
+            return words
+        before, name, after = words.partition(name) if name else ("", words, "")
+
+        def shortened(kept: int) -> str:
+            return f"{before}{name[: kept // 2]}…{name[len(name) - (kept + 1) // 2 :]}{after}"
+
+        kept = bisect_right(range(len(name)), room, key=lambda count: self.width(shortened(count), points)) - 1
+        if kept > 1 or not (before or after):
+            return shortened(max(kept, 0))
+        return self.fit(words, points, room)

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +84,7 @@ class Reader:
         self._blocks = Outputs(2 * threads, own_pages=True)
         self._pool: ThreadPoolExecutor | None = None
         self._working = 0  # threads of it
-        self._under_way: WeakSet[Assembly] = WeakSet()
+        self._under_way: WeakValueDictionary[int, Assembly] = WeakValueDictionary()
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Reader:
     ) -> "Assembly":
         """Begin to fill batches; `others` are further tasks, such as reading labels."""
         assembly = Assembly(batches)
-        self._under_way.add(assembly)
+        self._under_way[id(assembly)] = assembly
         tasks = _chunk_tasks(self, assembly.batches, scenes)
         pool = self._threads()
         assembly.run(pool, self._working, [*tasks, *others])
@@ -126,20 +126,25 @@ class Reader:
 
     def close(self) -> None:
         """Stop the threads and close the files; the next read starts anew, and what waits for one under way is told."""
-        if self._pool is not None and self._process == os.getpid():
-            under_way = list(self._under_way)
-            for assembly in under_way:
+        pool, self._pool = self._pool, None  # at once: another thread may be starting to read
+        if pool is not None and self._process == os.getpid():
+            for assembly in self._assemblies():
                 assembly.drop_waiting()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            for assembly in under_way:
-                assembly.give_up()
-        self._pool = None
+            pool.shutdown(wait=True, cancel_futures=True)
+            for assembly in self._assemblies():
+                assembly.give_up_if_stopped()
         self.handles.close()
         self.chunks.clear()
+
+    def _assemblies(self) -> list["Assembly"]:
+        """Those under way, while other threads may add to them."""
+        found = (known() for known in self._under_way.valuerefs())
+        return [assembly for assembly in found if assembly is not None]
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._process != os.getpid():  # threads, and what they held, did not come along
             self._pool, self._process = None, os.getpid()
+            self._under_way = WeakValueDictionary()
             self.chunks, self.outputs = ChunkCache(self.budget), Outputs(own_pages=True)
             self._blocks = Outputs(2 * self.threads, own_pages=True)
         if self._pool is None:
@@ -185,7 +190,12 @@ class Assembly:
             for batch in {batch for batch, _ in task.tiles}:
                 self._left[batch] += 1
         self._waiting.extend(sorted(tasks, key=lambda task: task.order))
-        self._futures = [pool.submit(self._work) for _ in range(min(threads, len(tasks)))]
+        try:
+            for _ in range(min(threads, len(tasks))):
+                self._futures.append(pool.submit(self._work))
+        except RuntimeError:  # the pool was shut meanwhile
+            self.drop_waiting()
+            self._give_up()
 
     def wait(self, batch: int) -> BatchBuffers:
         """The batch at a place, once all its tiles are read or failed."""
@@ -203,8 +213,12 @@ class Assembly:
         self.batches[batch] = None
         return taken
 
-    def give_up(self) -> None:
-        """Tell those who wait that nothing comes any more."""
+    def give_up_if_stopped(self) -> None:
+        """Tell those who wait that nothing comes any more, where no thread is at work."""
+        if all(future.done() for future in self._futures):
+            self._give_up()
+
+    def _give_up(self) -> None:
         with self._changed:
             self._given_up = True
             self._changed.notify_all()

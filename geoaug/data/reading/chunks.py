@@ -95,24 +95,37 @@ def read_chunk(
 def _decode_patiently(
     pool: HandlePool, view: View, window: Window, scene: str, out: npt.NDArray[Any], attempts: int
 ) -> list[npt.NDArray[np.uint8]]:
-    """The bands of a window into `out`; returns the masks that apply to them."""
+    """The bands of a window into `out`, tried so often; returns the masks that apply to them."""
+    for left in reversed(range(attempts)):
+        try:
+            return _decode(pool, view, window, out)
+        except (RasterioError, OSError, RasterError) as error:
+            if not left:
+                raise RasterError(f"scene '{scene}': {_what_failed(view, window, error, attempts)}") from error
+        time.sleep(_PAUSE_S * 2.0 ** (1 - left))
+    raise AssertionError("no attempt")
+
+
+def _decode(pool: HandlePool, view: View, window: Window, out: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
     place = RasterioWindow(window.col, window.row, window.width, window.height)
-    try:
-        with pool.borrow(view.source) as dataset:
-            dataset.read(view.indexes, window=place, out=out)
-            masked = _masked(dataset, view.indexes) if view.has_mask else ()
-            return [dataset.read_masks(index, window=place) for index in masked]
-    except (RasterioError, OSError, RasterError) as error:
-        if attempts == 1 and isinstance(error, RasterError):  # the file itself, whatever was wanted of it
-            raise RasterError(f"scene '{scene}': {error}") from error
-        if attempts == 1:
-            cause = error.__cause__ or error
-            raise RasterError(
-                f"scene '{scene}': cannot read rows {window.row} to {window.row_stop - 1}, columns {window.col} to "
-                f"{window.col_stop - 1} of {view.source.path}: the file may be damaged, cut short or gone ({cause})"
-            ) from error
-    time.sleep(_PAUSE_S * 2.0 ** (2 - attempts))
-    return _decode_patiently(pool, view, window, scene, out, attempts - 1)
+    with pool.borrow(view.source) as dataset:
+        dataset.read(view.indexes, window=place, out=out)
+        masked = _masked(dataset, view.indexes) if view.has_mask else ()
+        return [dataset.read_masks(index, window=place) for index in masked]
+
+
+def _what_failed(view: View, window: Window, error: Exception, attempts: int) -> str:
+    path = view.source.path
+    remote = is_remote(path)
+    tried = f"{attempts} attempts over the network failed: the connection may have broken, or "
+    if isinstance(error, RasterError):  # the file itself, whatever was wanted of it
+        unopened = remote and error.__cause__ is not None
+        return f"{error}; {tried}the file may be gone" if unopened else str(error)
+    why = f"{tried}the file may be damaged" if remote else "the file may be damaged, cut short or gone"
+    return (
+        f"cannot read rows {window.row} to {window.row_stop - 1}, columns {window.col} to {window.col_stop - 1} of "
+        f"{path}: {why} ({error.__cause__ or error})"
+    )
 
 
 def _validity(view: View, image: npt.NDArray[Any], masks: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_] | None:

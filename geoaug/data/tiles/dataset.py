@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from geoaug.data.catalogs.arrow_arrays import to_numpy
 from geoaug.data.catalogs.catalog import Catalog
 from geoaug.data.labels.label_source import LabelSource, open_labels
-from geoaug.data.labels.tile_labels import TileLabels
+from geoaug.data.labels.tile_labels import TileLabels, checked_class_ids
 from geoaug.data.reading.assembly import Reader, usable_cores
 from geoaug.data.reading.band_choice import choose_bands_of
 from geoaug.data.reading.views import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view, target_grid
@@ -334,9 +334,7 @@ class TileDataset(Dataset[dict[str, Any]]):
     def _open_labels(
         self, labels: str | Path | LabelSource | None, field: str | None, classes: Sequence[int] | int | None
     ) -> TileLabels | None:
-        if isinstance(classes, int) and classes < 1:
-            raise ConfigurationError(f"classes is {classes}: give their number, at least 1, or a list of their ids")
-        allowed = list(range(classes)) if isinstance(classes, int) else classes
+        allowed = checked_class_ids(classes)
         first = None
         if labels is None:
             paths = self.catalog.table.column("mask_path")

@@ -20,6 +20,10 @@ _log = logging.getLogger("geoaug")
 _MOST_BATCHES = 16  # read ahead together, however small they are
 
 
+class NothingLeftError(RasterError):
+    """All tiles of an epoch were left out."""
+
+
 class _Group(NamedTuple):
     """Batches that are read together, and the position of the first tile of each in the sampler's order."""
 
@@ -114,7 +118,7 @@ class TileLoader:
                     del batch  # whose memory is needed for the next group
                 groups.popleft()
             if begun and not given:
-                raise RasterError(f"all tiles of the epoch are left out: {_most_common(self.skipped)}")
+                raise NothingLeftError(f"all tiles of the epoch are left out: {_most_common(self.skipped)}")
         finally:
             for group in groups:
                 group.reading.cancel()

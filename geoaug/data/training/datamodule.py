@@ -208,18 +208,22 @@ class TileDataModule(LightningDataModule):
             self._measured()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open what a stage ("fit", "validate", "test", "predict"; None for the first) needs."""
+        """Open what a stage ("fit", "validate", "test", "predict"; None for the first) needs.
+
+        Raises:
+            ConfigurationError: what was asked for does not fit together, or the trainer has `overfit_batches`.
+        """
+        if stage == "fit" and self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise ConfigurationError(
+                "overfit_batches needs torch's own DataLoader: give TileDataModule sampler='grid' and the Trainer "
+                "limit_train_batches, which take the same tiles in every epoch"
+            )
         for split in _STAGES[stage or "fit"]:
             if split != "val" or stage == "validate" or self.has_split(split):
                 self.compose(split)  # what does not fit together is told before anything is trained
 
     def train_dataloader(self) -> CountedLoader:
         """Batches of the training split, the same loader each time."""
-        if getattr(self.trainer, "overfit_batches", 0):
-            raise ConfigurationError(
-                "overfit_batches needs torch's own DataLoader: take limit_train_batches (a seed without augmentation "
-                "repeats the same tiles), or a data module with fewer scenes"
-            )
         if self._train is None:
             dataset = self.dataset("train")
             sampler = self._training_sampler(dataset)
