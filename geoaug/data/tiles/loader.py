@@ -97,7 +97,7 @@ class TileLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self._position, self._resumed_at = self._resumed_at, 0
-        begun = given = False
+        whole, begun, given = self._position == 0, False, False
         starts = self._starts(self._position)
         groups: deque[_Group] = deque(itertools.islice(starts, 1))
         replacement = self.sampler.replacement if getattr(self.sampler, "endless", False) else None
@@ -117,7 +117,7 @@ class TileLoader:
                         yield batch
                     del batch  # whose memory is needed for the next group
                 groups.popleft()
-            if begun and not given:
+            if whole and begun and not given:
                 raise NothingLeftError(f"all tiles of the epoch are left out: {_most_common(self.skipped)}")
         finally:
             for group in groups:
