@@ -117,14 +117,18 @@ def test_the_model_file_is_all_that_test_and_validate_need(geoaug: Any, trained:
 
 
 def test_other_data_with_the_same_classes_are_measured(geoaug: Any, trained: Path, tmp_path: Path) -> None:
-    other = write_chips(tmp_path / "more" / "test", count=4)
-    done = geoaug("test", trained / "model.safetensors", "--data", other.parent, "--device", "cpu")
-    assert done.code == 2, "folders of chips are no splits until they are told apart"
+    loose = write_chips(tmp_path / "loose", count=4)
+    done = geoaug("test", trained / "model.safetensors", "--data", loose, "--device", "cpu")
+    assert done.code == 2, "chips are of no split until they are told apart"
+    other = write_chips(tmp_path / "more" / "test", count=4).parent
+    done = geoaug("test", trained / "model.safetensors", "--data", other, "--device", "cpu")
+    assert done.code == 0, f"a folder named test holds the test split: {done.err}"
     catalog = tmp_path / "more.parquet"
-    assert geoaug("index", other.parent, "-o", catalog, "--kind", "classes").code == 0
+    assert geoaug("index", other, "-o", catalog, "--kind", "classes").code == 0
     assert geoaug("split", catalog, "--method", "folder").code == 0
-    done = geoaug("test", trained / "model.safetensors", "--data", catalog, "--device", "cpu")
-    assert done.code == 0, done.err
+    again = geoaug("test", trained / "model.safetensors", "--data", catalog, "--device", "cpu")
+    assert again.code == 0, again.err
+    assert again.out == done.out
     strange = tmp_path / "strange.parquet"
     write_chips(tmp_path / "strange" / "test", count=2, classes=("field", "moor"))
     geoaug("index", tmp_path / "strange", "-o", strange, "--kind", "classes")
