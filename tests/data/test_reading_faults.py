@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from PIL import Image
 from rasterio.transform import array_bounds, from_bounds
 from rasterio.warp import transform_bounds
 from scenes import PLACE, UTM32, catalog_of, numbers, scene_of, write_raster
 from torch.utils.data import DataLoader
 
 from geoaug.data import Catalog, GridTileSampler, TileDataset, TileLoader, TileRef, collate_tiles
+from geoaug.data.scenes.opening import georeference_optional, open_dataset
 from geoaug.errors import ConfigurationError, RasterError
 
 BLOCKS = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
@@ -343,3 +346,12 @@ def test_classes_are_given_by_number_or_by_any_whole_ids(tmp_path: Path, classes
     labels = write_raster(tmp_path / "labels.tif", ids)
     with TileDataset(catalog_of(path), 64, labels=labels, classes=classes) as dataset:  # type: ignore[arg-type]
         np.testing.assert_array_equal(dataset.read([TileRef(0, 0, 0)])["mask"].numpy(), ids)
+
+
+def test_filters_that_another_thread_puts_back_do_not_stop_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "plain.png"
+    Image.fromarray(np.ones((8, 8), np.uint8)).save(path)
+    with georeference_optional(), warnings.catch_warnings():  # as a reader in another thread, and whoever is in its way
+        warnings.simplefilter("error")
+        with open_dataset(str(path)) as dataset:
+            assert dataset.count == 1

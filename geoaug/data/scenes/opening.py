@@ -51,7 +51,11 @@ def open_dataset(path: str) -> DatasetReader:
             with gdal_environment(path)():
                 return rasterio.open(path)
         with georeference_optional(), rasterio.Env(**_unless_set(_LOCAL_OPTIONS)):
-            return rasterio.open(path)
+            try:
+                return rasterio.open(path)
+            except NotGeoreferencedWarning:  # an error to filters that another thread has put back meanwhile
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                return rasterio.open(path)
     except (RasterioError, OSError) as error:
         forget_cached(path)
         raise RasterError(f"{path}: not a raster that GDAL can read ({error})") from error
