@@ -86,7 +86,12 @@ def split(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same splits.")] = 0,
-    size: Annotated[int, typer.Option(min=1, help="Of the tiles that are counted.", rich_help_panel=_OUTPUT)] = 256,
+    size: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Of the tiles that the splits are for, and that are counted, pixels.", rich_help_panel=_OUTPUT
+        ),
+    ] = 256,
 ) -> None:
     """Split a catalog into training, validation and test, and say what each holds.
 
@@ -153,8 +158,8 @@ class _Asked:
             ("--starts", self.starts, (Method.date,)),
         ):
             if value and method not in methods:
-                words = " and ".join(one.value for one in methods)
-                raise ConfigurationError(f"{option} is for splits by {words}, not by {method.value}")
+                words = ", ".join(one.value for one in methods)
+                raise ConfigurationError(f"{option} is for --method {words}, not {method.value}")
         ground: dict[str, Any] = {"buffer_m": self.buffer_m, "seed": self.seed}
         blocks: dict[str, Any] = {"block_m": self.block_m, "size": self.size}
         if method is Method.blocks:

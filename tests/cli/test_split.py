@@ -86,9 +86,9 @@ def test_folds_and_chance(geoaug: Any, catalog: Path) -> None:
         (("--block-m", "900000"), "too few for 3 splits"),
         (("--shares", "train=0.9,train=0.5,val=0.5"), "the split 'train' is named twice"),
         (("--method", "date", "--starts", "train=,train=2021-01-01"), "the split 'train' is named twice"),
-        (("--method", "folder", "--buffer-m", "100"), "--buffer-m is for splits by blocks and kfold and random"),
-        (("--method", "random", "--block-m", "100"), "--block-m is for splits by blocks and kfold, not by random"),
-        (("--starts", "train=,test=2021-01-01"), "--starts is for splits by date, not by blocks"),
+        (("--method", "folder", "--buffer-m", "100"), "--buffer-m is for --method blocks, kfold, random, not folder"),
+        (("--method", "random", "--block-m", "100"), "--block-m is for --method blocks, kfold, not random"),
+        (("--starts", "train=,test=2021-01-01"), "--starts is for --method date, not blocks"),
         (("--method", "attribute", "--column", "season", "--values", "train"), "'train' is not written as split="),
     ],
 )
@@ -120,6 +120,8 @@ def test_small_scenes_stay_whole_and_hold_tiles_unless_blocks_are_told(geoaug: A
     tiles = {line.split()[0]: int(line.split()[3]) for line in done.out.splitlines()[1:4]}
     assert sum(tiles.values()) == 9 * 4
     assert min(tiles.values()) >= 4
+    assert geoaug("split", path, "--size", 256, "--block-m", 2600).code in (0, 1)
+    assert Catalog.open(path).notes["splits"]["cut"], "blocks that are told cut what is larger than they are"
 
 
 def test_ground_without_a_scale_is_not_made_up(geoaug: Any, tmp_path: Path) -> None:

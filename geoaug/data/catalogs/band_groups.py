@@ -44,8 +44,7 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
         paths: rasters, each once.
         kind: "raster" (each file is a scene), "bands" (each file is a band), or "auto": two files or more that are
             named alike but for the band are a scene, unless they hold several bands each, and other files are scenes
-            by themselves. Layers of a Landsat
-            product that are no part of its scene are left out beside its bands.
+            by themselves. Layers of a Landsat product that are no part of its scene are left out beside its bands.
 
     Raises:
         ConfigurationError: files of bands are asked for, and a file names none.

@@ -162,7 +162,9 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
             for region in regions[place]:
                 wkb = region["geometry"]
                 shape = outlines[place] if wkb is None else shape_of(wkb)
-                shape = shape if ground is None else shapely.intersection(shape, shapely.make_valid(ground))
+                # A region reaches somewhat past its scene.
+                within = outlines[place] if ground is None else shapely.make_valid(ground)
+                shape = shapely.intersection(shape, within)
                 filled.append((shape, str(region["split"])))
         else:
             filled.append((outlines[place] if ground is None else ground, name))

@@ -65,24 +65,7 @@ class BlockSplit:
             raise ConfigurationError(f"buffer_m is {buffer_m:g}: it must be 0 or more")
         self.catalog, self.buffer_m = catalog, buffer_m
         self._grids, self._grid = distinct_grids(catalog)
-        area = np.array([(grid.gsd_m or 0.0) ** 2 * grid.height * grid.width for grid in self._grids])
-        side = max(float(np.sqrt(area.sum() / _BLOCKS)), 4 * buffer_m) if block_m is None else block_m
-        if side < 2 * buffer_m:
-            raise ConfigurationError(
-                f"blocks of {side:g} m leave little between buffers of {buffer_m:g} m: at least 2 x that is needed"
-            )
-        small = self._across <= (LARGEST_CHIP if size is None else _TILES_OF_CHIP * size)
-        if size is not None and block_m is None:
-            side = max(side, min(2 * size * self._gsd_m, float(np.sqrt(area.sum() / (3 * parts)))))
-        if cut is None and size is not None and small and len(self._grids) >= 3 * parts:
-            cut = False
-        if cut is None:
-            cut = bool((area > side**2).any()) or (not small and self._outlines.crowded())
-        if not cut and block_m is None and self._outlines.crowded():
-            # Wider blocks have fewer scenes at their borders, which are left out.
-            most = float(np.sqrt(self._outlines.ground_m2() / _LEAST_BLOCKS))
-            side = max(side, min(_SCENES_ACROSS * float(np.sqrt(area.max())), most))
-        self.cut = cut
+        side, self.cut = self._side_and_cut(block_m, cut, size, parts)
         self._ground = GroundBlocks(side)
         self.notes = {"block_m": self._ground.side_m, "buffer_m": buffer_m, "cut": self.cut}
         self._measure()
@@ -161,14 +144,30 @@ class BlockSplit:
             name: [True if value == number else None for value in owner.tolist()] for number, name in enumerate(parts)
         }
 
-    @property
-    def _across(self) -> int:
-        """Pixels of the longest side of a scene."""
-        return max(max(grid.height, grid.width) for grid in self._grids)
-
-    @property
-    def _gsd_m(self) -> float:
-        return float(np.median([grid.gsd_m or 0.0 for grid in self._grids]))
+    def _side_and_cut(
+        self, block_m: float | None, cut: bool | None, size: int | None, parts: int
+    ) -> tuple[float, bool]:
+        """The side of the blocks and whether scenes are cut, as they are told or as suits the scenes and tiles."""
+        gsd = np.array([grid.gsd_m or 0.0 for grid in self._grids])
+        area = gsd**2 * np.array([grid.height * grid.width for grid in self._grids])
+        across = max(max(grid.height, grid.width) for grid in self._grids)
+        side = max(float(np.sqrt(area.sum() / _BLOCKS)), 4 * self.buffer_m) if block_m is None else block_m
+        if side < 2 * self.buffer_m:
+            raise ConfigurationError(
+                f"blocks of {side:g} m leave little between buffers of {self.buffer_m:g} m: at least 2 x that is needed"
+            )
+        small = across <= (LARGEST_CHIP if size is None else _TILES_OF_CHIP * size)
+        if size is not None and block_m is None:
+            side = max(side, min(2 * size * float(np.median(gsd)), float(np.sqrt(area.sum() / (3 * parts)))))
+            if cut is None and small and len(self._grids) >= 3 * parts:
+                cut = False
+        if cut is None:
+            cut = bool((area > side**2).any()) or (not small and self._outlines.crowded())
+        if not cut and block_m is None and self._outlines.crowded():
+            # Wider blocks have fewer scenes at their borders, which are left out.
+            most = float(np.sqrt(self._outlines.ground_m2() / _LEAST_BLOCKS))
+            side = max(side, min(_SCENES_ACROSS * float(np.sqrt(area.max())), most))
+        return side, cut
 
     @cached_property
     def _outlines(self) -> Outlines:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import shapely
 
 from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.catalogs.chips import SPLITS
 from geoaug.data.catalogs.parts import scenes_of_split, split_names
 from geoaug.data.splits.scene_overlap import overlap_groups
 from geoaug.data.splits.split_ground import BlockSplit
@@ -27,10 +28,6 @@ REGIONS_TYPE = pa.list_(pa.struct([("split", pa.string()), ("geometry", pa.binar
 
 DEFAULT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
-_FOLDERS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-    "testing": "test",
-}  # fmt: skip
 _log = logging.getLogger("geoaug")
 
 
@@ -167,7 +164,7 @@ def split_by_folder(catalog: Catalog, folders: Mapping[str, str] | None = None) 
         catalog: of the scenes.
         folders: the split that each folder stands for; train, val, validation, test and the like unless told.
     """
-    named = _FOLDERS if folders is None else {key.lower(): value for key, value in folders.items()}
+    named = SPLITS if folders is None else {key.lower(): value for key, value in folders.items()}
     chosen: list[str | None] = []
     for path in catalog.table.column("path").to_pylist():
         found = [named[part.lower()] for part in PurePath(path).parts[:-1] if part.lower() in named]

@@ -295,7 +295,7 @@ class _Every:
     def __init__(self, share: float, seed: int) -> None:
         self._part = next(
             part
-            for part in (Fraction(share).limit_denominator(most) for most in itertools.count(1))
+            for part in (Fraction(share).limit_denominator(most) for most in itertools.count(max(1, int(0.99 / share))))
             if abs(part - share) <= share / 100
         )
         self._random = np.random.default_rng(seed)
