@@ -19,15 +19,15 @@ from geoaug.constants import constant
 from geoaug.small_arrays import runs_by_numpy
 
 MASK32 = 0xFFFFFFFF
-_ROUNDS = 10
+ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 # For numpy: a factor for each word, and what is added to each half of the key in every round.
 _FACTORS = np.array(MULTIPLIERS, np.uint64)[:, None, None]
-_WEYL_STEPS = (np.arange(_ROUNDS, dtype=np.uint64)[:, None] * np.array(WEYL, np.uint64))[:, :, None, None]
+_WEYL_STEPS = (np.arange(ROUNDS, dtype=np.uint64)[:, None] * np.array(WEYL, np.uint64))[:, :, None, None]
 
-# The last counter word keeps the uses of one key apart.
-FOR_KEYS, FOR_PARAMETERS, FOR_NOISE = 1, 2, 3
+# The last counter word keeps the uses of one key apart. That of noise is 0, as are the words before it: see `noise`.
+FOR_KEYS, FOR_PARAMETERS = 1, 2
 
 
 def philox4x32(counter: Int[Tensor, "4 *shape"], key: Int[Tensor, "2 *#shape"]) -> Int[Tensor, "4 *shape"]:
@@ -67,7 +67,7 @@ def philox_rounds(
 
 def round_keys(key: Int[Tensor, "2 *shape"]) -> list[Int[Tensor, "2 *shape"]]:
     """The key of every round."""
-    weyl = constant(tuple(tuple(turn * step for step in WEYL) for turn in range(_ROUNDS)), torch.int64, key.device)
+    weyl = constant(tuple(tuple(turn * step for step in WEYL) for turn in range(ROUNDS)), torch.int64, key.device)
     steps = weyl.view(*weyl.shape, *[1] * (key.dim() - 1))
     return list((key + steps).bitwise_and_(MASK32))
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from geoaug import noise as fields
 from geoaug.noise import standard_normal
 from geoaug.philox import philox4x32
 from geoaug.random import Draws, random_keys, sample_keys, split_keys, stable_id
@@ -111,6 +112,54 @@ def test_noise_is_standard_normal_and_white() -> None:
         assert abs((picture * other).mean()) < 4 / 200
 
 
+@pytest.fixture(params=["words by torch", "words by rounds"])
+def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the words of noise are made on the CPU: by a function that torch 2.15 has, or by its operations."""
+    if request.param == "words by rounds":
+        monkeypatch.setattr(fields, "_words_of_torch", lambda: None)
+    elif fields._words_of_torch() is None:
+        pytest.skip("this torch makes no such words")
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("road")
+@pytest.mark.parametrize(("channels", "pixels"), [(1, 1), (3, 7), (4, 1001), (2, 8 * 2**18 + 3)])
+def test_noise_looks_up_the_halves_of_words(channels: int, pixels: int) -> None:
+    """From the definition: the generator that is checked above, the mapping of words to pixels, scipy's quantiles."""
+    key, stream = sample_keys(5, [3, 10**12]), 7
+    blocks = -(-pixels // 8)
+    expected = []
+    for one in key.tolist():
+        counter = torch.zeros(4, channels, blocks, dtype=torch.int64)
+        counter[0], counter[1] = torch.arange(blocks), (torch.arange(channels) + 65536 * stream)[:, None]
+        words = philox4x32(counter, torch.tensor([one & 0xFFFFFFFF, one >> 32])[:, None, None])
+        pixel = np.arange(pixels)
+        word = words.numpy()[pixel // blocks % 4, :, pixel % blocks].T
+        half = np.where(pixel < 4 * blocks, word & 0xFFFF, word >> 16)
+        expected.append(stats.norm.ppf((half + 0.5) / 65536))
+    # The table is scaled to variance 1, which cut tails lack by 1e-5.
+    found = standard_normal(key, channels, pixels, stream)
+    np.testing.assert_allclose(found.numpy(), np.stack(expected), rtol=3e-5, atol=1e-7)
+
+
+def test_words_of_a_torch_that_makes_others_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(numbers: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return numbers.fill_(key.view(torch.int64).sum())
+
+    def refuses(numbers: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such key")
+
+    expected = standard_normal(sample_keys(1, [4]), 2, 100)
+    for function in (other, refuses, None):
+        monkeypatch.setattr(torch.ops.aten, "_philox_randint_", function)
+        fields._words_of_torch.cache_clear()
+        assert fields._words_of_torch() is None
+        assert torch.equal(standard_normal(sample_keys(1, [4]), 2, 100), expected)
+    monkeypatch.undo()
+    fields._words_of_torch.cache_clear()
+
+
+@pytest.mark.usefixtures("road")
 @pytest.mark.parametrize("pixels", [1, 7, 8, 9, 63, 1001])
 def test_noise_of_a_sample_does_not_depend_on_its_batch(pixels: int) -> None:
     key = random_keys(5)

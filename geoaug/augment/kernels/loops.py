@@ -27,12 +27,13 @@ _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 @njit(**OPTIONS)
 def philox(words, first, count, channel, stream, key):
-    """Philox4x32-7 of the counters (first + i, channel, stream, 3): four rows of words."""
+    """Philox4x32-10 of the counters of noise (see `geoaug.noise`) from the `first` block on: four rows of words."""
     k0, k1 = key & _LOW32, key >> _S32
+    zero, field = np.uint64(0), channel | (stream << _S16)
     for i in range(count):
-        c0, c1, c2, c3 = np.uint64(first) + np.uint64(i), channel, stream, np.uint64(3)
+        c0, c1, c2, c3 = np.uint64(first) + np.uint64(i), field, zero, zero
         a0, a1 = k0, k1
-        for _ in range(7):
+        for _ in range(10):
             p0, p1 = _M0 * c0, _M1 * c2
             c0, c2 = (p1 >> _S32) ^ c1 ^ a0, (p0 >> _S32) ^ c3 ^ a1
             c1, c3 = p1 & _LOW32, p0 & _LOW32

@@ -25,14 +25,14 @@ def rint(x):
 
 @triton.jit
 def words(first, channel, stream, key):
-    """Philox4x32-7 of the counters (first, channel, stream, 3)."""
+    """Philox4x32-10 of the counters of noise, see `geoaug.noise`."""
     c0 = first.to(tl.uint32)
-    c1 = tl.zeros_like(c0) + channel.to(tl.uint32)
-    c2 = tl.zeros_like(c0) + stream
-    c3 = tl.zeros_like(c0) + 3
+    c1 = tl.zeros_like(c0) + (channel.to(tl.uint32) | (stream << 16))
+    c2 = tl.zeros_like(c0)
+    c3 = tl.zeros_like(c0)
     k0 = (key & 0xFFFFFFFF).to(tl.uint32)
     k1 = ((key >> 32) & 0xFFFFFFFF).to(tl.uint32)
-    for _turn in tl.static_range(7):
+    for _turn in tl.static_range(10):
         m0 = tl.full(c0.shape, 0xD2511F53, tl.uint32)
         m1 = tl.full(c0.shape, 0xCD9E8D57, tl.uint32)
         high0, high1 = tl.umulhi(c0, m0), tl.umulhi(c2, m1)
