@@ -23,6 +23,9 @@ from geoaug.small_arrays import by_numpy
 # Sums of interpolation weights differ by less than this between executors; a pixel with just enough support has it.
 _SLACK = 1e-4
 
+# Up to here float32 has every whole number.
+_WHOLE_FLOAT32 = 2**24
+
 # Places averaged along each axis of an output pixel, at most.
 _MOST_PLACES = 8
 
@@ -276,6 +279,8 @@ def _flat_index(
     x: Float[Tensor, "b i j"], y: Float[Tensor, "b i j"], shape: tuple[int, int] | torch.Size
 ) -> tuple[Int[Tensor, "b i j"], Bool[Tensor, "b i j"]]:
     height, width = shape
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     column, row = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    inside = (column == x) & (row == y)  # half the comparisons, which cost most here
+    if height * width <= _WHOLE_FLOAT32:
+        return torch.add(column, row, alpha=width).long(), inside
     return row.long() * width + column.long(), inside
