@@ -28,12 +28,19 @@ _CACHED_COUNTERS_OF_TORCH = 2**15
 
 @kept
 def normal_quantiles(device: torch.device) -> Float[Tensor, " 65536"]:
-    """Standard normal quantiles at the centres of 2^16 equal probabilities, scaled to unit variance, float32.
+    """Standard normal numbers for 16 random bits, float32, with the same bits on every device.
 
-    A look-up turns 16 random bits into a normal number with the same bits on every device; the tails end at 4.3
-    standard deviations.
+    They are the quantiles at the centres of 2^12 equal probabilities, scaled to unit variance: the lowest four bits do
+    not count. Tails end at 3.7 standard deviations, the excess kurtosis is -0.008.
     """
-    probabilities = (torch.arange(65536, dtype=torch.float64) + 0.5) / 65536
+    return few_normal_quantiles(device).repeat_interleave(16)
+
+
+@kept
+def few_normal_quantiles(device: torch.device) -> Float[Tensor, " 4096"]:
+    """`normal_quantiles` for the upper 12 bits alone: a table for the innermost cache, where reading a larger one takes
+    longer than Philox."""
+    probabilities = (torch.arange(4096, dtype=torch.float64) + 0.5) / 4096
     quantiles: Tensor = math.sqrt(2) * torch.special.erfinv(2 * probabilities - 1)
     quantiles /= quantiles.square().mean().sqrt()
     return quantiles.float().to(device)

@@ -101,6 +101,16 @@ def test_integers_are_equally_likely() -> None:
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+def test_the_table_of_normal_numbers_is_as_normal_as_it_says() -> None:
+    table = fields.normal_quantiles(torch.device("cpu")).double().numpy()
+    assert abs(table.mean()) < 1e-7
+    assert abs(table.var() - 1) < 1e-6
+    assert stats.kurtosis(table) == pytest.approx(-0.0085, abs=1e-4)
+    assert table.max() == pytest.approx(3.669, abs=1e-3)
+    # A step of the distribution is 1/4096 high, half of it above; the scale to unit variance adds a little.
+    assert np.abs(stats.norm.cdf(table) - (np.arange(65536) + 0.5) / 65536).max() < 1.3 / 8192
+
+
 def test_noise_is_standard_normal_and_white() -> None:
     noise = standard_normal(sample_keys(3, range(4)), 3, 200 * 201)
     flat = noise.flatten().double()
@@ -136,10 +146,11 @@ def test_noise_looks_up_the_halves_of_words(channels: int, pixels: int) -> None:
         pixel = np.arange(pixels)
         word = words.numpy()[pixel // blocks % 4, :, pixel % blocks].T
         half = np.where(pixel < 4 * blocks, word & 0xFFFF, word >> 16)
-        expected.append(stats.norm.ppf((half + 0.5) / 65536))
-    # The table is scaled to variance 1, which cut tails lack by 1e-5.
+        expected.append(stats.norm.ppf((half // 16 + 0.5) / 4096))
+    # The table is scaled to variance 1, which cut tails lack.
+    every = stats.norm.ppf((np.arange(4096) + 0.5) / 4096)
     found = standard_normal(key, channels, pixels, stream)
-    np.testing.assert_allclose(found.numpy(), np.stack(expected), rtol=3e-5, atol=1e-7)
+    np.testing.assert_allclose(found.numpy(), np.stack(expected) / every.std(), rtol=3e-6, atol=1e-7)
 
 
 def test_words_of_a_torch_that_makes_others_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

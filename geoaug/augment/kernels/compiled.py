@@ -25,7 +25,7 @@ from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite
 from geoaug.augment.maps import LostLines, Ramp, Stripes, Surroundings
 from geoaug.augment.matrices import Size
 from geoaug.augment.segments import Affine, Segment, Stencil, Taps
-from geoaug.noise import normal_quantiles
+from geoaug.noise import few_normal_quantiles
 from geoaug.scratch import scratch
 
 Array = npt.NDArray[Any]
@@ -208,7 +208,7 @@ class _Layout:
         flags = np.zeros(cloud.shape, np.uint8)
         valid = out.valid.flatten(1).numpy()
         plain = Encoding(torch.float32, 0.0, self._encoding.ignore_index, self._encoding.min_support)
-        table = normal_quantiles(_CPU).numpy()
+        table = few_normal_quantiles(_CPU).numpy()
         given = self._given
         labels = _Labels(part.mask, out.mask, given, self._encoding.ignore_index)
         for program in lowering.programs(segments):

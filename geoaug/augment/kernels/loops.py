@@ -20,7 +20,7 @@ OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 CONTRACTED = {**OPTIONS, "fastmath": {"contract"}}
 
 _LOW32, _LOW16 = np.uint64(0xFFFFFFFF), np.uint64(0xFFFF)
-_S32, _S16 = np.uint64(32), np.uint64(16)
+_S32, _S20, _S16, _S4 = np.uint64(32), np.uint64(20), np.uint64(16), np.uint64(4)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
@@ -61,13 +61,13 @@ def parameter_words(keys, counters, use, words):
 
 @njit(**OPTIONS)
 def look_up(words, table, length, noise):
-    """Standard normal numbers: each half of a word looks one up."""
+    """Standard normal numbers: each half of a word looks one up by its upper 12 bits."""
     for lane in range(4):
         w, low, high = words[lane], noise[lane], noise[lane + 4]
         for i in range(length):
             word = np.uint64(w[i])
-            low[i] = table[word & _LOW16]
-            high[i] = table[word >> _S16]
+            low[i] = table[(word & _LOW16) >> _S4]
+            high[i] = table[word >> _S20]
 
 
 @njit(**CONTRACTED)

@@ -56,7 +56,7 @@ def normal(table, first, lane, channel, stream, key):
         w0[None, :],
         tl.where(place == 1, w1[None, :], tl.where(place == 2, w2[None, :], w3[None, :])),
     )
-    half = tl.where(lane < 4, word & 0xFFFF, word >> 16)
+    half = tl.where(lane < 4, word & 0xFFFF, word >> 16) >> 4
     return tl.load(table + half.to(tl.int32))
 
 

@@ -21,7 +21,7 @@ from geoaug.augment.kernels.triton_kernel import fused
 from geoaug.augment.maps import Surroundings
 from geoaug.augment.segments import Stencil
 from geoaug.constants import constant
-from geoaug.noise import normal_quantiles
+from geoaug.noise import few_normal_quantiles
 
 _UNITS = {None: 0, "amplitude": 1, "db": 2}
 
@@ -130,7 +130,7 @@ class _Launch:
             keys,
             channels,
             *packed,
-            normal_quantiles(device),
+            few_normal_quantiles(device),
             samples,
             *source.stride(),
             height,
