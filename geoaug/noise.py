@@ -23,7 +23,7 @@ from geoaug.scratch import scratch
 _CACHED_COUNTERS = 2**18
 
 # The same where torch makes the words, in a few calls.
-_CACHED_COUNTERS_OF_TORCH = 2**15
+_CACHED_COUNTERS_OF_TORCH = 2**17
 
 
 @kept
