@@ -40,7 +40,7 @@ def normal_quantiles(device: torch.device) -> Float[Tensor, " 65536"]:
 def few_normal_quantiles(device: torch.device) -> Float[Tensor, " 4096"]:
     """`normal_quantiles` for the upper 12 bits alone: a table for the innermost cache, where reading a larger one takes
     longer than Philox."""
-    probabilities = (torch.arange(4096, dtype=torch.float64) + 0.5) / 4096
+    probabilities = (torch.arange(4096, dtype=torch.float64, device="cpu") + 0.5) / 4096
     quantiles: Tensor = math.sqrt(2) * torch.special.erfinv(2 * probabilities - 1)
     quantiles /= quantiles.square().mean().sqrt()
     return quantiles.float().to(device)
@@ -131,15 +131,16 @@ def _words_of_torch() -> Callable[[Tensor, Tensor], Tensor] | None:
     if make is None:
         return None
     key, field, blocks = 0x0123456789ABCDEF, (3 << 16) + 5, 4
-    counter = torch.zeros(4, blocks, dtype=torch.int64)
-    counter[0], counter[1] = torch.arange(blocks), field
-    words = philox4x32(counter, torch.tensor([[key & MASK32], [key >> 32]]).expand(2, blocks))
-    expected = torch.stack([(words >> shift) & 0xFFFF for shift in (0, 16)])
-    found = torch.empty(1, 1, 2, 4, blocks, dtype=torch.int32)
-    try:
-        _halves_by_torch(make, torch.tensor([key]), torch.tensor([field]), found.view(1, 1, 8, blocks))
-    except (RuntimeError, TypeError, NotImplementedError):
-        return None
+    with torch.device("cpu"):
+        counter = torch.zeros(4, blocks, dtype=torch.int64)
+        counter[0], counter[1] = torch.arange(blocks), field
+        words = philox4x32(counter, torch.tensor([[key & MASK32], [key >> 32]]).expand(2, blocks))
+        expected = torch.stack([(words >> shift) & 0xFFFF for shift in (0, 16)])
+        found = torch.empty(1, 1, 2, 4, blocks, dtype=torch.int32)
+        try:
+            _halves_by_torch(make, torch.tensor([key]), torch.tensor([field]), found.view(1, 1, 8, blocks))
+        except (RuntimeError, TypeError):
+            return None
     return make if torch.equal(found[0, 0].long(), expected) else None
 
 
@@ -150,7 +151,7 @@ def _halves_by_torch(
     halves: Int[Tensor, "m n 8 k"],
 ) -> None:
     many, wide, _eight, blocks = halves.shape
-    begin = torch.empty(many, wide, 1, 2, dtype=torch.int64)
+    begin = torch.empty(many, wide, 1, 2, dtype=torch.int64, device=key.device)
     begin[..., 0], begin[..., 1] = key[:, None, None], (fields << 32)[:, None]
     made = scratch("words of torch", (many, wide, 2 * blocks), torch.int64, key.device)
     make(made, begin.view(torch.uint64))

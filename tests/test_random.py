@@ -153,6 +153,15 @@ def test_noise_looks_up_the_halves_of_words(channels: int, pixels: int) -> None:
     np.testing.assert_allclose(found.numpy(), np.stack(expected) / every.std(), rtol=3e-6, atol=1e-7)
 
 
+@pytest.mark.usefixtures("road")
+def test_noise_is_made_on_the_device_of_its_key() -> None:
+    key = sample_keys(1, [4])
+    expected = standard_normal(key, 2, 100)
+    getattr(fields._words_of_torch, "cache_clear", lambda: None)()
+    with torch.device("meta"):
+        assert torch.equal(standard_normal(key, 2, 100), expected)
+
+
 def test_words_of_a_torch_that_makes_others_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def other(numbers: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         return numbers.fill_(key.view(torch.int64).sum())
