@@ -148,6 +148,37 @@ def test_items_that_cannot_be_used_are_errors_or_left_out(tmp_path: Path) -> Non
         Catalog.from_stac(good, assets=["blue"])
 
 
+WRONG: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "a shape of one number": (("properties", "proj:shape"), 64),
+    "a transform of words": (("properties", "proj:transform"), ["a", "b", "c", "d", "e", "f"]),
+    "a transform of two numbers": (("properties", "proj:transform"), [10, 0]),
+    "clouds in words": (("properties", "eo:cloud_cover"), "many"),
+    "bands by number": (("assets", "red", "bands"), 4),
+    "bands that are names": (("assets", "red", "bands"), ["B04"]),
+    "a type of numbers": (("assets", "red", "bands", 0, "data_type"), "decimal"),
+    "roles by number": (("assets", "red", "roles"), [1]),
+    "a scale in words": (("assets", "red", "bands", 0, "raster:scale"), "large"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_an_item_with_a_field_of_another_type_is_an_error_or_left_out(tmp_path: Path, what: str) -> None:
+    good, bad = make_item(tmp_path, version="1.1.0"), make_item(tmp_path, version="1.1.0")
+    bad["id"] = "odd"
+    (*way, last), value = WRONG[what]
+    holder = bad
+    for step in way:
+        holder = holder[step]
+    holder[last] = value
+    if what in ("a shape of one number", "a transform of words", "a transform of two numbers"):
+        for asset in bad["assets"].values():
+            asset.pop(last, None)
+    with pytest.raises(RasterError, match="item 'odd' has a field that cannot be understood"):
+        Catalog.from_stac(bad)
+    catalog = Catalog.from_stac([good, bad], on_error="skip")
+    assert only(catalog).id == good["id"]
+
+
 @pytest.mark.parametrize("fault", ["gone", "no json", "no item", "wrong kind"])
 @pytest.mark.parametrize("within", ["catalog.json", "sentinel-2-l2a/collection.json"])
 def test_an_item_of_a_collection_that_cannot_be_read_is_an_error_or_left_out(

@@ -72,6 +72,16 @@ class StacSource:
         return tuple(dict.fromkeys(asset.path for asset in self._bands()))
 
     def read(self, scene_id: str, told: Told) -> Found:
+        try:
+            return self._read(scene_id, told)
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            # Of a field that holds a list for a number, and the like: pystac hands on what an item says.
+            raise RasterError(
+                f"{self.path}: item '{self.item.id}' has a field that cannot be understood "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+    def _read(self, scene_id: str, told: Told) -> Found:
         bands = self._bands()
         if not bands:
             raise RasterError(
