@@ -19,6 +19,7 @@ if not torch.cuda.is_available():
 # What Numba and Triton compile must reach them as it is written.
 _COMPILED = {
     "cubic_loops",
+    "gathers",
     "loops",
     "one_pass",
     "sampling_loops",
@@ -27,6 +28,7 @@ _COMPILED = {
     "straight",
     "triton_kernel",
     "triton_parts",
+    "vectors",
 }
 
 

@@ -6,6 +6,7 @@ The index of a place is that of the first of sixteen pixels that lie inside the 
 import numpy as np
 from numba import njit
 
+from geoaug.augment.kernels.gathers import tap_beyond
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 
 
@@ -58,33 +59,9 @@ def weigh(xs, ys, shift_x, shift_y, length, size, valid, index, weights, support
             weights[12, lane, i], weights[13, lane, i] = a * h, b * h
             weights[14, lane, i], weights[15, lane, i] = c * h, d * h
         for tap in range(16):
-            share, beyond = weights[tap, lane], _beyond(tap, size)
+            share, beyond = weights[tap, lane], tap_beyond(tap, size)
             if valid.size > 0:
                 for i in range(length):
                     share[i] *= np.float32(valid[np.uint64(at[i]) + beyond])
             for i in range(length):
                 support[lane, i] += share[i]
-
-
-@njit(**OPTIONS)
-def _beyond(tap, size):
-    """How far a tap lies behind the first; where an image has no four lines, those without weight lie on the last."""
-    return np.uint64(min(tap // 4, size[0] - 1) * size[1] + min(tap % 4, size[1] - 1))
-
-
-@njit(**OPTIONS)
-def take(source, index, weights, length, size, values, more, guarded):
-    """Interpolate a band; added to what is there if `more`. What has no weight may be NaN where it is `guarded`."""
-    zero = np.float32(0)
-    for lane in range(LANES):
-        v, at = values[lane], index[lane]
-        if not more:
-            v[:length] = zero
-        for tap in range(16):
-            share, beyond = weights[tap, lane], _beyond(tap, size)
-            if guarded:
-                for i in range(length):
-                    v[i] += share[i] * np.float32(source[np.uint64(at[i]) + beyond]) if share[i] != zero else zero
-            else:
-                for i in range(length):
-                    v[i] += share[i] * np.float32(source[np.uint64(at[i]) + beyond])

@@ -28,6 +28,7 @@ Execute = Callable[[Pixels, Work, Encoding], Pixels]
 _COMPILED_SOURCES = (
     "arrays",
     "cubic_loops",
+    "gathers",
     "kinds",
     "loops",
     "one_pass",
@@ -35,6 +36,7 @@ _COMPILED_SOURCES = (
     "stencil_loops",
     "stored",
     "straight",
+    "vectors",
 )
 
 EXECUTORS: tuple[str, ...] = get_args(Executor)

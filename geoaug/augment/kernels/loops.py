@@ -4,15 +4,13 @@ See `kernels.one_pass` for what a run is, and `kernels.sampling_loops` for where
 """
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
+from geoaug.augment.kernels import vectors
 from geoaug.augment.kernels.kinds import AMPLITUDE
+from geoaug.augment.kernels.vectors import GATHERS, VECTOR
 
 LANES = 8
-
-# Float32 values in a cache line.
-VECTOR = 16
 _LEAST_POWER = 1e-10
 
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -64,10 +62,14 @@ def look_up(words, table, length, noise):
     """Standard normal numbers: each half of a word looks one up by its upper 12 bits."""
     for lane in range(4):
         w, low, high = words[lane], noise[lane], noise[lane + 4]
-        for i in range(length):
-            word = np.uint64(w[i])
-            low[i] = table[(word & _LOW16) >> _S4]
-            high[i] = table[word >> _S20]
+        if GATHERS:
+            for i in range(0, length, VECTOR):
+                vectors.look_up(table, w, low, high, i)
+        else:
+            for i in range(length):
+                word = np.uint64(w[i])
+                low[i] = table[(word & _LOW16) >> _S4]
+                high[i] = table[word >> _S20]
 
 
 @njit(**CONTRACTED)
@@ -221,26 +223,6 @@ def write(values, good, start, count, fill, out):
         part[i] = values[i] if good[i] else fill
 
 
-@intrinsic
-def _stream(typing, target, source, index):
-    """Store sixteen float32 of `source` past the cache, at a place in `target` that is a multiple of 64 bytes: an
-    output is written once, and fetching what it replaces would cost as much."""
-    from llvmlite import ir
-
-    def generate(context, builder, signature, arguments):
-        vector = ir.VectorType(ir.FloatType(), VECTOR).as_pointer()
-        into, held = (
-            builder.bitcast(builder.gep(context.make_array(kind)(context, builder, array).data, [arguments[2]]), vector)
-            for kind, array in ((target, arguments[0]), (source, arguments[1]))
-        )
-        stored = builder.store(builder.load(held, align=4), into, align=4 * VECTOR)
-        flag = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        stored.set_metadata("nontemporal", flag)
-        return context.get_dummy_value()
-
-    return types.void(target, source, types.uint64), generate
-
-
 @njit(**OPTIONS)
 def write_floats(values, good, start, count, fill, out):
     part, source = out[start : start + count], values[:count]
@@ -258,7 +240,7 @@ def stream(part, source):
         part[i] = source[i]
     whole = lead + (count - lead) // VECTOR * VECTOR
     for i in range(lead, whole, VECTOR):
-        _stream(part, source, np.uint64(i))
+        vectors.stream(part, source, np.uint64(i))
     for i in range(whole, count):
         part[i] = source[i]
 

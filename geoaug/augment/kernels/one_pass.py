@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 from geoaug.augment.kernels import cubic_loops, loops, sampling_loops, stored, straight
 from geoaug.augment.kernels.kinds import AFFINE, GAMMA, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
+from geoaug.augment.kernels.vectors import VECTOR
 
 # Pixels of each stretch: many enough that memory is read and written in long pieces, few enough for the cache.
 _RUN = 1024
@@ -202,7 +203,7 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
         across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
         subs = across * down
         # Where pixels are means of many places, shorter runs keep all of their weights in the cache.
-        long = max(_SHORTEST_RUN, 4 * _RUN // (subs * taps))
+        long = max(_SHORTEST_RUN, 4 * _RUN // (subs * taps) // VECTOR * VECTOR)
         index = every_index[: subs * LANES * long].reshape(subs, LANES, long)
         weights = every_weight[: taps * subs * LANES * long].reshape(subs, taps, LANES, long)
         places = every_place[: 2 * subs * LANES * long].reshape(subs, 2, LANES, long)

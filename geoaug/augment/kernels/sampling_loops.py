@@ -4,8 +4,7 @@ See `kernels.one_pass` for what a run is, and `kernels.loops` for what is done t
 """
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba import njit
 
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 
@@ -139,90 +138,6 @@ def all_bands_inside(xs, ys, length, size, span, least, good):
             across = min(max(min(x + span[0] + one, width - x - span[1]), zero), one)
             down = min(max(min(y + span[2] + one, height - y - span[3]), zero), one)
             good[lane, i] = across * down >= least
-
-
-@intrinsic
-def _pair(typing, array, index):
-    """Two neighbouring integers of 8 or 16 bits by one load; loads are what interpolation waits for."""
-    from llvmlite import ir
-
-    size = array.dtype.bitwidth // 8
-
-    def generate(context, builder, signature, arguments):
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        place = builder.gep(data, [arguments[1]])
-        word = ir.IntType(16 * size)
-        loaded = builder.load(builder.bitcast(place, word.as_pointer()), align=size)
-        return loaded if size == 2 else builder.zext(loaded, ir.IntType(32))
-
-    return types.uint32(array, types.uint64), generate
-
-
-def _unpack(source, pair):
-    raise NotImplementedError
-
-
-@overload(_unpack, inline="always")
-def _overload_unpack(source, pair):
-    kind = source.dtype
-    if kind == types.uint8:
-        return lambda source, pair: (np.float32(pair & np.uint32(0xFF)), np.float32(pair >> np.uint32(8)))
-    if kind == types.uint16:
-        return lambda source, pair: (np.float32(pair & np.uint32(0xFFFF)), np.float32(pair >> np.uint32(16)))
-    return lambda source, pair: (np.float32(np.int16(pair & np.uint32(0xFFFF))), np.float32(np.int32(pair) >> 16))
-
-
-def take(source, index, weights, length, size, pairs, values, more, guarded):
-    """Interpolate a band; added to what is there if `more`. The body is chosen by the type of the pixels."""
-    raise NotImplementedError
-
-
-@overload(take)
-def _overload_take(source, index, weights, length, size, pairs, values, more, guarded):
-    return _take_floats if isinstance(source.dtype, types.Float) else _take_integers
-
-
-def _take_integers(source, index, weights, length, size, pairs, values, more, guarded):
-    step_y = np.uint64(size[1] if size[0] > 1 else 0)
-    upper, lower = pairs[0], pairs[1]
-    for lane in range(LANES):
-        v, at = values[lane], index[lane]
-        a, b, c, d = weights[0, lane], weights[1, lane], weights[2, lane], weights[3, lane]
-        for i in range(length):
-            q = np.uint64(at[i])
-            upper[i] = _pair(source, q)
-            lower[i] = _pair(source, q + step_y)
-        for i in range(length):
-            p, q = _unpack(source, upper[i])
-            r, s = _unpack(source, lower[i])
-            total = (a[i] * p + b[i] * q) + (c[i] * r + d[i] * s)
-            v[i] = v[i] + total if more else total
-
-
-def _take_floats(source, index, weights, length, size, pairs, values, more, guarded):
-    step_x, step_y = np.uint64(1 if size[1] > 1 else 0), np.uint64(size[1] if size[0] > 1 else 0)
-    zero = np.float32(0)
-    for lane in range(LANES):
-        v, at = values[lane], index[lane]
-        a, b, c, d = weights[0, lane], weights[1, lane], weights[2, lane], weights[3, lane]
-        if guarded:
-            # What has no weight may be NaN.
-            for i in range(length):
-                q = np.uint64(at[i])
-                upper = (a[i] * source[q] if a[i] != zero else zero) + (
-                    b[i] * source[q + step_x] if b[i] != zero else zero
-                )
-                lower = (c[i] * source[q + step_y] if c[i] != zero else zero) + (
-                    d[i] * source[q + step_y + step_x] if d[i] != zero else zero
-                )
-                v[i] = v[i] + (upper + lower) if more else upper + lower
-            continue
-        for i in range(length):
-            q = np.uint64(at[i])
-            total = (a[i] * source[q] + b[i] * source[q + step_x]) + (
-                c[i] * source[q + step_y] + d[i] * source[q + step_y + step_x]
-            )
-            v[i] = v[i] + total if more else total
 
 
 @njit(**OPTIONS)

@@ -7,7 +7,7 @@ whatever the types. Which of them it is, is decided here, and nowhere else.
 import numpy as np
 from numba import njit
 
-from geoaug.augment.kernels import cubic_loops, loops, sampling_loops
+from geoaug.augment.kernels import gathers, loops, sampling_loops
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 
 
@@ -43,21 +43,21 @@ def take(given, sample, band, index, weights, subs, length, pairs, values, guard
         at, shares, more = index[sub], weights[sub], sub > 0
         if given.cubic:
             if kind == 0:
-                cubic_loops.take(given.image[0][sample, band], at, shares, length, size, values, more, guarded)
+                gathers.take_cubic(given.image[0][sample, band], at, shares, length, size, values, more, guarded)
             elif kind == 1:
-                cubic_loops.take(given.image[1][sample, band], at, shares, length, size, values, more, guarded)
+                gathers.take_cubic(given.image[1][sample, band], at, shares, length, size, values, more, guarded)
             elif kind == 2:
-                cubic_loops.take(given.image[2][sample, band], at, shares, length, size, values, more, guarded)
+                gathers.take_cubic(given.image[2][sample, band], at, shares, length, size, values, more, guarded)
             else:
-                cubic_loops.take(given.image[3][sample, band], at, shares, length, size, values, more, guarded)
+                gathers.take_cubic(given.image[3][sample, band], at, shares, length, size, values, more, guarded)
         elif kind == 0:
-            sampling_loops.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more, guarded)
+            gathers.take(given.image[0][sample, band], at, shares, length, size, pairs, values, more, guarded)
         elif kind == 1:
-            sampling_loops.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more, guarded)
+            gathers.take(given.image[1][sample, band], at, shares, length, size, pairs, values, more, guarded)
         elif kind == 2:
-            sampling_loops.take(given.image[2][sample, band], at, shares, length, size, pairs, values, more, guarded)
+            gathers.take(given.image[2][sample, band], at, shares, length, size, pairs, values, more, guarded)
         else:
-            sampling_loops.take(given.image[3][sample, band], at, shares, length, size, pairs, values, more, guarded)
+            gathers.take(given.image[3][sample, band], at, shares, length, size, pairs, values, more, guarded)
 
 
 @njit(**OPTIONS)

@@ -6,12 +6,12 @@ left to the long way.
 """
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from geoaug.augment.kernels import loops, sampling_loops
 from geoaug.augment.kernels.kinds import AFFINE
-from geoaug.augment.kernels.loops import CONTRACTED, OPTIONS, VECTOR
+from geoaug.augment.kernels.loops import CONTRACTED, OPTIONS
+from geoaug.augment.kernels.vectors import VECTOR, scaled_backwards, scaled_forwards
 
 _CACHE_LINE = 4 * VECTOR
 _ALL_FINITE = np.uint16(0xFFFF)
@@ -86,51 +86,6 @@ def _scaled(source, places, width, fill, gain, offset, spare, into):
     return fine
 
 
-def _vector(backwards):
-    """Sixteen pixels times a gain and plus an offset, stored past the cache at a multiple of 64 bytes; a bit for each
-    of them that was finite. Read, worked out and written in one go: memory is all that such a sample waits for."""
-
-    @intrinsic
-    def move(typing, source, at, target, to, gain, offset):
-        from llvmlite import ir
-
-        def generate(context, builder, signature, arguments):
-            def place(array, given, index):
-                return builder.gep(context.make_array(array)(context, builder, given).data, [index])
-
-            def each(number):
-                one = builder.insert_element(ir.Constant(floats, ir.Undefined), number, ir.IntType(32)(0))
-                return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), None))
-
-            floats = ir.VectorType(ir.FloatType(), VECTOR)
-            kind = source.dtype
-            stored = ir.VectorType(context.get_value_type(kind), VECTOR)
-            pointer = builder.bitcast(place(source, arguments[0], arguments[1]), stored.as_pointer())
-            values = builder.load(pointer, align=kind.bitwidth // 8)
-            if backwards:
-                order = ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), list(range(VECTOR))[::-1])
-                values = builder.shuffle_vector(values, values, order)
-            if isinstance(kind, types.Integer):
-                values = (builder.sitofp if kind.signed else builder.uitofp)(values, floats)
-            words = ir.VectorType(ir.IntType(32), VECTOR)
-            exponent = ir.Constant(words, [0x7F800000] * VECTOR)
-            finite = builder.icmp_unsigned("!=", builder.and_(builder.bitcast(values, words), exponent), exponent)
-            values = builder.fmul(values, each(arguments[4]), flags=("contract",))
-            values = builder.fadd(values, each(arguments[5]), flags=("contract",))
-            into = builder.bitcast(place(target, arguments[2], arguments[3]), floats.as_pointer())
-            written = builder.store(values, into, align=_CACHE_LINE)
-            flag = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-            written.set_metadata("nontemporal", flag)
-            return builder.bitcast(finite, ir.IntType(16))
-
-        return types.uint16(source, at, target, to, gain, offset), generate
-
-    return move
-
-
-_forwards, _backwards = _vector(False), _vector(True)
-
-
 @njit(**OPTIONS)
 def _are_lines(places, width):
     """Whether all rows are read along rows, and begin and end with a cache line of the output."""
@@ -152,12 +107,12 @@ def _lines(source, places, width, fill, gain, offset, into):
         at, stride, low, high, start = places[row, 0], places[row, 1], places[row, 2], places[row, 3], row * width
         if stride == 1:
             for i in range(low, high, VECTOR):
-                fine &= _forwards(source, np.uint64(at + i), into, np.uint64(start + i), gain, offset)
+                fine &= scaled_forwards(source, np.uint64(at + i), into, np.uint64(start + i), gain, offset)
         else:
             # Written from the end, so that the input is read in order.
             for i in range(high - VECTOR, low - 1, -VECTOR):
                 last = np.uint64(at - i - (VECTOR - 1))
-                fine &= _backwards(source, last, into, np.uint64(start + i), gain, offset)
+                fine &= scaled_backwards(source, last, into, np.uint64(start + i), gain, offset)
     return fine == _ALL_FINITE
 
 
