@@ -29,6 +29,7 @@ def check(found: dict[str, tuple[int, float]], *names: str) -> None:
         assert worst < 3e-5, name
 
 
+@pytest.mark.slow
 def test_one_graph_serves_all_parameters() -> None:
     names = ("bilinear", "bicubic", "nearest", "standard", "sentinel-1")
     check(compiled("eager", *names), *names)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from scenes import numbers, write_raster
 
 BATCHES, KILLED_AFTER = 12, 5
@@ -43,6 +44,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
+@pytest.mark.slow
 def test_an_epoch_killed_in_the_middle_goes_on_at_the_same_tile(tmp_path: Path) -> None:
     scenes = [
         write_raster(tmp_path / f"{n}.tif", numbers((2, 256, 256), seed=n), tiled=True, blockxsize=64, blockysize=64)
