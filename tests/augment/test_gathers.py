@@ -99,6 +99,16 @@ def _check_what_has_no_weight(names: tuple[str, str], taps: int) -> None:
     np.testing.assert_array_equal(first, second)
 
 
+def test_both_halves_of_words_are_looked_up() -> None:
+    rng = np.random.default_rng(1)
+    table = rng.random(4096).astype(np.float32)
+    words = rng.integers(0, 2**32, vectors.VECTOR, dtype=np.uint32)
+    low, high = np.zeros(vectors.VECTOR, np.float32), np.zeros(vectors.VECTOR, np.float32)
+    _compiled(lambda *arrays: vectors.look_up(*arrays, 0))(table, words, low, high)
+    np.testing.assert_array_equal(low, table[(words & 0xFFFF) >> 4])
+    np.testing.assert_array_equal(high, table[words >> 20])
+
+
 def test_the_instruction_is_used_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     features = vectors.cpu_target.target_context.codegen().magic_tuple()[2].split(",")
     monkeypatch.setattr(vectors.Path, "read_text", lambda self: "Not affected\n")

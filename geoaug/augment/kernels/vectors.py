@@ -50,7 +50,7 @@ class _Body:
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
         self._context, self._builder, self._types, self._arguments = context, builder, signature.args, arguments
 
-    def _pointer(self, array: int, index: Any) -> Any:
+    def pointer(self, array: int, index: Any) -> Any:
         kind = self._types[array]
         first = self._context.make_array(kind)(self._context, self._builder, self._arguments[array]).data
         element = self._context.get_data_type(kind.dtype)
@@ -62,17 +62,17 @@ class _Body:
     def load(self, array: int, index: Any) -> Any:
         dtype = self._types[array].dtype
         kind = _many(self._context.get_data_type(dtype))
-        place = self._builder.bitcast(self._pointer(array, index), kind.as_pointer())
+        place = self._builder.bitcast(self.pointer(array, index), kind.as_pointer())
         return self._builder.load(place, align=dtype.bitwidth // 8)
 
     def store(self, array: int, index: Any, values: Any) -> None:
-        place = self._builder.bitcast(self._pointer(array, index), values.type.as_pointer())
+        place = self._builder.bitcast(self.pointer(array, index), values.type.as_pointer())
         self._builder.store(values, place, align=4)
 
     def stream(self, array: int, index: Any, values: Any) -> None:
         """Store past the cache, at a multiple of 64 bytes: an output is written once, and fetching what it replaces
         would cost as much."""
-        place = self._builder.bitcast(self._pointer(array, index), values.type.as_pointer())
+        place = self._builder.bitcast(self.pointer(array, index), values.type.as_pointer())
         stored = self._builder.store(values, place, align=4 * VECTOR)
         stored.set_metadata("nontemporal", self._builder.module.add_metadata([_WORD(1)]))
 
@@ -83,7 +83,8 @@ class _Body:
 
     def gather(self, array: int, index: Any, kind: Any) -> Any:
         """What lies at sixteen places of an array, as numbers of `kind`."""
-        result, places = _many(kind), self._pointer(array, index)
+        result = _many(kind)
+        places = self._builder.bitcast(self.pointer(array, index), _many(kind.as_pointer()))
         name = f"llvm.masked.gather.v{VECTOR}{'f' if kind == _FLOAT else 'i'}{32 if kind == _FLOAT else kind.width}"
         form = ir.FunctionType(result, [places.type, _WORD, _many(_BIT), result])
         module = self._builder.module
@@ -106,14 +107,13 @@ def _halves(builder: Any, word: Any, kind: Any) -> tuple[Any, Any]:
 
 
 @intrinsic
-def pair_at(typing, array, index):  # type: ignore[no-untyped-def]
+def pair_at(typing, array, index):
     """Two neighbouring integers of 8 or 16 bits by one load."""
     size = array.dtype.bitwidth // 8
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        word = ir.IntType(16 * size)
-        loaded = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), word.as_pointer()), align=size)
+    def generate(context, builder, signature, arguments):
+        place = _Body(context, builder, signature, arguments).pointer(0, arguments[1])
+        loaded = builder.load(builder.bitcast(place, ir.IntType(16 * size).as_pointer()), align=size)
         return loaded if size == 2 else builder.zext(loaded, _WORD)
 
     return types.uint32(array, types.uint64), generate
@@ -124,10 +124,10 @@ def _pair(guarded: bool) -> Any:
     `more`. Of an array with the places of the pixels they lie `beyond`; none is read after the pair at `last`."""
 
     @intrinsic
-    def add(typing, source, index, low, high, values, at, beyond, last, more):  # type: ignore[no-untyped-def]
+    def add(typing, source, index, low, high, values, at, beyond, last, more):
         kind = source.dtype
 
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):
             body = _Body(context, builder, signature, arguments)
             at, beyond, last, more = arguments[5:]
             places = builder.add(body.load(1, at), body.every(builder.trunc(beyond, _WORD)))
@@ -160,10 +160,10 @@ add_pair, add_guarded_pair = _pair(False), _pair(True)
 
 
 @intrinsic
-def look_up(typing, table, words, low, high, at):  # type: ignore[no-untyped-def]
+def look_up(typing, table, words, low, high, at):
     """Look up both halves of sixteen words by their upper 12 bits."""
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         body, at = _Body(context, builder, signature, arguments), arguments[4]
         word = body.load(1, at)
         for array, part in ((2, builder.shl(word, _each(_WORD, 16))), (3, word)):
@@ -174,10 +174,10 @@ def look_up(typing, table, words, low, high, at):  # type: ignore[no-untyped-def
 
 
 @intrinsic
-def stream(typing, target, source, at):  # type: ignore[no-untyped-def]
+def stream(typing, target, source, at):
     """Copy sixteen values past the cache, to a multiple of 64 bytes."""
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         body = _Body(context, builder, signature, arguments)
         body.stream(0, arguments[2], body.load(1, arguments[2]))
         return context.get_dummy_value()
@@ -190,10 +190,10 @@ def _scaled(backwards: bool) -> Any:
     of them that was finite. Read, worked out and written in one go: memory is all that such a sample waits for."""
 
     @intrinsic
-    def move(typing, source, at, target, to, gain, offset):  # type: ignore[no-untyped-def]
+    def move(typing, source, at, target, to, gain, offset):
         kind = source.dtype
 
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):
             body = _Body(context, builder, signature, arguments)
             values = body.load(0, arguments[1])
             if backwards:
