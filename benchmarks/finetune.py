@@ -40,9 +40,9 @@ from geoaug.models import (
     recalibrate_batchnorm,
     resnet18,
 )
-from geoaug.models.ema import averaged_network
-from geoaug.models.training import learning_rate_factors
-from geoaug.random import sample_keys
+from geoaug.models.tasks.ema import averaged_network
+from geoaug.models.tasks.training import learning_rate_factors
+from geoaug.rng.draws import sample_keys
 
 # EuroSAT's files have B8A last.
 BANDS = "B01,B02,B03,B04,B05,B06,B07,B08,B09,B10,B11,B12,B8A"

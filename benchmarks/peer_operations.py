@@ -22,7 +22,7 @@ from torch import nn
 from geoaug import Compose, get_sensor
 from geoaug import augment as G
 from geoaug.augment.registry import own_operations
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 SIDE, BANDS = 256, 13
 

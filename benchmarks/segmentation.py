@@ -28,9 +28,9 @@ from scipy.spatial import cKDTree
 from geoaug.data.synthetic.made_scene import ScenePaths, write_scene
 from geoaug.io.geotiff import write_geotiff
 from geoaug.models import load_model, predict_scene
-from geoaug.models.fit_choices import choose
-from geoaug.models.fit_told import Told
-from geoaug.models.fitting import Fitted, fit
+from geoaug.models.fit.choices import choose
+from geoaug.models.fit.fitting import Fitted, fit
+from geoaug.models.fit.told import Told
 
 
 def write_textures(folder: Path, size: int, seed: int) -> ScenePaths:

@@ -111,7 +111,7 @@ def response_of(
 ) -> float:
     """The median filter's variance on real chips, over the running variance of the weights."""
     from geoaug.models import resnet18
-    from geoaug.models.stem_comparison import first_response
+    from geoaug.models.networks.stem_comparison import first_response
 
     torch.manual_seed(0)
     network = resnet18(weights, sensor, 1, stem=stem, statistics=statistics)

@@ -45,7 +45,7 @@ def note_unnamed_class(labels: str | None, label_field: str | None) -> None:
     # Vectors bring geopandas along, which rasters need not wait for.
     if labels is None or label_field is not None or suffix in _RASTERS:
         return
-    from geoaug.data.labels.vector_labels import vector_fields
+    from geoaug.data.labels.vector import vector_fields
 
     fields = vector_fields(labels)
     if fields is not None:

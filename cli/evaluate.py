@@ -75,7 +75,7 @@ def _measuring(how: Literal["validate", "test"], described: str) -> Callable[...
             values["labels"] = labels
         if split is not None:
             values["names"] = {"val" if how == "validate" else "test": split}
-        from geoaug.models.fitting import evaluate
+        from geoaug.models.fit.fitting import evaluate
 
         found = evaluate(
             how,

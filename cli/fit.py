@@ -13,8 +13,8 @@ from geoaug.cli import options
 from geoaug.cli.console import print_error, print_note, print_out, stdout_console, work_bar
 
 if TYPE_CHECKING:
-    from geoaug.models.fit_choices import Choices
-    from geoaug.models.fitting import Fitted
+    from geoaug.models.fit.choices import Choices
+    from geoaug.models.fit.fitting import Fitted
 
 _DATA, _NETWORK, _TRAINING, _OUTPUT = "What goes in", "What is trained", "How", "What comes out"
 
@@ -188,7 +188,7 @@ def fit(
     [dim]geoaug fit --data chips/ --model resnet50 -o trained[/dim]
     """
     from geoaug.errors import ConfigurationError
-    from geoaug.models.processes import is_first_process, started_together, telling_others
+    from geoaug.models.fit.processes import is_first_process, started_together, telling_others
 
     chosen = {
         "labels": labels, "label_field": label_field, "target": target, "task": task, "sensor": sensor, "bands": bands,
@@ -230,8 +230,8 @@ def fit(
                 raise ConfigurationError(
                     f"{folder}: holds a training already; --resume it, or begin anew with --overwrite"
                 )
-            from geoaug.models.fit_choices import choose
-            from geoaug.models.fit_told import Told
+            from geoaug.models.fit.choices import choose
+            from geoaug.models.fit.told import Told
 
             with work_bar("looking at the data") as tell:
                 told: dict[str, Any] = {
@@ -250,7 +250,7 @@ def fit(
         arguments = ["--config", str(path), *overrides]
     else:
         raise ConfigurationError("name what to learn from: --data FOLDER, or --config FILE")
-    from geoaug.models.fitting import fit as run
+    from geoaug.models.fit.fitting import fit as run
 
     try:
         with warnings_as_notes(), telling_others():

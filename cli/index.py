@@ -16,7 +16,7 @@ from geoaug.cli.console import print_error, print_note, print_out, stdout_consol
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from geoaug.data.catalogs.catalog import Catalog
+    from geoaug.data.catalog.catalog import Catalog
 
 _INPUT, _OUTPUT, _RUNNING = "What goes in", "What comes out", "Running"
 _SHOWN, _GUESSES_SHOWN = 10, 4
@@ -119,8 +119,8 @@ def index(
 
     [dim]geoaug index scenes/ -o catalog.parquet[/dim]
     """
-    from geoaug.data.catalogs.catalog import Catalog
-    from geoaug.data.catalogs.indexing import index_files
+    from geoaug.data.catalog.catalog import Catalog
+    from geoaug.data.catalog.index import index_files
     from geoaug.errors import ConfigurationError
 
     old = None
@@ -147,7 +147,7 @@ def index(
         if any(text.lower().endswith(_STAC) for text in inputs):
             if not all(text.lower().endswith(_STAC) for text in inputs) or labels is not None or old is not None:
                 raise ConfigurationError("STAC is indexed by itself, anew each time, and without --labels")
-            from geoaug.data.catalogs.stac import index_stac
+            from geoaug.data.catalog.products.stac import index_stac
 
             catalog = index_stac(
                 list(inputs), sensor=sensor, bands=wanted, invalid=unwanted, on_error=policy, threads=workers,

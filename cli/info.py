@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from geoaug.data.scenes.scene_info import SceneInfo
+    from geoaug.data.raster.scene_info import SceneInfo
 
 
 def info(scenes: options.Scenes, bands: options.Bands = None, sensor: options.SensorName = None) -> None:
     """Show bands, sensor, CRS, grid, storage, values and nodata of rasters, and what will hurt."""
-    from geoaug.data.scenes.inputs import resolve_inputs
-    from geoaug.data.scenes.scene import open_scene
-    from geoaug.data.scenes.scene_info import inspect_scene
+    from geoaug.data.raster.inputs import resolve_inputs
+    from geoaug.data.raster.scene import open_scene
+    from geoaug.data.raster.scene_info import inspect_scene
     from geoaug.errors import RasterError
 
     console = stdout_console()

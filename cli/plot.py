@@ -30,9 +30,9 @@ def plot_catalog(
     title: Annotated[str, typer.Option("--title", help="Above the map.")] = "",
 ) -> None:
     """Draw the footprints of all scenes with their valid ground and splits on a map."""
+    from geoaug.data.datamodule import as_catalog
     from geoaug.data.pictures.catalog_picture import draw_catalog
-    from geoaug.data.pictures.figure_files import save_figure
-    from geoaug.data.training.catalog_source import as_catalog
+    from geoaug.data.pictures.page import save_figure
 
     catalog = as_catalog(source)
     save_figure(draw_catalog(catalog, colour=colour, title=title or Path(source).name), output)
@@ -65,9 +65,9 @@ def plot_batch(
     min_valid: Annotated[float, typer.Option("--min-valid", help="Least share of valid pixels of a tile.")] = 0.5,
 ) -> None:
     """Draw a batch of tiles as training sees it, augmented or not, with labels and validity."""
+    from geoaug.data.datamodule import as_catalog
     from geoaug.data.pictures.batch_picture import draw_training_batch
-    from geoaug.data.pictures.figure_files import save_figure
-    from geoaug.data.training.catalog_source import as_catalog
+    from geoaug.data.pictures.page import save_figure
 
     figure = draw_training_batch(
         as_catalog(source),

@@ -11,8 +11,8 @@ from geoaug.cli import options
 from geoaug.cli.console import print_error, print_out, work_bar
 
 if TYPE_CHECKING:
-    from geoaug.data.scenes.records import SceneRecord
-    from geoaug.models.model_file import LoadedModel
+    from geoaug.data.raster.record import SceneRecord
+    from geoaug.models.networks.model_file import LoadedModel
 
 _WORK, _OUTPUT, _RUNNING = "What is predicted", "What comes out", "Running"
 _PASSES = 10
@@ -146,7 +146,7 @@ def predict(
     """
     from geoaug.errors import ConfigurationError
     from geoaug.io.augmenter import choose_device
-    from geoaug.models.model_file import load_model
+    from geoaug.models.networks.model_file import load_model
 
     if resample and ignore_gsd:
         raise ConfigurationError("--resample and --ignore-gsd are two ways of the same: give one")
@@ -190,7 +190,7 @@ def _chips(
 
     from geoaug.errors import ConfigurationError
     from geoaug.io.geotiff import replace_file
-    from geoaug.models.predict_chips import predict_chips
+    from geoaug.models.predict.chips import predict_chips
 
     path = output / f"predictions.{table}"
     if path.exists() and not overwrite:
@@ -218,8 +218,8 @@ def _maps(
 ) -> int:
     """Predict each scene; how many could not be read."""
     from geoaug.errors import ConfigurationError, RasterError
-    from geoaug.models.polygons import check_polygon_file, map_polygons, save_polygons
-    from geoaug.models.predict import predict_scene
+    from geoaug.models.predict.polygons import check_polygon_file, map_polygons, save_polygons
+    from geoaug.models.predict.scene import predict_scene
 
     card = loaded.card
     if polygons is not None:
@@ -264,10 +264,10 @@ def _maps(
 
 def _found(scenes: list[str], sensor: str | None) -> tuple[list[tuple[str, "str | SceneRecord", str | None]], int]:
     """Each scene with its id and the sensor that was told of its files; how many could not be read."""
-    from geoaug.data.catalogs.catalog import Catalog
-    from geoaug.data.training.catalog_source import is_saved_catalog
+    from geoaug.data.catalog.catalog import Catalog
+    from geoaug.data.datamodule import is_saved_catalog
     from geoaug.errors import ConfigurationError
-    from geoaug.models.scene_input import is_plain
+    from geoaug.models.predict.scene_input import is_plain
 
     if any(map(is_saved_catalog, scenes)):
         if len(scenes) > 1:

@@ -10,8 +10,8 @@ import typer
 from geoaug.cli.console import print_note, print_out, status_line, stdout_console
 
 if TYPE_CHECKING:
-    from geoaug.data.catalogs.catalog import Catalog
-    from geoaug.data.splits.split_summary import SplitSummary
+    from geoaug.data.catalog.catalog import Catalog
+    from geoaug.data.sampling.split_summary import SplitSummary
 
 _GROUND, _OTHER, _OUTPUT = "Splits of the ground", "Other splits", "What comes out"
 
@@ -98,9 +98,9 @@ def split(
     Splits by ground are checked for leaks before they are written. Where one has no room for a single tile, the
     catalog is written all the same, and the command ends with 1.
     """
-    from geoaug.data.catalogs.catalog import Catalog
-    from geoaug.data.splits.leaks import check_leaks, shared_ground
-    from geoaug.data.splits.split_summary import summarise
+    from geoaug.data.catalog.catalog import Catalog
+    from geoaug.data.sampling.leaks import check_leaks, shared_ground
+    from geoaug.data.sampling.split_summary import summarise
 
     known = Catalog.open(catalog)
     asked = _Asked(shares, block_m, buffer_m, folds, column, values or [], starts, seed, size)
@@ -146,7 +146,7 @@ class _Asked:
     size: int
 
     def split(self, catalog: "Catalog", method: Method) -> "Catalog":
-        from geoaug.data.splits import splitting as splits
+        from geoaug.data.sampling import splits
         from geoaug.errors import ConfigurationError
 
         by_ground = (Method.blocks, Method.kfold)

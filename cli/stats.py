@@ -90,8 +90,8 @@ def stats(
 
     Whole numbers of 8 and 16 bits are counted exactly. Scenes of any size are read block by block.
     """
-    from geoaug.data.surveys.survey import StatisticsPlan, survey_catalog
-    from geoaug.data.training.catalog_source import as_catalog, is_saved_catalog
+    from geoaug.data.datamodule import as_catalog, is_saved_catalog
+    from geoaug.data.sampling.survey import StatisticsPlan, survey_catalog
     from geoaug.errors import ConfigurationError
 
     if update_catalog and not is_saved_catalog(source):

@@ -24,7 +24,7 @@ from geoaug import Compose, get_sensor
 from geoaug.augment import RandomCloud, RandomCloudShadow
 from geoaug.augment.registry import own_operations
 from geoaug.data.synthetic.made_scene import make_scene
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 HERE = Path(__file__).parent
 STRENGTHS = (0.33, 0.67, 1.0)

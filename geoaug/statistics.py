@@ -1,6 +1,6 @@
 """Statistics of bands as a value: what was measured of which bands in which scale, its file, and what it normalises.
 
-Pixels are measured in `geoaug.data.surveys.stats`; nothing here reads a raster, so that training and augmentation need
+Pixels are measured in `geoaug.data.sampling.stats`; nothing here reads a raster, so that training and augmentation need
 no more than this.
 """
 

@@ -7,8 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoaug.models.architecture import BACKBONES, Architecture
-    from geoaug.models.batchnorm import (
+    from geoaug.models.networks.architecture import BACKBONES, Architecture
+    from geoaug.models.networks.batchnorm import (
         SmallBatchWarning,
         freeze_batchnorm,
         recalibrate_batchnorm,
@@ -17,14 +17,11 @@ if TYPE_CHECKING:
         use_norm,
         warn_of_small_batch,
     )
-    from geoaug.models.card import ClassName, ModelCard, read_card
-    from geoaug.models.change import siamese_resnet, siamese_unet
-    from geoaug.models.dropout import Uncertainty, mc_dropout
-    from geoaug.models.ema import averaged_network
-    from geoaug.models.losses import ClassLoss, ValueLoss
-    from geoaug.models.model_file import LoadedModel, load_model, save_model
-    from geoaug.models.predict import predict_scene
-    from geoaug.models.resnet import (
+    from geoaug.models.networks.card import ClassName, ModelCard, read_card
+    from geoaug.models.networks.change import siamese_resnet, siamese_unet
+    from geoaug.models.networks.dropout import Uncertainty, mc_dropout
+    from geoaug.models.networks.model_file import LoadedModel, load_model, save_model
+    from geoaug.models.networks.resnet import (
         ResNet,
         resnet18,
         resnet34,
@@ -34,20 +31,22 @@ if TYPE_CHECKING:
         resnext50_32x4d,
         wide_resnet50_2,
     )
-    from geoaug.models.schedules import Schedule
-    from geoaug.models.segmentation import deeplabv3plus, fpn, unet
-    from geoaug.models.stages import Stage, load_stages
-    from geoaug.models.statistics import (
+    from geoaug.models.networks.segmentation import deeplabv3plus, fpn, unet
+    from geoaug.models.networks.statistics import (
         IMAGENET_MEAN,
         IMAGENET_STATISTICS,
         IMAGENET_STD,
         BandStatistics,
         measure_statistics,
     )
-    from geoaug.models.stem import STEMS, AdaptedStem, adapt_stem
-    from geoaug.models.stem_comparison import LabelledImages, StemScore, compare_stems
-    from geoaug.models.tasks import ChangeTask, ClassificationTask, RegressionTask, SegmentationTask
-    from geoaug.models.training import Training
+    from geoaug.models.networks.stem import STEMS, AdaptedStem, adapt_stem
+    from geoaug.models.networks.stem_comparison import LabelledImages, StemScore, compare_stems
+    from geoaug.models.predict.scene import predict_scene
+    from geoaug.models.tasks.ema import averaged_network
+    from geoaug.models.tasks.losses import ClassLoss, ValueLoss
+    from geoaug.models.tasks.stages import Stage, load_stages
+    from geoaug.models.tasks.tasks import ChangeTask, ClassificationTask, RegressionTask, SegmentationTask
+    from geoaug.models.tasks.training import Schedule, Training
 
 __all__ = [
     "BACKBONES",
@@ -106,59 +105,59 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BACKBONES": "architecture",
-    "Architecture": "architecture",
-    "SmallBatchWarning": "batchnorm",
-    "freeze_batchnorm": "batchnorm",
-    "recalibrate_batchnorm": "batchnorm",
-    "set_batchnorm_momentum": "batchnorm",
-    "unfreeze_batchnorm": "batchnorm",
-    "use_norm": "batchnorm",
-    "warn_of_small_batch": "batchnorm",
-    "ClassName": "card",
-    "ModelCard": "card",
-    "read_card": "card",
-    "siamese_resnet": "change",
-    "siamese_unet": "change",
-    "Uncertainty": "dropout",
-    "mc_dropout": "dropout",
-    "averaged_network": "ema",
-    "ClassLoss": "losses",
-    "ValueLoss": "losses",
-    "LoadedModel": "model_file",
-    "load_model": "model_file",
-    "save_model": "model_file",
-    "predict_scene": "predict",
-    "ResNet": "resnet",
-    "resnet18": "resnet",
-    "resnet34": "resnet",
-    "resnet50": "resnet",
-    "resnet101": "resnet",
-    "resnet152": "resnet",
-    "resnext50_32x4d": "resnet",
-    "wide_resnet50_2": "resnet",
-    "Schedule": "schedules",
-    "deeplabv3plus": "segmentation",
-    "fpn": "segmentation",
-    "unet": "segmentation",
-    "Stage": "stages",
-    "load_stages": "stages",
-    "IMAGENET_MEAN": "statistics",
-    "IMAGENET_STATISTICS": "statistics",
-    "IMAGENET_STD": "statistics",
-    "BandStatistics": "statistics",
-    "measure_statistics": "statistics",
-    "STEMS": "stem",
-    "AdaptedStem": "stem",
-    "adapt_stem": "stem",
-    "LabelledImages": "stem_comparison",
-    "StemScore": "stem_comparison",
-    "compare_stems": "stem_comparison",
-    "ChangeTask": "tasks",
-    "ClassificationTask": "tasks",
-    "RegressionTask": "tasks",
-    "SegmentationTask": "tasks",
-    "Training": "training",
+    "BACKBONES": "networks.architecture",
+    "Architecture": "networks.architecture",
+    "SmallBatchWarning": "networks.batchnorm",
+    "freeze_batchnorm": "networks.batchnorm",
+    "recalibrate_batchnorm": "networks.batchnorm",
+    "set_batchnorm_momentum": "networks.batchnorm",
+    "unfreeze_batchnorm": "networks.batchnorm",
+    "use_norm": "networks.batchnorm",
+    "warn_of_small_batch": "networks.batchnorm",
+    "ClassName": "networks.card",
+    "ModelCard": "networks.card",
+    "read_card": "networks.card",
+    "siamese_resnet": "networks.change",
+    "siamese_unet": "networks.change",
+    "Uncertainty": "networks.dropout",
+    "mc_dropout": "networks.dropout",
+    "averaged_network": "tasks.ema",
+    "ClassLoss": "tasks.losses",
+    "ValueLoss": "tasks.losses",
+    "LoadedModel": "networks.model_file",
+    "load_model": "networks.model_file",
+    "save_model": "networks.model_file",
+    "predict_scene": "predict.scene",
+    "ResNet": "networks.resnet",
+    "resnet18": "networks.resnet",
+    "resnet34": "networks.resnet",
+    "resnet50": "networks.resnet",
+    "resnet101": "networks.resnet",
+    "resnet152": "networks.resnet",
+    "resnext50_32x4d": "networks.resnet",
+    "wide_resnet50_2": "networks.resnet",
+    "Schedule": "tasks.training",
+    "deeplabv3plus": "networks.segmentation",
+    "fpn": "networks.segmentation",
+    "unet": "networks.segmentation",
+    "Stage": "tasks.stages",
+    "load_stages": "tasks.stages",
+    "IMAGENET_MEAN": "networks.statistics",
+    "IMAGENET_STATISTICS": "networks.statistics",
+    "IMAGENET_STD": "networks.statistics",
+    "BandStatistics": "networks.statistics",
+    "measure_statistics": "networks.statistics",
+    "STEMS": "networks.stem",
+    "AdaptedStem": "networks.stem",
+    "adapt_stem": "networks.stem",
+    "LabelledImages": "networks.stem_comparison",
+    "StemScore": "networks.stem_comparison",
+    "compare_stems": "networks.stem_comparison",
+    "ChangeTask": "tasks.tasks",
+    "ClassificationTask": "tasks.tasks",
+    "RegressionTask": "tasks.tasks",
+    "SegmentationTask": "tasks.tasks",
+    "Training": "tasks.training",
 }
 
 

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from geoaug.augment.kernels import portable
-from geoaug.philox import philox4x32
+from geoaug.rng.philox import philox4x32
 
 
 def test_a_wrong_shape_is_caught_in_functions() -> None:

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from geoaug import noise as fields
-from geoaug.noise import standard_normal
-from geoaug.philox import philox4x32
-from geoaug.random import Draws, random_keys, sample_keys, split_keys, stable_id
+from geoaug.rng import noise as fields
+from geoaug.rng.draws import Draws, random_keys, sample_keys, split_keys, stable_id
+from geoaug.rng.noise import standard_normal
+from geoaug.rng.philox import philox4x32
 
 # Random123, kat_vectors: philox4x32 10.
 KNOWN_ANSWERS = [

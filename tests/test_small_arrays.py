@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import geoaug.philox
+import geoaug.rng.philox
 from geoaug import get_sensor
-from geoaug.augment import air, matrices
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.executors import executor_for
-from geoaug.augment.matrices import Size
-from geoaug.augment.spectral import wavelengths_nm
-from geoaug.random import Draws
+from geoaug.augment.physics import air
+from geoaug.augment.physics.air import wavelengths_nm
+from geoaug.augment.planning import matrices
+from geoaug.augment.planning.matrices import Size
+from geoaug.rng.draws import Draws
 from geoaug.small_arrays import by_numpy, runs_by_numpy, several_by_numpy
 
 
@@ -97,9 +98,9 @@ def test_gradients_and_other_tensors_are_left_to_torch() -> None:
 
 @pytest.fixture
 def _words_as_they_were() -> Iterator[None]:
-    before = list(geoaug.philox._compiled_words)
+    before = list(geoaug.rng.philox._compiled_words)
     yield
-    geoaug.philox._compiled_words[:] = before
+    geoaug.rng.philox._compiled_words[:] = before
 
 
 @pytest.mark.usefixtures("_words_as_they_were")
@@ -119,13 +120,13 @@ def test_words_are_the_same_by_numpy_by_numba_and_by_torch() -> None:
             found += [part.as_subclass(Tensor).double().flatten() for part in (*drawn, draws.words(9), draws.uniform())]
         return found
 
-    geoaug.philox._compiled_words.clear()
+    geoaug.rng.philox._compiled_words.clear()
     by_numpy_alone = torch.cat(taken(key))
     assert torch.equal(torch.cat(taken(elsewhere(key))), by_numpy_alone)
     pytest.importorskip("numba")
     executor_for("cpu", torch.device("cpu"))
-    if not geoaug.philox._compiled_words:
+    if not geoaug.rng.philox._compiled_words:
         from geoaug.augment.kernels.compiled import parameter_words
 
-        geoaug.philox.use_words(parameter_words)
+        geoaug.rng.philox.use_words(parameter_words)
     assert torch.equal(torch.cat(taken(key)), by_numpy_alone)

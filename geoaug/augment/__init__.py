@@ -1,11 +1,17 @@
 """Augmentation of multiband images: operations, `Compose`, recipes. Needs torch and kornia, no raster library."""
 
-from geoaug.augment.atmosphere import RandomHaze, RandomWaterVapour
-from geoaug.augment.bands import RandomBandDropout
-from geoaug.augment.clouds import RandomCloud, RandomCloudShadow
 from geoaug.augment.compose import Compose
-from geoaug.augment.detector import RandomLineDropout, RandomQuantization, RandomSaturation, RandomStriping
-from geoaug.augment.geometric import (
+from geoaug.augment.mixing import RandomCutMix, RandomMixUp, RandomSlideMix
+from geoaug.augment.operations.atmosphere import RandomHaze, RandomWaterVapour
+from geoaug.augment.operations.clouds import RandomCloud, RandomCloudShadow
+from geoaug.augment.operations.detector import (
+    RandomBandDropout,
+    RandomLineDropout,
+    RandomQuantization,
+    RandomSaturation,
+    RandomStriping,
+)
+from geoaug.augment.operations.geometric import (
     CenterCrop,
     PadTo,
     RandomAffine,
@@ -18,15 +24,14 @@ from geoaug.augment.geometric import (
     RandomVerticalFlip,
     Resize,
 )
-from geoaug.augment.illumination import RandomCalibration, RandomIllumination, RandomSwathBrightness
-from geoaug.augment.mixing import RandomCutMix, RandomMixUp, RandomSlideMix
-from geoaug.augment.optics import RandomBandShift, RandomPointSpread, RandomResolution
-from geoaug.augment.plan import Plan
-from geoaug.augment.policies import RandAugment, TrivialAugment
+from geoaug.augment.operations.illumination import RandomCalibration, RandomIllumination, RandomSwathBrightness
+from geoaug.augment.operations.optics import RandomBandShift, RandomPointSpread, RandomResolution
+from geoaug.augment.operations.policies import RandAugment, TrivialAugment
+from geoaug.augment.operations.sar import RandomIncidenceAngle, RandomSpeckle, RandomThermalNoise
+from geoaug.augment.operations.sensor_noise import RandomSensorNoise
+from geoaug.augment.operations.sun import RandomSunElevation, RandomTerrainShading
+from geoaug.augment.planning.plan import Plan
 from geoaug.augment.recipe import Recipe, available_recipes, load_recipe
-from geoaug.augment.sar import RandomIncidenceAngle, RandomSpeckle, RandomThermalNoise
-from geoaug.augment.sensor_noise import RandomSensorNoise
-from geoaug.augment.sun import RandomSunElevation, RandomTerrainShading
 from geoaug.augment.test_time import TestTime
 
 __all__ = [

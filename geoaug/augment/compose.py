@@ -13,24 +13,22 @@ from jaxtyping import Int
 from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
 from torch import Tensor, nn
 
-from geoaug.augment import matrices
-from geoaug.augment.base import GeometricOperation, RadiometricOperation, as_size
-from geoaug.augment.batch import Tiles, batched, read_tiles, restored, unbatched
-from geoaug.augment.followers import moved_with
+from geoaug.augment.batch import Tiles, batched, moved_with, read_tiles, restored, unbatched
 from geoaug.augment.kernels.executors import EXECUTORS, Executor, executor_for
 from geoaug.augment.kernels.portable import Encoding, Interpolation, Work
 from geoaug.augment.kernels.sampling import Decoding, Pixels
-from geoaug.augment.matrices import Size
-from geoaug.augment.members import Step
-from geoaug.augment.normalization import NormalizeBy, normalization
-from geoaug.augment.plan import FusedStage, Plan
-from geoaug.augment.planner import Fit, Habits, Scenery, TileSpec, make_plan
-from geoaug.augment.policies import Policy
-from geoaug.augment.scale import PixelScale, scaled_segments
-from geoaug.augment.stock import Opaque, StockAffine, is_affine
+from geoaug.augment.operations.base import GeometricOperation, RadiometricOperation, as_size
+from geoaug.augment.operations.policies import Policy
+from geoaug.augment.operations.stock import Opaque, StockAffine, is_affine
+from geoaug.augment.planning import matrices
+from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.members import Step
+from geoaug.augment.planning.plan import FusedStage, Plan
+from geoaug.augment.planning.planner import Fit, Habits, Scenery, TileSpec, make_plan
+from geoaug.augment.planning.scale import NormalizeBy, PixelScale, normalization, scaled_segments
 from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
-from geoaug.random import random_keys, sample_keys
+from geoaug.rng.draws import random_keys, sample_keys
 from geoaug.sensors import Sensor, get_sensor
 
 _CONTEXT_PROBES = 4096

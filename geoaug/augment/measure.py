@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoaug.augment.atmosphere import RandomHaze
-from geoaug.augment.bands import RandomBandDropout
 from geoaug.augment.compose import Compose
-from geoaug.augment.geometric import RandomAffine, RandomCrop, RandomD4, RandomRotation
-from geoaug.augment.illumination import RandomIllumination
 from geoaug.augment.kernels.executors import Executor, available_executors
+from geoaug.augment.operations.atmosphere import RandomHaze
+from geoaug.augment.operations.detector import RandomBandDropout
+from geoaug.augment.operations.geometric import RandomAffine, RandomCrop, RandomD4, RandomRotation
+from geoaug.augment.operations.illumination import RandomIllumination
+from geoaug.augment.operations.sensor_noise import RandomSensorNoise
 from geoaug.augment.recipe import load_recipe
-from geoaug.augment.sensor_noise import RandomSensorNoise
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 from geoaug.sensors import Sensor, get_sensor
 
 # Large enough for no cache to hold it.

@@ -15,11 +15,11 @@ from jaxtyping import Bool, Float, Int
 from kornia.augmentation import MixAugmentationBaseV2
 from torch import Tensor
 
-from geoaug.augment.base import Params, as_size
-from geoaug.augment.matrices import Size, transform_geotransforms, translation
-from geoaug.augment.stored_bits import from_bits, to_bits
+from geoaug.augment.kernels.warp import from_bits, to_bits
+from geoaug.augment.operations.base import Params, as_size
+from geoaug.augment.planning.matrices import Size, transform_geotransforms, translation
 from geoaug.errors import ConfigurationError
-from geoaug.random import Draws, random_keys
+from geoaug.rng.draws import Draws, random_keys
 
 # Streams of parameters that no operation in a list reaches.
 _FIRST_STREAM = 1 << 20

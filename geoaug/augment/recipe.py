@@ -16,9 +16,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from geoaug.augment.base import as_size
 from geoaug.augment.compose import Compose
-from geoaug.augment.normalization import normalization
+from geoaug.augment.operations.base import as_size
+from geoaug.augment.planning.scale import normalization
 from geoaug.augment.registry import OperationError, build_operation, check_arguments
 from geoaug.errors import ConfigurationError
 from geoaug.presets import RecipeSummary, available_recipes, find_recipe, preset_text

@@ -12,13 +12,12 @@ from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentatio
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
-from geoaug.augment.base import GeometricOperation, RadiometricOperation
-from geoaug.augment.policies import Policy
+from geoaug.augment.operations.base import GeometricOperation, RadiometricOperation
+from geoaug.augment.operations.policies import Policy
 from geoaug.errors import ConfigurationError
 
 _HOMES = (
     "atmosphere",
-    "bands",
     "clouds",
     "detector",
     "geometric",
@@ -46,7 +45,7 @@ def own_operations() -> dict[str, type[nn.Module]]:
     """geoaug's operations by class name."""
     found: dict[str, type[nn.Module]] = {}
     for home in _HOMES:
-        module = importlib.import_module(f"geoaug.augment.{home}")
+        module = importlib.import_module(f"geoaug.augment.operations.{home}")
         for name, value in vars(module).items():
             own = inspect.isclass(value) and issubclass(value, (GeometricOperation, RadiometricOperation, Policy))
             own = own and value is not Policy

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment import matrices
-from geoaug.augment.matrices import Size
-from geoaug.augment.stored_bits import from_bits, to_bits
+from geoaug.augment.kernels.warp import from_bits, to_bits
+from geoaug.augment.planning import matrices
+from geoaug.augment.planning.matrices import Size
 from geoaug.errors import ConfigurationError
 
 Group = Literal["d4", "c4", "flips", "none"]

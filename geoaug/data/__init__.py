@@ -7,28 +7,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoaug.data.catalogs.catalog import Catalog
-    from geoaug.data.catalogs.indexing import index_files, index_folder
-    from geoaug.data.catalogs.stac import index_stac
+    from geoaug.data.catalog.catalog import Catalog
+    from geoaug.data.catalog.index import index_files, index_folder
+    from geoaug.data.catalog.products.stac import index_stac
+    from geoaug.data.datamodule import TileDataModule
     from geoaug.data.labels.label_source import LabelSource, open_labels
-    from geoaug.data.labels.raster_labels import RasterLabels
-    from geoaug.data.labels.vector_labels import VectorLabels
+    from geoaug.data.labels.raster import RasterLabels
+    from geoaug.data.labels.vector import VectorLabels
+    from geoaug.data.loading.dataset import TileDataset, collate_tiles
+    from geoaug.data.loading.loader import TileLoader
     from geoaug.data.pictures.batch_picture import draw_batch
     from geoaug.data.pictures.catalog_picture import draw_catalog
-    from geoaug.data.samplers import (
-        BalancedTileSampler,
-        GridTileSampler,
-        LocalityTileSampler,
-        RandomTileSampler,
-        WeightedTileSampler,
-    )
-    from geoaug.data.scenes.identify import Identification, identify_sensor
-    from geoaug.data.scenes.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
-    from geoaug.data.scenes.records import BandFile, Grid, QualityLayer, SceneRecord, TileRef
-    from geoaug.data.scenes.scene import Scene, SceneReader, Tile, open_scene
-    from geoaug.data.scenes.windows import Window, tile_grid
-    from geoaug.data.splits.leaks import LeakError, check_leaks
-    from geoaug.data.splits.splitting import (
+    from geoaug.data.raster.identify import Identification, identify_sensor
+    from geoaug.data.raster.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
+    from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord, TileRef
+    from geoaug.data.raster.scene import Scene, SceneReader, Tile, open_scene
+    from geoaug.data.raster.window import Window, tile_grid
+    from geoaug.data.sampling.balanced_sampler import BalancedTileSampler
+    from geoaug.data.sampling.coverage import Coverage
+    from geoaug.data.sampling.grid_sampler import GridTileSampler
+    from geoaug.data.sampling.leaks import LeakError, check_leaks
+    from geoaug.data.sampling.locality_sampler import LocalityTileSampler
+    from geoaug.data.sampling.random_sampler import RandomTileSampler, WeightedTileSampler
+    from geoaug.data.sampling.splits import (
         split_by_attribute,
         split_by_blocks,
         split_by_chance,
@@ -36,11 +37,7 @@ if TYPE_CHECKING:
         split_by_folder,
         split_into_folds,
     )
-    from geoaug.data.surveys.coverage import Coverage
-    from geoaug.data.surveys.survey import StatisticsPlan, Survey, catalog_statistics, survey_catalog
-    from geoaug.data.tiles.dataset import TileDataset, collate_tiles
-    from geoaug.data.tiles.loader import TileLoader
-    from geoaug.data.training.datamodule import TileDataModule
+    from geoaug.data.sampling.survey import StatisticsPlan, Survey, catalog_statistics, survey_catalog
     from geoaug.statistics import Statistics
 
 __all__ = [
@@ -96,55 +93,55 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Coverage": "surveys.coverage",
-    "TileDataModule": "training.datamodule",
-    "StatisticsPlan": "surveys.survey",
-    "Survey": "surveys.survey",
-    "catalog_statistics": "surveys.survey",
-    "survey_catalog": "surveys.survey",
+    "Coverage": "sampling.coverage",
+    "TileDataModule": "datamodule",
+    "StatisticsPlan": "sampling.survey",
+    "Survey": "sampling.survey",
+    "catalog_statistics": "sampling.survey",
+    "survey_catalog": "sampling.survey",
     "draw_batch": "pictures.batch_picture",
     "draw_catalog": "pictures.catalog_picture",
-    "Statistics": "surveys.stats",
-    "Catalog": "catalogs.catalog",
-    "TileDataset": "tiles.dataset",
-    "collate_tiles": "tiles.dataset",
-    "TileLoader": "tiles.loader",
-    "BandFile": "scenes.records",
-    "Grid": "scenes.records",
-    "QualityLayer": "scenes.records",
-    "SceneRecord": "scenes.records",
-    "TileRef": "scenes.records",
-    "BalancedTileSampler": "samplers",
-    "GridTileSampler": "samplers",
-    "LocalityTileSampler": "samplers",
-    "RandomTileSampler": "samplers",
-    "WeightedTileSampler": "samplers",
-    "Identification": "scenes.identify",
-    "identify_sensor": "scenes.identify",
-    "index_files": "catalogs.indexing",
-    "index_folder": "catalogs.indexing",
-    "index_stac": "catalogs.stac",
-    "RASTER_EXTENSIONS": "scenes.inputs",
-    "resolve_inputs": "scenes.inputs",
-    "scene_ids": "scenes.inputs",
+    "Statistics": "sampling.stats",
+    "Catalog": "catalog.catalog",
+    "TileDataset": "loading.dataset",
+    "collate_tiles": "loading.dataset",
+    "TileLoader": "loading.loader",
+    "BandFile": "raster.record",
+    "Grid": "raster.record",
+    "QualityLayer": "raster.record",
+    "SceneRecord": "raster.record",
+    "TileRef": "raster.record",
+    "BalancedTileSampler": "sampling.balanced_sampler",
+    "GridTileSampler": "sampling.grid_sampler",
+    "LocalityTileSampler": "sampling.locality_sampler",
+    "RandomTileSampler": "sampling.random_sampler",
+    "WeightedTileSampler": "sampling.random_sampler",
+    "Identification": "raster.identify",
+    "identify_sensor": "raster.identify",
+    "index_files": "catalog.index",
+    "index_folder": "catalog.index",
+    "index_stac": "catalog.products.stac",
+    "RASTER_EXTENSIONS": "raster.inputs",
+    "resolve_inputs": "raster.inputs",
+    "scene_ids": "raster.inputs",
     "LabelSource": "labels.label_source",
-    "RasterLabels": "labels.raster_labels",
-    "VectorLabels": "labels.vector_labels",
+    "RasterLabels": "labels.raster",
+    "VectorLabels": "labels.vector",
     "open_labels": "labels.label_source",
-    "Scene": "scenes.scene",
-    "SceneReader": "scenes.scene",
-    "Tile": "scenes.scene",
-    "open_scene": "scenes.scene",
-    "LeakError": "splits.leaks",
-    "check_leaks": "splits.leaks",
-    "split_by_attribute": "splits.splitting",
-    "split_by_blocks": "splits.splitting",
-    "split_by_chance": "splits.splitting",
-    "split_by_date": "splits.splitting",
-    "split_by_folder": "splits.splitting",
-    "split_into_folds": "splits.splitting",
-    "Window": "scenes.windows",
-    "tile_grid": "scenes.windows",
+    "Scene": "raster.scene",
+    "SceneReader": "raster.scene",
+    "Tile": "raster.scene",
+    "open_scene": "raster.scene",
+    "LeakError": "sampling.leaks",
+    "check_leaks": "sampling.leaks",
+    "split_by_attribute": "sampling.splits",
+    "split_by_blocks": "sampling.splits",
+    "split_by_chance": "sampling.splits",
+    "split_by_date": "sampling.splits",
+    "split_by_folder": "sampling.splits",
+    "split_into_folds": "sampling.splits",
+    "Window": "raster.window",
+    "tile_grid": "raster.window",
 }
 
 

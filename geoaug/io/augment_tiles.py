@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import geoaug
 from geoaug.errors import ConfigurationError, GeoaugError
 from geoaug.io.intake import Intake, SceneWork, resolved_paths, scene_notes, sensor_uses, sort_out, take_in
-from geoaug.io.job import AugmentJob, AugmentReport, Failure, Progress
+from geoaug.io.job import AugmentJob, AugmentReport, Failure, Progress, Tally
 from geoaug.io.manifest import Manifest
 from geoaug.io.output_folder import OutputFolder
-from geoaug.io.tally import Tally
 
 if TYPE_CHECKING:
     from geoaug.augment.recipe import Recipe

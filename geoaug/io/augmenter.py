@@ -16,7 +16,7 @@ from geoaug.io.intake import SceneWork
 from geoaug.io.job import AugmentJob
 from geoaug.io.tile_reader import SourceTile
 from geoaug.io.tile_writer import OutputTile
-from geoaug.random import sample_keys, stable_id
+from geoaug.rng.draws import sample_keys, stable_id
 from geoaug.scratch import scratch
 
 # Of the pixels as stored. A batch of this size is kept in memory from one to the next.

@@ -18,7 +18,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
-from geoaug.data.scenes.opening import georeference_optional
+from geoaug.data.raster.files import georeference_optional
 from geoaug.errors import ConfigurationError, GeoaugError
 
 Format = Literal["gtiff", "cog"]

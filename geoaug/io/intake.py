@@ -13,10 +13,10 @@ from pathlib import Path
 from rasterio.crs import CRS
 
 from geoaug.data.labels.label_source import LabelSource, open_labels
-from geoaug.data.scenes.inputs import resolve_inputs, scene_ids
-from geoaug.data.scenes.scene import Scene, open_scene
-from geoaug.data.scenes.scene_info import is_class_raster
-from geoaug.data.scenes.windows import Window, tile_grid
+from geoaug.data.raster.inputs import resolve_inputs, scene_ids
+from geoaug.data.raster.scene import Scene, open_scene
+from geoaug.data.raster.scene_info import is_class_raster
+from geoaug.data.raster.window import Window, tile_grid
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.io.job import AugmentJob, Failure, SensorUse
 from geoaug.io.pixel_types import PixelType

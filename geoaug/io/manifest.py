@@ -18,7 +18,7 @@ import shapely
 from affine import Affine
 from shapely.geometry.polygon import orient
 
-from geoaug.data.scenes.grids import footprint, reproject_points
+from geoaug.data.raster.grid import footprint, reproject_points
 from geoaug.errors import RasterError
 from geoaug.io.geotiff import replace_file
 

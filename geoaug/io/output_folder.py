@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoaug.data.scenes.windows import Window
+from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError
 
 _TILE = re.compile(r".+_r\d+_c\d+_(a\d+|orig)\.tif")

@@ -13,10 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from geoaug.errors import RasterError
 from geoaug.io.augmenter import Augmenter, Kind, Sample
 from geoaug.io.intake import Intake, SceneWork
-from geoaug.io.job import AugmentJob
+from geoaug.io.job import AugmentJob, Tally
 from geoaug.io.manifest import TileRecord
 from geoaug.io.output_folder import OutputFolder
-from geoaug.io.tally import Tally
 from geoaug.io.tile_reader import SourceTile, TileReader
 from geoaug.io.tile_writer import OutputTile, TileWriter
 

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from geoaug.data.labels.label_source import LabelSource
-from geoaug.data.labels.raster_labels import RasterLabels
+from geoaug.data.labels.raster import RasterLabels
 from geoaug.data.pictures.composites import Composite
 from geoaug.data.pictures.contact_sheet import SheetImage, SheetTile, contact_sheet
-from geoaug.data.scenes.overview import Overview, read_overview
-from geoaug.data.scenes.scene import Scene, open_scene
-from geoaug.data.scenes.windows import Window
+from geoaug.data.raster.overview import Overview, read_overview
+from geoaug.data.raster.scene import Scene, open_scene
+from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.intake import SceneWork, resolved_paths, take_in
 from geoaug.io.job import AugmentJob

@@ -25,7 +25,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from geoaug.data.scenes.opening import georeference_optional
+from geoaug.data.raster.files import georeference_optional
 from geoaug.errors import ConfigurationError, GeoaugError
 from geoaug.io.geotiff import creation_options
 

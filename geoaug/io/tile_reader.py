@@ -9,8 +9,8 @@ import numpy.typing as npt
 from affine import Affine
 
 from geoaug.data.labels.label_source import LabelSource
-from geoaug.data.scenes.scene import Scene, SceneReader
-from geoaug.data.scenes.windows import Window
+from geoaug.data.raster.scene import Scene, SceneReader
+from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.pixel_types import PixelType
 

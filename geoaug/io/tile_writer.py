@@ -8,8 +8,8 @@ import numpy.typing as npt
 from affine import Affine
 
 from geoaug.data.labels.label_source import LabelSource
-from geoaug.data.labels.raster_labels import RasterLabels
-from geoaug.data.scenes.windows import Window
+from geoaug.data.labels.raster import RasterLabels
+from geoaug.data.raster.window import Window
 from geoaug.io.geotiff import write_geotiff
 from geoaug.io.intake import SceneWork
 from geoaug.io.job import AugmentJob

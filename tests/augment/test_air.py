@@ -8,10 +8,9 @@ import torch
 from scipy import integrate
 
 from geoaug import get_sensor
-from geoaug.augment import air
-from geoaug.augment.air import Aerosol
-from geoaug.augment.cloud_optics import cloud_spectrum, shadow_gain
-from geoaug.augment.spectral import bandwidths_nm, wavelengths_nm
+from geoaug.augment.physics import air
+from geoaug.augment.physics.air import Aerosol, bandwidths_nm, wavelengths_nm
+from geoaug.augment.physics.cloud_optics import cloud_spectrum, shadow_gain
 from geoaug.sensors import generic_sensor
 
 

@@ -16,13 +16,12 @@ from geoaug.augment import (
     RandomSwathBrightness,
     RandomTerrainShading,
     RandomWaterVapour,
-    air,
 )
-from geoaug.augment.air import Aerosol
-from geoaug.augment.spectral import wavelengths_nm
-from geoaug.augment.terrain_map import surface_normals
+from geoaug.augment.physics import air
+from geoaug.augment.physics.air import Aerosol, wavelengths_nm
+from geoaug.augment.physics.terrain import surface_normals
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 from geoaug.sensors import Sensor
 
 L1C, L2A = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-2-l2a")

@@ -13,7 +13,7 @@ from torch import Tensor
 from geoaug import Compose, get_sensor
 from geoaug.augment import RandomAffine, RandomBandShift, RandomD4, RandomRotation
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 EXECUTORS = ["torch", "cpu"]
 INTERPRETED = pytest.param("triton", marks=pytest.mark.skipif(sys.platform != "linux", reason="no Triton here"))

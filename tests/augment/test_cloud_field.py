@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from geoaug.augment.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
-from geoaug.augment.maps import Surroundings
-from geoaug.augment.matrices import Size
-from geoaug.augment.tree import map_tensors
-from geoaug.random import sample_keys
+from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
+from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.tree import map_tensors
+from geoaug.rng.draws import sample_keys
 
 
 def fields(count: int, outer: float = 30.0, inner: float = 1e-3, period: int = 256) -> torch.Tensor:

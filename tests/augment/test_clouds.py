@@ -9,7 +9,7 @@ from torch import Tensor
 from geoaug import Compose, get_sensor
 from geoaug.augment import RandomCloud, RandomCloudShadow, RandomD4, RandomRotation
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 S2 = get_sensor("sentinel-2-l1c")
 GROUND = 0.2
@@ -64,8 +64,8 @@ def test_the_shadow_is_the_clouds_own_field_moved() -> None:
     with_cloud = Compose([RandomCloudShadow(p=1.0), water(height_m=200.0)], sensor=S2)
     plan = with_cloud.plan(batch)
     shade, veil = (segment.modulation.maps for segment in plan.stages[0].segments)
-    from geoaug.augment.maps import Surroundings
-    from geoaug.augment.matrices import Size
+    from geoaug.augment.planning.maps import Surroundings
+    from geoaug.augment.planning.matrices import Size
 
     hidden = veil.make(Size(160, 160), Surroundings())[:, 0]
     dark = shade.make(Size(160, 160), Surroundings())[:, 0]

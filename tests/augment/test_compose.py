@@ -24,7 +24,7 @@ from geoaug.augment import (
     Resize,
 )
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 from geoaug.sensors import generic_sensor
 
 SENSOR = generic_sensor(3, 10000.0)

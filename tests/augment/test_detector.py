@@ -17,7 +17,7 @@ from geoaug.augment import (
     RandomStriping,
 )
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 from geoaug.sensors import generic_sensor
 
 PLAIN = generic_sensor(3, 1.0)

@@ -27,11 +27,11 @@ from geoaug.augment import (
     RandomSunElevation,
     RandomWaterVapour,
 )
-from geoaug.augment.base import RadiometricOperation
-from geoaug.augment.plan import Plan
-from geoaug.augment.policies import Policy
+from geoaug.augment.operations.base import RadiometricOperation
+from geoaug.augment.operations.policies import Policy
+from geoaug.augment.planning.plan import Plan
 from geoaug.augment.registry import own_operations
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 from geoaug.sensors import Sensor
 
 S2, S1 = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-power")
@@ -228,8 +228,8 @@ def test_maps_fold_what_stands_beside_them_and_keep_order_and_noise_right() -> N
     assert len(plan.stages) == 1
     together = compose.apply(batch, plan)["image"]
     from geoaug.augment.kernels.radiometry import Block, run_segments
-    from geoaug.augment.maps import Surroundings
-    from geoaug.augment.tree import map_tensors
+    from geoaug.augment.planning.maps import Surroundings
+    from geoaug.augment.planning.tree import map_tensors
 
     values = batch["image"] / 10000
     valid = torch.ones(4, 1, 48, 48, dtype=torch.bool)
@@ -250,8 +250,8 @@ def test_noise_before_a_map_has_the_variance_that_the_map_gives_it() -> None:
     first = noisy[0].segments(plan.drawn[0].params, S2)[0].terms.variance()[1][0]
     last = noisy[2].segments(plan.drawn[2].params, S2)[0].terms.variance()[1][0]
     (hazy,) = noisy[1].segments(plan.drawn[1].params, S2)
-    from geoaug.augment.maps import Surroundings
-    from geoaug.augment.matrices import Size
+    from geoaug.augment.planning.maps import Surroundings
+    from geoaug.augment.planning.matrices import Size
 
     ramp = hazy.modulation.maps.make(Size(256, 256), Surroundings())[0].double()
     gain = hazy.terms.gain[0][:, None, None] + ramp * hazy.modulation.gain[0, :, 0][:, None, None]

@@ -40,9 +40,9 @@ from geoaug.augment.kernels import executors, warp
 from geoaug.augment.registry import own_operations
 from geoaug.constants import forget
 from geoaug.errors import ConfigurationError
-from geoaug.philox import philox4x32
 from geoaug.presets import preset_names
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
+from geoaug.rng.philox import philox4x32
 
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -393,7 +393,7 @@ def test_compiled_words_are_those_of_the_generator(channel: int, stream: int, ke
 @pytest.mark.parametrize(("channel", "stream", "key"), [(0, 0, 1), (12, 257, 2**62 + 12345), (3, 5, 0xDEADBEEFCAFE)])
 def test_words_of_the_triton_kernel_are_those_of_the_generator(channel: int, stream: int, key: int) -> None:
     triton = pytest.importorskip("triton")
-    parts = pytest.importorskip("geoaug.augment.kernels.triton_parts")
+    parts = pytest.importorskip("geoaug.augment.kernels.triton_kernel")
     tl = triton.language
     device = DEVICE["triton"]
 

@@ -24,9 +24,9 @@ from geoaug.augment import (
     Resize,
 )
 from geoaug.augment.kernels import warp
-from geoaug.augment.plan import Plan
+from geoaug.augment.planning.plan import Plan
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 
 def keyed(image: Tensor, **more: object) -> dict[str, object]:

@@ -26,12 +26,12 @@ from geoaug.augment import (
     RandomVerticalFlip,
     Resize,
 )
-from geoaug.augment.base import RadiometricOperation
 from geoaug.augment.kernels.warp import most_places, warp
-from geoaug.augment.matrices import Size
-from geoaug.augment.stock import is_affine
+from geoaug.augment.operations.base import RadiometricOperation
+from geoaug.augment.operations.stock import is_affine
+from geoaug.augment.planning.matrices import Size
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 from geoaug.sensors import generic_sensor
 
 S2 = get_sensor("sentinel-2-l1c")
@@ -182,8 +182,8 @@ def test_stock_affine_operations_join_and_do_what_kornia_does(name: str) -> None
     out = compose.apply(batch, plan)
     step = compose._steps[0]
     # The same seeds through kornia's own resampling, one sample at a time.
-    from geoaug.augment.stock import seeded
-    from geoaug.random import Draws
+    from geoaug.augment.operations.stock import seeded
+    from geoaug.rng.draws import Draws
 
     for sample, seed in enumerate(Draws.for_streams(plan.key, 1)[0].seeds().tolist()):
         with seeded(seed, torch.device("cpu")):

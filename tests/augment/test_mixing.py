@@ -9,10 +9,10 @@ from scipy import stats
 from torch import Tensor
 
 from geoaug.augment import RandomCutMix, RandomMixUp, RandomSlideMix
-from geoaug.augment.matrices import Size
 from geoaug.augment.mixing import beta_of, beta_quantiles
+from geoaug.augment.planning.matrices import Size
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 MIXES = {
     "RandomMixUp": lambda **given: RandomMixUp(num_classes=5, **given),

@@ -9,7 +9,7 @@ from torch import Tensor
 from geoaug import Compose, load_recipe
 from geoaug.augment import RandomAffine, RandomD4, RandomRotation
 from geoaug.augment.kernels import warp
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 from geoaug.sensors import generic_sensor
 
 POISON = 1e6

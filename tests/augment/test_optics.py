@@ -10,9 +10,9 @@ from torch import Tensor
 
 from geoaug import Compose, get_sensor
 from geoaug.augment import RandomBandShift, RandomPointSpread, RandomResolution, RandomRotation
-from geoaug.augment.optics import gaussian_taps
+from geoaug.augment.operations.optics import gaussian_taps
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 S2 = get_sensor("sentinel-2-l1c")
 

@@ -6,7 +6,7 @@ import torch
 
 from geoaug import Compose
 from geoaug.augment import RandomD4, RandomHaze, RandomIllumination, RandomSensorNoise
-from geoaug.augment.plan import Plan
+from geoaug.augment.planning.plan import Plan
 
 
 def test_a_plan_is_the_callers_to_change() -> None:

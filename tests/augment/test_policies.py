@@ -14,9 +14,9 @@ from geoaug.augment import (
     RandomSensorNoise,
     TrivialAugment,
 )
-from geoaug.augment.plan import Plan
+from geoaug.augment.planning.plan import Plan
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 S2 = get_sensor("sentinel-2-l1c")
 

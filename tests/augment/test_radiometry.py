@@ -12,10 +12,10 @@ from torch import Tensor
 
 from geoaug import Compose, get_sensor, load_recipe
 from geoaug.augment import RandomBandDropout, RandomHaze, RandomIllumination, RandomSensorNoise
-from geoaug.augment.sensor_noise import noise_slope
-from geoaug.augment.terms import Terms
+from geoaug.augment.operations.sensor_noise import noise_slope
+from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 from geoaug.sensors import Sensor, generic_sensor
 
 S2 = get_sensor("sentinel-2-l1c")

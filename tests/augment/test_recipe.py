@@ -12,7 +12,7 @@ from geoaug.augment import RandomAffine, RandomD4, RandomRotation, available_rec
 from geoaug.augment.recipe import preset_text
 from geoaug.augment.registry import own_operations, stock_operations
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 PRESETS = [
     "light",

@@ -19,7 +19,7 @@ from geoaug.augment import (
 )
 from geoaug.augment.kernels.radiometry import cube_of_normal
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 UNITS = ("sentinel-1-power", "sentinel-1-db", "sentinel-1-grd")
 SIDE = 512

@@ -10,7 +10,7 @@ import torch
 from one_of_two import SAMPLES, recipe, samples
 
 from geoaug import get_sensor, load_recipe
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")

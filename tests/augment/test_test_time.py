@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from geoaug import Compose
-from geoaug.augment import RandomD4, TestTime, matrices
+from geoaug.augment import RandomD4, TestTime
 from geoaug.augment.kernels.warp import warp
-from geoaug.augment.matrices import Size
+from geoaug.augment.planning import matrices
+from geoaug.augment.planning.matrices import Size
 from geoaug.augment.test_time import turned, turned_back
 from geoaug.errors import ConfigurationError
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 GROUPS = {"d4": 8, "c4": 4, "flips": 4, "none": 1}
 DTYPES = [torch.uint8, torch.uint16, torch.int16, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.bool]

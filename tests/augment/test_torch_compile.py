@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from geoaug.noise import standard_normal, whole_normal
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
+from geoaug.rng.noise import standard_normal, whole_normal
 
 
 def compiled(backend: str, *names: str) -> dict[str, tuple[int, float]]:

@@ -10,7 +10,7 @@ from geoaug import Compose, get_sensor, load_recipe
 from geoaug.augment.kernels import warp
 from geoaug.augment.registry import own_operations
 from geoaug.presets import preset_names
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
 ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -24,7 +24,7 @@ from geoaug.data import Catalog
 from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.io.geotiff import write_geotiff
 from geoaug.models import load_model
-from geoaug.models.tasks import ClassificationTask
+from geoaug.models.tasks.tasks import ClassificationTask
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 QUICK = ("--weights", "none", "--batch-size", "8", "--input-size", "32", "--device", "cpu")

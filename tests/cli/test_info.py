@@ -8,8 +8,8 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geoaug.data.scenes.scene import open_scene
-from geoaug.data.scenes.scene_info import inspect_scene
+from geoaug.data.raster.scene import open_scene
+from geoaug.data.raster.scene_info import inspect_scene
 
 
 def test_a_scene_is_described(geoaug: Callable, scene: Path) -> None:

@@ -78,7 +78,7 @@ def test_debug_shows_where_an_error_came_from(geoaug: Callable, monkeypatch: pyt
 
 
 def test_a_fault_of_geoaug_is_one_line_too(geoaug: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    from geoaug.data.scenes import inputs
+    from geoaug.data.raster import inputs
 
     def broken(*arguments: object) -> None:
         raise TypeError("a fault\nof two lines")

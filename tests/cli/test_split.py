@@ -7,7 +7,7 @@ import pytest
 from made_catalogs import made_scene
 
 from geoaug.data import Catalog
-from geoaug.data.catalogs.parts import split_names
+from geoaug.data.catalog.parts import split_names
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import rasterio
 
 from geoaug import Compose, get_sensor
 from geoaug.data import Catalog
-from geoaug.data.surveys.coverage import Coverage
+from geoaug.data.sampling.coverage import Coverage
 from geoaug.statistics import Statistics
 
 

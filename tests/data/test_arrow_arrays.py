@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from geoaug.data.catalogs.arrow_arrays import text_scalar, to_numpy, whole_numbers
+from geoaug.data.catalog.arrow_arrays import text_scalar, to_numpy, whole_numbers
 
 COLUMNS: dict[str, tuple[list[Any], pa.DataType]] = {
     "whole": ([3, -1, 2, 7], pa.int32()),

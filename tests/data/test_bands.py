@@ -9,7 +9,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geoaug.data.scenes.scene import open_scene
+from geoaug.data.raster.scene import open_scene
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import generic_sensor, get_sensor
 

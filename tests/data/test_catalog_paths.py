@@ -12,7 +12,7 @@ import pytest
 from scenes import band_files, catalog_of, numbers, scene_of, write_raster
 
 from geoaug.data import Catalog, QualityLayer, TileDataset, TileRef, split_by_attribute
-from geoaug.data.scenes.records import SceneRecord
+from geoaug.data.raster.record import SceneRecord
 
 
 def stored(path: Path) -> list[str]:

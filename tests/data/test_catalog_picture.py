@@ -13,13 +13,12 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from scenes import catalog_of, numbers, scene_of, write_raster
 
-from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.pictures.batch_picture import draw_batch, draw_training_batch
-from geoaug.data.pictures.catalog_picture import draw_catalog
-from geoaug.data.pictures.date_line import map_edge
-from geoaug.data.pictures.figure_files import save_figure
-from geoaug.data.splits.splitting import split_by_blocks, split_into_folds
-from geoaug.data.surveys.survey import survey_catalog
+from geoaug.data.pictures.catalog_picture import draw_catalog, map_edge
+from geoaug.data.pictures.page import save_figure
+from geoaug.data.sampling.splits import split_by_blocks, split_into_folds
+from geoaug.data.sampling.survey import survey_catalog
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import generic_sensor, get_sensor
 

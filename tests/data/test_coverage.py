@@ -10,9 +10,9 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoaug.data.catalogs.catalog import Catalog
-from geoaug.data.scenes.records import BandFile, Grid, SceneRecord
-from geoaug.data.surveys.coverage import Coverage, CoverageCounter, cell_size, coverage_column
+from geoaug.data.catalog.catalog import Catalog
+from geoaug.data.raster.record import BandFile, Grid, SceneRecord
+from geoaug.data.sampling.coverage import Coverage, CoverageCounter, cell_size, coverage_column
 
 
 def scene_masks(height: int, width: int, seed: int = 0) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:

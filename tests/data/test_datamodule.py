@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from geoaug import Compose
 from geoaug.augment import RandomD4
-from geoaug.data.catalogs.catalog import Catalog
-from geoaug.data.surveys.survey import catalog_statistics
-from geoaug.data.training.datamodule import TileDataModule
+from geoaug.data.catalog.catalog import Catalog
+from geoaug.data.datamodule import TileDataModule
+from geoaug.data.sampling.survey import catalog_statistics
 from geoaug.errors import ConfigurationError
 from geoaug.statistics import Statistics
 
@@ -323,7 +323,7 @@ def test_a_catalog_without_splits_is_all_for_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["random", "grid", "function"])
 def test_other_orders_may_be_asked_for(tmp_path: Path, kind: str) -> None:
-    from geoaug.data.samplers import RandomTileSampler
+    from geoaug.data.sampling.random_sampler import RandomTileSampler
 
     made: Any = kind
     if kind == "function":

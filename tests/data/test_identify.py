@@ -10,7 +10,7 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoaug.data.scenes.identify import Identification, identify_sensor
+from geoaug.data.raster.identify import Identification, identify_sensor
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 S2_ORDER = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoaug.data.scenes.inputs import resolve_inputs, scene_ids
+from geoaug.data.raster.inputs import resolve_inputs, scene_ids
 from geoaug.errors import ConfigurationError
 
 

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.enums import Resampling
 
-from geoaug.data.labels import raster_labels
+from geoaug.data.labels import raster as raster_labels
 from geoaug.data.labels.label_source import label_dtype, open_labels
-from geoaug.data.labels.raster_labels import RasterLabels
-from geoaug.data.labels.vector_labels import VectorLabels
-from geoaug.data.scenes.grids import centres_on
+from geoaug.data.labels.raster import RasterLabels
+from geoaug.data.labels.vector import VectorLabels
+from geoaug.data.raster.grid import centres_on
 from geoaug.errors import ConfigurationError, RasterError
 
 UTM = "EPSG:32633"

@@ -15,7 +15,7 @@ from geoaug.data import (
     TileDataset,
     TileLoader,
 )
-from geoaug.data.training.counted_loader import CountedLoader
+from geoaug.data.datamodule import CountedLoader
 from geoaug.errors import ConfigurationError
 
 KINDS = [RandomTileSampler, LocalityTileSampler, GridTileSampler]

@@ -19,7 +19,7 @@ from scenes import PLACE, UTM32, catalog_of, numbers, scene_of, write_raster
 from torch.utils.data import DataLoader
 
 from geoaug.data import Catalog, GridTileSampler, TileDataset, TileLoader, TileRef, collate_tiles
-from geoaug.data.scenes.opening import georeference_optional, open_dataset
+from geoaug.data.raster.files import georeference_optional, open_dataset
 from geoaug.errors import ConfigurationError, RasterError
 
 BLOCKS = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}

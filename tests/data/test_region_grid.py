@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from geoaug.data.samplers.region_grid import _held, pieces, tiles_in
+from geoaug.data.sampling.region_grid import _held, pieces, tiles_in
 
 TILE = (16, 12)
 

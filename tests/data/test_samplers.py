@@ -21,8 +21,8 @@ from geoaug.data import (
     TileRef,
     WeightedTileSampler,
 )
-from geoaug.data.samplers.region_axis import RegionAxis, region_side
-from geoaug.data.samplers.tile_source import CatalogTiles
+from geoaug.data.sampling.locality_sampler import RegionAxis, region_side
+from geoaug.data.sampling.tile_source import CatalogTiles
 from geoaug.errors import ConfigurationError
 
 LEAST_P = 1e-3  # seeds are fixed: these are not chances to fail, but measures

@@ -9,9 +9,9 @@ from made_catalogs import made_catalog, made_scene
 from scipy.stats import chisquare
 
 from geoaug.data import BalancedTileSampler, Catalog
-from geoaug.data.samplers.tile_source import CatalogTiles
-from geoaug.data.scenes.grids import reproject_points
-from geoaug.data.surveys.coverage import Coverage, coverage_column
+from geoaug.data.raster.grid import reproject_points
+from geoaug.data.sampling.coverage import Coverage, coverage_column
+from geoaug.data.sampling.tile_source import CatalogTiles
 from geoaug.errors import ConfigurationError
 
 LEAST_P = 1e-3

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning
 
-from geoaug.data.scenes.scene import SUPPORTED_DTYPES, Scene, SceneReader, Tile, open_scene
-from geoaug.data.scenes.windows import Window
+from geoaug.data.raster.scene import SUPPORTED_DTYPES, Scene, SceneReader, Tile, open_scene
+from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import generic_sensor
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from made_catalogs import made_scene
 
 from geoaug.data import Catalog, GridTileSampler, RandomTileSampler
-from geoaug.data.catalogs.parts import split_names
-from geoaug.data.samplers.ground_regions import RegionGround
-from geoaug.data.samplers.tile_source import CatalogTiles
-from geoaug.data.splits.leaks import LeakError, _worst, check_leaks
-from geoaug.data.splits.splitting import (
+from geoaug.data.catalog.parts import split_names
+from geoaug.data.sampling.coverage import Coverage, coverage_column
+from geoaug.data.sampling.ground_blocks import GroundBlocks
+from geoaug.data.sampling.leaks import LeakError, _worst, check_leaks
+from geoaug.data.sampling.splits import (
     split_by_attribute,
     split_by_blocks,
     split_by_chance,
@@ -26,8 +26,8 @@ from geoaug.data.splits.splitting import (
     split_by_folder,
     split_into_folds,
 )
-from geoaug.data.surveys.coverage import Coverage, coverage_column
-from geoaug.data.surveys.ground_blocks import GroundBlocks
+from geoaug.data.sampling.tile_ground import RegionGround
+from geoaug.data.sampling.tile_source import CatalogTiles
 from geoaug.errors import ConfigurationError
 
 TILE = 64

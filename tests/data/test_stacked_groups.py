@@ -7,8 +7,8 @@ from rasterio.io import DatasetReader
 from scenes import numbers, write_raster
 
 from geoaug.data import Catalog
-from geoaug.data.catalogs import stacked_groups
-from geoaug.data.scenes.opening import open_dataset
+from geoaug.data.catalog.products import bands as stacked_groups
+from geoaug.data.raster.files import open_dataset
 from geoaug.errors import RasterError
 
 

@@ -9,10 +9,9 @@ import pytest
 from affine import Affine
 from scenes import PLACE, UTM32, catalog_of, numbers, scene_of, write_raster
 
-from geoaug.data.catalogs.catalog import Catalog
-from geoaug.data.surveys.stats import StatisticsTally
-from geoaug.data.surveys.survey import StatisticsPlan, catalog_statistics, survey_catalog
-from geoaug.data.surveys.survey_pass import _Every
+from geoaug.data.catalog.catalog import Catalog
+from geoaug.data.sampling.stats import StatisticsTally
+from geoaug.data.sampling.survey import StatisticsPlan, _Every, catalog_statistics, survey_catalog
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import generic_sensor
 from geoaug.statistics import Statistics
@@ -143,7 +142,7 @@ def test_numbers_that_outgrow_their_stored_type_by_a_shift_are_measured_in_the_t
 
 
 def test_bands_of_other_resolutions_are_measured_as_tiles_are_read(tmp_path: Path) -> None:
-    from geoaug.data.tiles.dataset import TileDataset
+    from geoaug.data.loading.dataset import TileDataset
 
     fine = write_raster(tmp_path / "fine.tif", made(0, "uint16", (1, 128, 128)))
     coarse = write_raster(tmp_path / "coarse.tif", made(1, "uint16", (1, 64, 64)), transform=PLACE * Affine.scale(2))
@@ -215,7 +214,7 @@ def test_a_damaged_block_is_an_error_or_counted(tmp_path: Path) -> None:
 
 
 def _first() -> Any:
-    from geoaug.data.scenes.records import TileRef
+    from geoaug.data.raster.record import TileRef
 
     return TileRef(0, 0, 0)
 

@@ -11,9 +11,9 @@ import shapely
 from affine import Affine
 from scenes import PLACE, UTM32, catalog_of, numbers, scene_of, write_raster
 
-from geoaug.data.catalogs.catalog import Catalog
-from geoaug.data.surveys.coverage import Coverage
-from geoaug.data.surveys.survey import StatisticsPlan, survey_catalog
+from geoaug.data.catalog.catalog import Catalog
+from geoaug.data.sampling.coverage import Coverage
+from geoaug.data.sampling.survey import StatisticsPlan, survey_catalog
 from geoaug.errors import ConfigurationError
 
 

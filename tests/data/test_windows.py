@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoaug.data.scenes.windows import Window, tile_grid
+from geoaug.data.raster.window import Window, tile_grid
 from geoaug.errors import ConfigurationError, RasterError
 
 

@@ -9,8 +9,8 @@ import pytest
 import rasterio
 from scipy import ndimage
 
-from geoaug.data.scenes.inputs import resolve_inputs
-from geoaug.data.scenes.scene import open_scene
+from geoaug.data.raster.inputs import resolve_inputs
+from geoaug.data.raster.scene import open_scene
 from geoaug.io import read_manifest
 from geoaug.io.augment_tiles import AugmentJob, AugmentReport, run
 

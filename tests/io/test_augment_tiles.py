@@ -531,7 +531,7 @@ def test_a_tile_that_cannot_be_written_ends_the_job_with_a_manifest_of_the_other
 def test_a_fault_in_a_reading_thread_surfaces(
     scene: Path, augment: Callable[..., AugmentReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from geoaug.data.scenes.scene import SceneReader
+    from geoaug.data.raster.scene import SceneReader
 
     def broken(*arguments: Any) -> None:
         raise RuntimeError("a fault in the code")

@@ -16,14 +16,14 @@ from geoaug.data import Catalog, GridTileSampler, TileDataset, check_leaks
 from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
-from geoaug.models.explain import embed, grad_cam
-from geoaug.models.fit_choices import Choices, choose
-from geoaug.models.fit_data import FitAugment, FitData
-from geoaug.models.fit_log import Curves, curves_figure
-from geoaug.models.fit_task import balanced_weights, build_task
-from geoaug.models.fit_told import Told
-from geoaug.models.polygons import map_polygons
-from geoaug.models.resnet import resnet18
+from geoaug.models.fit.choices import Choices, choose
+from geoaug.models.fit.data import FitAugment, FitData
+from geoaug.models.fit.log import Curves, curves_figure
+from geoaug.models.fit.task import balanced_weights, build_task
+from geoaug.models.fit.told import Told
+from geoaug.models.networks.resnet import resnet18
+from geoaug.models.predict.explain import embed, grad_cam
+from geoaug.models.predict.polygons import map_polygons
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,7 @@ import torch
 from geoaug import get_sensor, load_recipe
 from geoaug.errors import ConfigurationError, GeoaugError
 from geoaug.models import Architecture, ClassName, ModelCard, load_model, read_card, resnet18, save_model
-from geoaug.models.resnet import ResNet
+from geoaug.models.networks.resnet import ResNet
 
 SENSOR = get_sensor("sentinel-2-l2a").select("B04,B03,B02,B08").for_baseline("04.00")
 

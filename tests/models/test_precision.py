@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from geoaug.models import ClassificationTask, SegmentationTask, Training, resnet18
-from geoaug.models.fit_choices import choose
-from geoaug.models.fit_told import Told
-from geoaug.models.precision import bfloat16_reason, device_of, lay_out
+from geoaug.models.fit.choices import choose
+from geoaug.models.fit.precision import bfloat16_reason, device_of, lay_out
+from geoaug.models.fit.told import Told
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -13,14 +13,14 @@ from rasterio.env import get_gdal_config
 from torch import Tensor, nn
 
 from geoaug import get_sensor
-from geoaug.data.scenes.windows import Window
+from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
 from geoaug.io.streamed import StreamedRaster
 from geoaug.models import Architecture, ClassName, ModelCard, predict_scene
-from geoaug.models.answers import Precision
-from geoaug.models.blending import Blend, StripBlender
-from geoaug.models.model_file import LoadedModel
+from geoaug.models.networks.model_file import LoadedModel
+from geoaug.models.predict.answers import Precision
+from geoaug.models.predict.blending import Blend, StripBlender
 
 SENSOR = get_sensor("sentinel-2-l2a").select("B04,B03,B08")
 PLACE = Affine(10, 0, 500_000, 0, -10, 5_000_000)

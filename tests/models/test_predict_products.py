@@ -18,8 +18,8 @@ from geoaug import get_sensor
 from geoaug.data import Catalog, TileDataset
 from geoaug.errors import ConfigurationError
 from geoaug.models import Architecture, ClassName, ModelCard, predict_scene
-from geoaug.models.model_file import LoadedModel
-from geoaug.models.trained_gsd import trained_gsd
+from geoaug.models.networks.model_file import LoadedModel
+from geoaug.models.predict.trained_gsd import trained_gsd
 
 BANDS = ("B02", "B08", "B11")
 OTHERS = [name for name in get_sensor("sentinel-2-l2a").band_names if name not in BANDS]

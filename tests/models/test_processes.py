@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from geoaug.models.processes import is_first_process, started_together, telling_others
+from geoaug.models.fit.processes import is_first_process, started_together, telling_others
 
 NAMES = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE")
 

@@ -12,7 +12,7 @@ from torch import nn
 from geoaug import get_sensor
 from geoaug.errors import ConfigurationError
 from geoaug.models import Architecture, deeplabv3plus, fpn, resnet18, siamese_resnet, siamese_unet, unet
-from geoaug.models.batchnorm import FrozenBatchNorm
+from geoaug.models.networks.batchnorm import FrozenBatchNorm
 
 RGBN = get_sensor("sentinel-2-l2a").select("B04,B03,B02,B08")
 

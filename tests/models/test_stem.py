@@ -10,8 +10,8 @@ from torch import Tensor
 from geoaug import get_sensor
 from geoaug.errors import ConfigurationError
 from geoaug.models import IMAGENET_STATISTICS, STEMS, BandStatistics, adapt_stem, measure_statistics
-from geoaug.models.bands import matching_bands
-from geoaug.models.stem import response_variance
+from geoaug.models.networks.bands import matching_bands
+from geoaug.models.networks.stem import response_variance
 
 SENTINEL = get_sensor("sentinel-2-l2a")
 RGB = SENTINEL.select("B04,B03,B02")

@@ -10,7 +10,7 @@ from torch import Tensor
 from geoaug import get_sensor
 from geoaug.errors import ConfigurationError
 from geoaug.models import BandStatistics, LabelledImages, compare_stems, resnet18
-from geoaug.models.stem_comparison import _RIDGES, first_response, linear_probe
+from geoaug.models.networks.stem_comparison import _RIDGES, first_response, linear_probe
 
 
 def brute_force(features: Tensor, label: Tensor, unknown: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from geoaug.models import (
     save_model,
     siamese_resnet,
 )
-from geoaug.models.metrics import class_metrics, confusion_figure, log_figure, readable
+from geoaug.models.tasks.metrics import class_metrics, confusion_figure, log_figure, readable
 
 CLASSES = ["a", "b", "c"]
 SUPPORT = Path(__file__).parents[1] / "support"

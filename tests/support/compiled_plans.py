@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from geoaug import Compose, get_sensor, load_recipe
 from geoaug.augment import RandomAffine, RandomBandShift, RandomD4, RandomHaze, RandomSensorNoise
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 
 def tiles(seed: int, radar: bool) -> dict[str, Any]:

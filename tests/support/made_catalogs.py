@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from affine import Affine
 
-from geoaug.data.catalogs.catalog import Catalog
-from geoaug.data.scenes.records import BandFile, Grid, SceneRecord
+from geoaug.data.catalog.catalog import Catalog
+from geoaug.data.raster.record import BandFile, Grid, SceneRecord
 
 
 def made_scene(

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from geoaug import Compose, get_sensor
 from geoaug.augment import RandomCloud, RandomD4, RandomHaze, RandomRotation, RandomSensorNoise
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 SAMPLES = 6
 

@@ -19,7 +19,7 @@ from geoaug.augment import (
     RandomHaze,
     RandomSensorNoise,
 )
-from geoaug.random import sample_keys
+from geoaug.rng.draws import sample_keys
 
 COUNT, SIDE = 64, 256
 

@@ -7,7 +7,7 @@ import torch.distributed
 from made_catalogs import made_catalog
 
 from geoaug.data import GridTileSampler, LocalityTileSampler, RandomTileSampler
-from geoaug.data.samplers.tile_source import CatalogTiles
+from geoaug.data.sampling.tile_source import CatalogTiles
 
 SAMPLERS: dict[str, Any] = {
     "random": lambda source: RandomTileSampler(source, 101, seed=3),

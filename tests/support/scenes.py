@@ -11,8 +11,8 @@ import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
-from geoaug.data.catalogs.catalog import Catalog
-from geoaug.data.scenes.records import BandFile, Grid, SceneRecord
+from geoaug.data.catalog.catalog import Catalog
+from geoaug.data.raster.record import BandFile, Grid, SceneRecord
 
 UTM32 = "EPSG:32632"
 PLACE = Affine(10, 0, 600000, 0, -10, 5400000)

@@ -15,17 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geoaug.augment import matrices
-from geoaug.augment.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.kernels import arrays, loops, one_pass, stencil_loops, warp
 from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
-from geoaug.augment.maps import LostLines, Ramp, Stripes, Surroundings
-from geoaug.augment.matrices import Size
-from geoaug.augment.segments import Affine, Segment, Stencil, Taps
-from geoaug.noise import few_normal_quantiles
+from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
+from geoaug.augment.planning import matrices
+from geoaug.augment.planning.maps import LostLines, Ramp, Stripes, Surroundings
+from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.segments import Affine, Segment, Stencil, Taps
+from geoaug.rng.noise import few_normal_quantiles
 from geoaug.scratch import scratch
 
 Array = npt.NDArray[Any]

@@ -19,7 +19,7 @@ from geoaug.augment.kernels import portable
 from geoaug.augment.kernels.portable import Encoding, Work
 from geoaug.augment.kernels.sampling import Pixels
 from geoaug.errors import ConfigurationError
-from geoaug.philox import use_words
+from geoaug.rng.philox import use_words
 
 Executor = Literal["auto", "torch", "cpu", "triton"]
 Execute = Callable[[Pixels, Work, Encoding], Pixels]

@@ -25,7 +25,7 @@ _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 @njit(**OPTIONS)
 def philox(words, first, count, channel, stream, key):
-    """Philox4x32-10 of the counters of noise (see `geoaug.noise`) from the `first` block on: four rows of words."""
+    """Philox4x32-10 of the counters of noise (see `geoaug.rng.noise`) from the `first` block on: four rows of words."""
     k0, k1 = key & _LOW32, key >> _S32
     zero, field = np.uint64(0), channel | (stream << _S16)
     for i in range(count):

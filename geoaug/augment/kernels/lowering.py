@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.augment.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
 from geoaug.augment.kernels.kinds import (
     AFFINE,
     AMPLITUDE,
@@ -30,9 +29,10 @@ from geoaug.augment.kernels.kinds import (
 )
 from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
-from geoaug.augment.maps import Ramp, Surroundings
-from geoaug.augment.matrices import Size
-from geoaug.augment.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
+from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
+from geoaug.augment.planning.maps import Ramp, Surroundings
+from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
 from geoaug.small_arrays import runs_by_numpy
 
 # Numbers that describe a layer's source for one row.

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.augment import matrices
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.blocks import for_each_block
 from geoaug.augment.kernels.radiometry import Block, run_segments
@@ -30,11 +29,12 @@ from geoaug.augment.kernels.sampling import (
     sampled_whole,
     with_finite_validity,
 )
-from geoaug.augment.maps import Surroundings
-from geoaug.augment.matrices import Size
-from geoaug.augment.segments import Affine, Segment
-from geoaug.augment.stored_bits import from_bits, to_bits
-from geoaug.augment.tree import map_tensors
+from geoaug.augment.kernels.warp import from_bits, to_bits
+from geoaug.augment.planning import matrices
+from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.segments import Affine, Segment
+from geoaug.augment.planning.tree import map_tensors
 from geoaug.constants import constant
 from geoaug.scratch import output_memory
 

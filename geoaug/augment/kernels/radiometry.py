@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoaug.augment.kernels import stencils, warp
-from geoaug.augment.maps import Surroundings
-from geoaug.augment.matrices import Size
-from geoaug.augment.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
-from geoaug.noise import normal_blocks, standard_normal, whole_normal
+from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
+from geoaug.rng.noise import normal_blocks, standard_normal, whole_normal
 from geoaug.scratch import scratch
 
 # Backscatter below this power is written as this much: thermal noise removal leaves zeros and less.

@@ -14,8 +14,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from geoaug.augment.kernels import warp
-from geoaug.augment.kernels.warp import Place
-from geoaug.augment.stored_bits import from_bits, to_bits
+from geoaug.augment.kernels.warp import Place, from_bits, to_bits
 from geoaug.scratch import scratch
 
 # Samples of a block: a range of the batch, or indices into it.

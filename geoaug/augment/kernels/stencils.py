@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from geoaug.augment.segments import CoarseGrid, Stencil, Taps
+from geoaug.augment.planning.segments import CoarseGrid, Stencil, Taps
 
 _LEAST_WEIGHT = 1e-6
 

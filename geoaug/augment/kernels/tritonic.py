@@ -12,16 +12,16 @@ import triton
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from geoaug.augment import matrices
 from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.triton_kernel import fused
-from geoaug.augment.maps import Surroundings
-from geoaug.augment.segments import Stencil
+from geoaug.augment.planning import matrices
+from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.segments import Stencil
 from geoaug.constants import constant
-from geoaug.noise import few_normal_quantiles
+from geoaug.rng.noise import few_normal_quantiles
 
 _UNITS = {None: 0, "amplitude": 1, "db": 2}
 

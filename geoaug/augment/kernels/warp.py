@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.augment import matrices
-from geoaug.augment.matrices import Size
-from geoaug.augment.stored_bits import from_bits, to_bits
+from geoaug.augment.planning import matrices
+from geoaug.augment.planning.matrices import Size
 from geoaug.small_arrays import by_numpy
 
 # Sums of interpolation weights differ by less than this between executors; a pixel with just enough support has it.
@@ -284,3 +283,14 @@ def _flat_index(
     if height * width <= _WHOLE_FLOAT32:
         return torch.add(column, row, alpha=width).long(), inside
     return row.long() * width + column.long(), inside
+
+
+def to_bits(tensor: Tensor) -> Tensor:
+    """The same memory in a type that torch can index."""
+    return tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor
+
+
+def from_bits(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """What `to_bits` took from a tensor of `dtype`, as that."""
+    # A view of the same type is none: gradients would end at it.
+    return tensor if tensor.dtype == dtype else tensor.view(dtype)

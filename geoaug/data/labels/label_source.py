@@ -1,7 +1,7 @@
 """Class labels for tiles: what every source of labels offers, and opening one.
 
-Labels come as a raster on any grid and CRS (`geoaug.data.labels.raster_labels`) or as vectors
-(`geoaug.data.labels.vector_labels`); both answer for one tile at a time, on the tile's own grid.
+Labels come as a raster on any grid and CRS (`geoaug.data.labels.raster`) or as vectors
+(`geoaug.data.labels.vector`); both answer for one tile at a time, on the tile's own grid.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from affine import Affine
 from rasterio.crs import CRS
 
-from geoaug.data.scenes.inputs import is_remote
+from geoaug.data.raster.inputs import is_remote
 from geoaug.errors import ConfigurationError, RasterError
 
 VECTOR_EXTENSIONS: tuple[str, ...] = (
@@ -80,7 +80,7 @@ def open_labels(path: str | Path, *, field: str | None = None, ignore_index: int
     if Path(name).suffix.lower() in VECTOR_EXTENSIONS or layer:
         return _open_vector(name, field, layer or None, ignore_index)
     # Vectors bring geopandas along, which takes half a second to import.
-    from geoaug.data.labels.raster_labels import RasterLabels
+    from geoaug.data.labels.raster import RasterLabels
 
     try:
         raster = RasterLabels(name, ignore_index=ignore_index)
@@ -117,6 +117,6 @@ def check_crs(path: str, labels: CRS | str | None, tile: CRS | str | None) -> No
 
 
 def _open_vector(path: str, field: str | None, layer: str | None, ignore_index: int) -> LabelSource:
-    from geoaug.data.labels.vector_labels import VectorLabels
+    from geoaug.data.labels.vector import VectorLabels
 
     return VectorLabels(path, field=field, layer=layer, ignore_index=ignore_index)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from geoaug.data.labels.label_source import LabelSource, open_labels
-from geoaug.data.scenes.advice import LEAVE_OUT
-from geoaug.data.scenes.handles import reading
-from geoaug.data.scenes.records import Grid, SceneRecord
+from geoaug.data.raster.advice import LEAVE_OUT
+from geoaug.data.raster.files import reading
+from geoaug.data.raster.record import Grid, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 
 _MOST_OPEN = 32

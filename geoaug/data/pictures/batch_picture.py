@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from geoaug.data.catalogs.catalog import Catalog
+from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.pictures.composites import (
     Colour,
     Mask,
@@ -31,7 +31,7 @@ from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor, false_colour_bands, rgb_bands
 
 if TYPE_CHECKING:
-    from geoaug.data.tiles.dataset import TileDataset
+    from geoaug.data.loading.dataset import TileDataset
 
 # Inches on the page, and points.
 _CELL, _GAP, _GROUP_GAP, _MARGIN, _WIDEST = 1.6, 0.04, 0.16, 0.16, 11.0
@@ -138,9 +138,9 @@ def draw_training_batch(
             what would do.
     """
     from geoaug.augment.recipe import load_recipe
-    from geoaug.data.samplers import RandomTileSampler
-    from geoaug.data.tiles.dataset import TileDataset
-    from geoaug.data.tiles.loader import NothingLeftError, TileLoader
+    from geoaug.data.loading.dataset import TileDataset
+    from geoaug.data.loading.loader import NothingLeftError, TileLoader
+    from geoaug.data.sampling.random_sampler import RandomTileSampler
 
     part = catalog if split is None else catalog.split(split)
     if count < 1:

@@ -1,9 +1,4 @@
-"""A sheet of paper addressed in inches: pictures, text and swatches put in place, and text measured before
-it is.
-
-Nothing here knows what is shown; `geoaug.data.pictures.contact_sheet` lays out its sheets with it. Figures are drawn on
-their own Agg canvas, so that pyplot's global state and the user's backend stay untouched.
-"""
+"""Figures as files: whole or not at all, in the format that the name asks for."""
 
 import tempfile
 from bisect import bisect_right
@@ -147,3 +142,26 @@ class Ruler:
         if kept > 1 or not (before or after):
             return shortened(max(kept, 0))
         return self.fit(words, points, room)
+
+
+_FORMATS = (".png", ".pdf", ".svg", ".jpg")
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure to `path`; a file that is there is replaced.
+
+    Raises:
+        ConfigurationError: another format, or a place that cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise ConfigurationError(f"{path}: pictures end in {', '.join(_FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise ConfigurationError(f"{path}: the folder {path.parent} does not exist")
+    try:
+        with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".geoaug-") as scratch:
+            unfinished = Path(scratch) / f"figure{path.suffix.lower()}"
+            figure.savefig(unfinished)
+            unfinished.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written ({error.strerror or error})") from error

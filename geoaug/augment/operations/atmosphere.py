@@ -1,0 +1,263 @@
+"""Atmosphere: more aerosol or more vapour between the ground and the sensor than there was.
+
+The optics are in `air`; here the weather is drawn, and what it changes in a product that may have been corrected for
+the air already.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.physics.air import (
+    AEROSOLS,
+    Aerosol,
+    bandwidths_nm,
+    correlated_by_wavelength,
+    layer,
+    thickened,
+    vapour_strength,
+    wavelengths_nm,
+)
+from geoaug.augment.planning.maps import Ramp
+from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
+from geoaug.augment.planning.terms import Terms
+from geoaug.constants import constant
+from geoaug.errors import ConfigurationError
+from geoaug.rng.draws import Draws
+from geoaug.sensors import Sensor
+from geoaug.small_arrays import Numbers, several_by_numpy
+
+AerosolName = Literal["continental", "maritime", "dust", "smoke", "any"]
+
+_DEFAULT_AOD = (0.0, 0.3)
+
+
+class RandomHaze(RadiometricOperation):
+    """More aerosol in the air: contrast falls, and the short wavelengths gain path reflectance.
+
+    `reflectance' = t * reflectance + p`, t and p from the aerosol optical depth at each band's wavelength (`air`).
+    What that means depends on the product (`Sensor.level`):
+
+    - top of atmosphere: aerosol is added to what is there; `t` is the quotient of two transmittances, and the path
+      of the air's molecules stays as it is;
+    - surface reflectance: aerosol that the atmospheric correction missed, and what is left of an imperfect one:
+      0.005 + 0.05 reflectance (one deviation; the requirement for Sentinel-2 level 2A, Louis et al., 2016, ESA
+      SP-740), in a curve over the wavelength. Without `aod`, that remainder alone;
+    - unknown: aerosol over the ground, and nothing else.
+
+    Bands of unknown wavelength are taken at 550 nm.
+
+    Args:
+        aod: range of the added aerosol optical depth at 550 nm: 0.1 is a clear day, 0.6 a hazy one. None: [0, 0.3],
+            and none for surface reflectance.
+        aerosol: "continental", "maritime", "dust", "smoke", or "any" of these for each sample.
+        angstrom: range of the Angstrom exponent, in place of the aerosol's own.
+        sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
+        present: aerosol optical depth that a top-of-atmosphere image has already.
+        gradient: range of how much more of the aerosol lies at one edge of the tile than in its middle, as a fraction
+            (and less at the other edge); 0 for none.
+        residual: whether surface reflectance also gets the remainder of an imperfect correction.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    needs_sensor = True
+    neutral: ClassVar = {"aod": 0.0, "residual": 0.0}
+
+    def __init__(
+        self,
+        aod: float | Sequence[float] | None = None,
+        aerosol: AerosolName = "continental",
+        angstrom: float | Sequence[float] | None = None,
+        sun_elevation: float | Sequence[float] = (30.0, 65.0),
+        present: float = 0.1,
+        gradient: float | Sequence[float] = 0.0,
+        residual: bool = True,
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.aod = None if aod is None else as_range(aod, "aod", low=0, high=5)
+        if aerosol not in get_args(AerosolName):
+            raise ConfigurationError(f"aerosol={aerosol!r} is one of {', '.join(get_args(AerosolName))}")
+        self.aerosol = aerosol
+        self.angstrom = None if angstrom is None else as_range(angstrom, "angstrom", low=-1, high=4)
+        self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
+        if not 0 <= present <= 5:
+            raise ConfigurationError(f"present={present} is an optical depth within [0, 5]")
+        self.present = float(present)
+        self.gradient = as_range(gradient, "gradient", low=0, high=1)
+        self.residual = residual
+        self.flags = {
+            "aerosol": aerosol,
+            "sun_elevation": self.sun_elevation,
+            "present": self.present,
+            "gradient": self.gradient,
+            "residual": residual,
+            **({} if self.aod is None else {"aod": self.aod}),
+            **({} if self.angstrom is None else {"angstrom": self.angstrom}),
+        }
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        names = list(AEROSOLS) if self.aerosol == "any" else [self.aerosol]
+        kinds = [AEROSOLS[name] for name in names]
+        listed = tuple((*kind.angstrom, kind.albedo, kind.asymmetry) for kind in kinds)
+        table = constant(listed, torch.float64, shape.device)
+        low, high, albedo, asymmetry = table[draws.integer(len(kinds))].unbind(-1)
+        exponent = draws.uniform()
+        if self.angstrom is not None:
+            low, high = (torch.full_like(low, edge) for edge in self.angstrom)
+        corrected = shape.sensor is not None and shape.sensor.level == "surface"
+        default = (0.0, 0.0) if corrected else _DEFAULT_AOD
+        elevation = draws.uniform(*self.sun_elevation)
+        params = {
+            "aod": draws.uniform(*(self.aod or default)),
+            "angstrom": low + (high - low) * exponent,
+            "albedo": albedo,
+            "asymmetry": asymmetry,
+            "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
+        }
+        for name, known in (("view_zenith", shape.view_zenith), ("relative_azimuth", shape.relative_azimuth)):
+            if known is not None:
+                params[name] = known
+        if self._gradual:
+            params |= {"gradient": draws.uniform(*self.gradient), "direction": draws.uniform(0.0, 360.0)}
+        if corrected and self.residual:
+            gain_and_offset = draws.normals(2 * shape.bands).view(shape.batch, 2, shape.bands)
+            params["residual"] = gain_and_offset.clamp(-3, 3)
+        return params
+
+    @property
+    def _gradual(self) -> bool:
+        return self.gradient[1] > 0
+
+    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+        assert sensor is not None  # check_sensor has refused its absence
+        aod = params["aod"].double()
+        if not self._gradual:
+            return (Affine(self._hazy(aod, params, sensor)),)
+        share = params["gradient"].double()
+        thin, thick = (self._hazy(aod * (1 + sign * share), params, sensor) for sign in (-1, 1))
+        angle = torch.deg2rad(params["direction"].double())
+        across, down = angle.cos().float().double(), angle.sin().float().double()
+        reach = across.abs() + down.abs()
+        ramp = Ramp(torch.full_like(aod, 0.5), across / reach, down / reach)
+        more = Modulation(
+            ramp,
+            (thick.gain - thin.gain)[..., None],
+            (thick.offset - thin.offset)[..., None],
+            torch.ones_like(aod, dtype=torch.bool),
+        )
+        return (Affine(thin, more),)
+
+    def _hazy(self, aod: Float[Tensor, " b"], params: Params, sensor: Sensor) -> Terms:
+        """Gain and offset of so much more aerosol."""
+        wavelength, elevation = wavelengths_nm(sensor, aod.device), params["sun_elevation"]
+
+        def aerosol(depth: Tensor) -> Aerosol:
+            return Aerosol(depth, params["angstrom"], params["albedo"], params["asymmetry"])
+
+        view: dict[str, Any] = {name: params[name] for name in ("view_zenith", "relative_azimuth") if name in params}
+        if sensor.level is None:
+            hazy = layer(wavelength, elevation, aerosol(aod), molecules=False, **view)
+            return Terms(hazy.transmittance, hazy.path)
+        before, after = thickened(wavelength, elevation, aerosol(aod), self.present, **view)
+        if sensor.level == "toa":
+            return Terms(*_seen_through(after, before))
+        terms = Terms(*_left_by_correction(after, before))
+        if "residual" not in params:
+            return terms
+        relative, absolute = correlated_by_wavelength(params["residual"].double(), wavelength).unbind(1)
+        return terms.then(Terms(1 + _RELATIVE * relative, _ABSOLUTE * absolute))
+
+
+@several_by_numpy
+def _seen_through(xp: Any, after: Any, before: Any) -> tuple[Numbers, ...]:
+    """Gain and offset at the top of the atmosphere."""
+    gain = after.transmittance / before.transmittance
+    return gain, after.path - gain * before.path
+
+
+@several_by_numpy
+def _left_by_correction(xp: Any, after: Any, before: Any) -> tuple[Numbers, ...]:
+    """Gain and offset of surface reflectance, where a correction took off the air of before."""
+    return after.transmittance / before.transmittance, (after.path - before.path) / before.transmittance
+
+
+# One deviation of surface reflectance: a share of it, and a constant.
+_RELATIVE, _ABSOLUTE = 0.05, 0.005
+
+
+class RandomWaterVapour(RadiometricOperation):
+    """More or less water vapour: bands inside its absorption (940 nm and the like) darken or brighten, others stay.
+
+    `transmittance = exp(-k * sqrt(column * air mass))` with k by wavelength and width of a band (`air`). Surface
+    reflectance has been corrected for it; there, `column` is how wrong the estimate was, as a fraction of `present`.
+    Where a band is opaque, what is seen was scattered above the vapour, and stays.
+
+    Args:
+        column: range of the water column in g/cm2: 0.5 in winter, 4 in the tropics. For surface reflectance the range
+            is narrowed to a fifth about `present`.
+        present: column that the image was taken under.
+        sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    needs_sensor = True
+    neutral: ClassVar = {"column": 1.5}
+
+    def __init__(
+        self,
+        column: float | Sequence[float] = (0.5, 4.0),
+        present: float = 1.5,
+        sun_elevation: float | Sequence[float] = (30.0, 65.0),
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.column = as_range(column, "column", low=0, high=10)
+        if not 0 < present <= 10:
+            raise ConfigurationError(f"present={present} is a water column in g/cm2 within (0, 10]")
+        self.present = float(present)
+        self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
+        self.flags = {"column": self.column, "present": self.present, "sun_elevation": self.sun_elevation}
+        self.neutral = {"column": self.present}  # type: ignore[misc]
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        column, elevation = draws.uniform(*self.column), draws.uniform(*self.sun_elevation)
+        if shape.sensor is not None and shape.sensor.level == "surface":
+            column = self.present + (column - self.present) * _CORRECTED
+        return {
+            "column": column,
+            "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
+        }
+
+    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+        assert sensor is not None  # check_sensor has refused its absence
+        column = params["column"].double()
+        strength = vapour_strength(wavelengths_nm(sensor, column.device), bandwidths_nm(sensor, column.device))
+        zenith = torch.deg2rad(90 - params["sun_elevation"].double())
+        air_mass = 1 + 1 / zenith.cos()
+
+        def through(water: Tensor) -> Tensor:
+            return torch.exp(-strength * (water.clamp_min(0) * air_mass).sqrt()[:, None]) + _ABOVE
+
+        gain = through(column) / through(torch.full_like(column, self.present))
+        return Terms(gain, torch.zeros_like(gain))
+
+
+# Share of the light in an opaque band that never met the vapour.
+_ABOVE = 0.02
+# The error of a retrieved column is about a fifth of what columns vary by.
+_CORRECTED = 0.2

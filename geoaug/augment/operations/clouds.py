@@ -1,0 +1,300 @@
+"""Clouds over a tile, and their shadows on it: one random field, seen from above and from the sun.
+
+The field is in `cloud_field`, the optics of drops, crystals and skylight in `cloud_optics`; here the weather is drawn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from geoaug.augment.operations.base import Params, RadiometricOperation, Range, TileShape, as_range
+from geoaug.augment.physics.air import path_of_clear_air, rayleigh_optical_depth, wavelengths_nm
+from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil
+from geoaug.augment.physics.cloud_optics import cloud_spectrum, shadow_gain
+from geoaug.augment.planning.matrices import rotation
+from geoaug.augment.planning.segments import Affine, Annotation, Modulation, OperationSegment, ThickCloud
+from geoaug.augment.planning.terms import Terms
+from geoaug.errors import ConfigurationError
+from geoaug.rng.draws import Draws
+from geoaug.sensors import Sensor
+
+# Classes of the `cloud` labels, as in CloudSEN12 (Aybar et al., 2022, Scientific Data 9): 0 is clear.
+THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW = 1, 2, 3
+
+# Share of the ground's contrast that a cloud hides from which it is called thin, and thick.
+_THIN, _THICK = 0.1, 0.6
+# Share of the direct sun taken from which it is called shadow.
+_SHADED = 0.3
+
+# Of the light that meets drops and ice crystals, the share scattered backwards: 1 - g with g of 0.85 and 0.78
+# (Hess, Koepke and Schult, 1998; Baum et al., 2005).
+_BACKWARDS_WATER, _BACKWARDS_ICE = 0.15, 0.22
+
+# Scale below which clouds look smooth (Davis et al., 1997: 200 to 400 m).
+_SMOOTHED_M = 300.0
+# Metres to a pixel where neither the batch nor the sensor tells.
+_DEFAULT_GSD_M = 10.0
+_LONGEST_STREAK = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """Ranges that the clouds of a sample are drawn from.
+
+    Attributes:
+        coverage: share of the sky under cloud, on average over many tiles.
+        thickness: optical thickness of water clouds where the field is one deviation above the threshold.
+        cirrus: probability that the cloud is ice.
+        cirrus_thickness: optical thickness of ice clouds, likewise.
+        size_m: size of the largest clouds in metres.
+        height_m: of the base of water clouds over the ground, metres.
+        cirrus_height_m: of ice clouds, likewise.
+    """
+
+    coverage: Range
+    thickness: Range
+    cirrus: float
+    cirrus_thickness: Range
+    size_m: Range
+    height_m: Range
+    cirrus_height_m: Range
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        """The clouds of every row."""
+        ice = draws.chance(self.cirrus)
+        streak = draws.uniform(1.5, _LONGEST_STREAK)
+
+        def either(water: Tensor, frozen: Tensor) -> Tensor:
+            return torch.where(ice > 0, frozen, water)
+
+        gsd = torch.full_like(ice, _DEFAULT_GSD_M) if shape.gsd_m is None else shape.gsd_m.to(ice)
+        return {
+            "seed": draws.seeds(),
+            "ice": ice,
+            "coverage": draws.uniform(*self.coverage),
+            "thickness": either(draws.log_uniform(*self.thickness), draws.log_uniform(*self.cirrus_thickness)),
+            "size_m": draws.log_uniform(*self.size_m),
+            "height_m": either(draws.uniform(*self.height_m), draws.uniform(*self.cirrus_height_m)),
+            "streak": either(torch.ones_like(streak), streak),
+            "direction": draws.uniform(0.0, 180.0),
+            "gsd_m": gsd,
+        }
+
+
+def cloud_field(params: Params) -> CloudField:
+    """The field of drawn clouds."""
+    turn = rotation(params["direction"].double())
+    narrow = params["streak"].double()
+    drawn_out = torch.stack((torch.ones_like(narrow) / narrow.sqrt(), narrow.sqrt()), dim=-1)
+    linear = torch.diag_embed(drawn_out) @ turn
+    threshold = torch.special.ndtri(1 - params["coverage"].double().clamp(1e-9, 1 - 1e-9))
+    backwards = torch.where(params["ice"] > 0, _BACKWARDS_ICE, _BACKWARDS_WATER)
+    outer = (params["size_m"] / params["gsd_m"]).clamp_min(2.0)
+    return CloudField(
+        params["seed"], outer, _SMOOTHED_M / params["gsd_m"], linear, threshold, backwards * params["thickness"]
+    )
+
+
+class _Weathered(RadiometricOperation):
+    """What clouds and their shadows share: the weather, and a scale of strength over it."""
+
+    needs_sensor = True
+    neutral: ClassVar = {"coverage": 0.0, "thickness": 0.0}
+
+    def __init__(
+        self,
+        weather: Weather,
+        sensor: Sensor | str | None,
+        p: float,
+        same_on_batch: bool,
+        keepdim: bool,
+        strength: float,
+        same_on_time: bool,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.weather = weather
+        self.flags = {name: getattr(weather, name) for name in weather.__slots__}
+
+
+def _weather(
+    coverage: float | Sequence[float],
+    thickness: float | Sequence[float],
+    cirrus: float,
+    cirrus_thickness: float | Sequence[float],
+    size_m: float | Sequence[float],
+    height_m: float | Sequence[float],
+    cirrus_height_m: float | Sequence[float],
+) -> Weather:
+    if not 0 <= cirrus <= 1:
+        raise ConfigurationError(f"cirrus={cirrus} is a probability within [0, 1]")
+    return Weather(
+        as_range(coverage, "coverage", low=0, high=1),
+        as_range(thickness, "thickness", low=1e-3, high=500),
+        float(cirrus),
+        as_range(cirrus_thickness, "cirrus_thickness", low=1e-3, high=50),
+        as_range(size_m, "size_m", low=1e-2, high=1e6),
+        as_range(height_m, "height_m", low=0, high=20_000),
+        as_range(cirrus_height_m, "cirrus_height_m", low=0, high=20_000),
+    )
+
+
+class RandomCloud(_Weathered):
+    """Clouds between ground and sensor: bright, white, hiding the ground where thick; or thin, streaky cirrus.
+
+    A field with the spectrum of turbulence makes their shape; where it exceeds a threshold there is cloud, the thicker
+    the more. Reflectance is two-stream (`cloud_field`), band by band with the absorption of drops or crystals and of
+    the vapour above them (`cloud_optics`), so cirrus is brightest against its ground at 1375 nm, where low clouds are
+    dark. Clear air beside a cloud glows in its scattered light, bluely (Marshak et al., 2008, Journal of Geophysical
+    Research 113). Their classes come back as `cloud`: 1 thick, 2 thin.
+
+    With a `RandomCloudShadow` in the same list, that is the shadow of these clouds.
+
+    Args:
+        coverage: range of the share of the sky under cloud; single tiles have more or less of it.
+        thickness: range of the optical thickness of water clouds where they are well developed; 5 lets the ground
+            through, 40 does not. Its logarithm is uniform.
+        cirrus: probability that a sample's clouds are cirrus.
+        cirrus_thickness: range of their optical thickness, likewise.
+        size_m: range of the size of the largest clouds, metres on the ground; its logarithm is uniform.
+        height_m: range of the height of water clouds over the ground, metres; it moves their shadow alone.
+        cirrus_height_m: that of cirrus.
+        thick_cloud: what becomes of pixels under thick cloud: "ignore" sets their labels to `ignore_index`, "invalid"
+            makes them invalid, "keep" leaves both. In a time series a label is ignored, and a pixel invalid, where all
+            dates are under thick cloud.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    def __init__(
+        self,
+        coverage: float | Sequence[float] = (0.05, 0.4),
+        thickness: float | Sequence[float] = (5.0, 40.0),
+        cirrus: float = 0.25,
+        cirrus_thickness: float | Sequence[float] = (0.2, 2.0),
+        size_m: float | Sequence[float] = (400.0, 4000.0),
+        height_m: float | Sequence[float] = (500.0, 2500.0),
+        cirrus_height_m: float | Sequence[float] = (6000.0, 11_000.0),
+        thick_cloud: ThickCloud = "ignore",
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        weather = _weather(coverage, thickness, cirrus, cirrus_thickness, size_m, height_m, cirrus_height_m)
+        super().__init__(weather, sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        if thick_cloud not in get_args(ThickCloud):
+            raise ConfigurationError(f"thick_cloud={thick_cloud!r} is one of {', '.join(get_args(ThickCloud))}")
+        self.thick_cloud: ThickCloud = thick_cloud
+        self.flags = {**self.flags, "thick_cloud": thick_cloud}
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        return self.weather.draw(draws, shape)
+
+    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+        assert sensor is not None  # check_sensor has refused its absence
+        wavelength = wavelengths_nm(sensor, params["ice"].device)
+        water, ice = cloud_spectrum(wavelength)
+        spectrum = torch.where(params["ice"][:, None] > 0, ice, water)
+        # Clear air glows as it scatters: half of Rayleigh's optical depth goes up; a tenth of it is lit from the side.
+        glow = (0.05 * rayleigh_optical_depth(wavelength)).expand_as(spectrum) * (params["ice"][:, None] == 0)
+        none = torch.zeros_like(spectrum)
+        veil = Modulation(
+            CloudVeil(cloud_field(params)),
+            gain=torch.stack((none - 1, none, none), dim=-1),
+            offset=torch.stack((none, spectrum, glow), dim=-1),
+            applied=torch.ones_like(params["ice"], dtype=torch.bool),
+            annotation=Annotation((_THIN, _THICK), (THIN_CLOUD, THICK_CLOUD), thick=self.thick_cloud),
+        )
+        return (Affine(Terms.nothing_to(spectrum), veil),)
+
+
+class RandomCloudShadow(_Weathered):
+    """The shadow of clouds: direct sunlight taken away, and skylight left, so most is lost in the long wavelengths.
+
+    With a `RandomCloud` in the same list it is the shadow of those clouds and falls where they stand in the sun's way:
+    `height * tan(sun zenith)` from below them, away from the sun, whose angles come from the sample where it has them
+    and are drawn otherwise. Alone it is the shadow of clouds beyond the tile's edge. It lies beneath the clouds
+    wherever it stands in the list. Its class in `cloud` is 3.
+
+    The pattern of clouds repeats after 256 pixels, or half as much again as the tile, so a shadow that is thrown
+    further than that falls in the wrong place.
+
+    Args:
+        sun_elevation: range that the sun's elevation is drawn from where the sample does not tell it, degrees.
+        coverage: without clouds in the list; see `RandomCloud`, also for the following.
+        thickness: likewise.
+        cirrus: likewise.
+        cirrus_thickness: likewise.
+        size_m: likewise.
+        height_m: likewise.
+        cirrus_height_m: likewise.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    follows = "RandomCloud"
+    gated = True
+
+    def __init__(
+        self,
+        sun_elevation: float | Sequence[float] = (25.0, 65.0),
+        coverage: float | Sequence[float] = (0.05, 0.4),
+        thickness: float | Sequence[float] = (5.0, 40.0),
+        cirrus: float = 0.0,
+        cirrus_thickness: float | Sequence[float] = (0.2, 2.0),
+        size_m: float | Sequence[float] = (400.0, 4000.0),
+        height_m: float | Sequence[float] = (500.0, 2500.0),
+        cirrus_height_m: float | Sequence[float] = (6000.0, 11_000.0),
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        weather = _weather(coverage, thickness, cirrus, cirrus_thickness, size_m, height_m, cirrus_height_m)
+        super().__init__(weather, sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
+        self.flags = {"sun_elevation": self.sun_elevation, **self.flags}
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        weather = self.weather.draw(draws, shape)
+        elevation, azimuth = draws.uniform(*self.sun_elevation), draws.uniform(0.0, 360.0)
+        return {
+            **weather,
+            "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
+            "sun_azimuth": azimuth if shape.sun_azimuth is None else shape.sun_azimuth,
+        }
+
+    def following(self, params: Params, leader: Params) -> Params:
+        # No cloud, no shadow; and its own chance on top.
+        gate = params["batch_prob"] * leader["batch_prob"]
+        return {**params, **leader, "batch_prob": gate}
+
+    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+        assert sensor is not None  # check_sensor has refused its absence
+        wavelength = wavelengths_nm(sensor, params["ice"].device)
+        left = shadow_gain(wavelength, params["sun_elevation"].double())
+        lost = (left - 1)[..., None]
+        # The ground darkens; the air between the clouds and above them scatters as before.
+        air = path_of_clear_air(sensor, left)
+        shade = Modulation(
+            CloudShade(cloud_field(params), shadow_offset(params)),
+            gain=lost,
+            offset=-lost * air[..., None],
+            applied=torch.ones_like(params["ice"], dtype=torch.bool),
+            annotation=Annotation((_SHADED,), (CLOUD_SHADOW,)),
+        )
+        return (Affine(Terms.nothing_to(left), shade),)
+
+
+def shadow_offset(params: Params) -> Float[Tensor, "r 2"]:
+    """From a shaded pixel to below the cloud that shades it, x and y in pixels: towards the sun."""
+    zenith = torch.deg2rad(90 - params["sun_elevation"].double())
+    distance = params["height_m"].double() * torch.tan(zenith) / params["gsd_m"].double()
+    azimuth = torch.deg2rad(params["sun_azimuth"].double())
+    return torch.stack((azimuth.sin(), -azimuth.cos()), dim=-1) * distance[:, None]

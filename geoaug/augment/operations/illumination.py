@@ -1,0 +1,170 @@
+"""Illumination and calibration: how bright the same ground is under another sun, from another side, in another year."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.physics.air import path_of_clear_air
+from geoaug.augment.planning.maps import Ramp
+from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
+from geoaug.augment.planning.terms import Terms
+from geoaug.errors import ConfigurationError
+from geoaug.rng.draws import Draws
+from geoaug.sensors import Sensor
+from geoaug.small_arrays import Numbers, at_least, by_numpy
+
+_DEFAULT_GSD_M = 10.0
+
+
+class RandomIllumination(RadiometricOperation):
+    """A gain common to all bands (sun, season, wetness) and a small independent gain of each.
+
+    The defaults stay within what remains between acquisitions of the same ground: 15 % in common, and 2 % from band
+    to band, the order of the calibration requirement of Sentinel-2 (absolute 5 %, inter-band 3 %; ESA, Sentinel-2
+    Mission Requirements Document, 2010). In top-of-atmosphere products it is the ground that brightens; the light
+    scattered by the air above it stays.
+
+    Args:
+        gain: range of the common gain; its logarithm is uniform.
+        band_jitter: standard deviation of the gain of each band, as a fraction.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    neutral: ClassVar = {"gain": 1.0, "band_gain": 1.0}
+
+    def __init__(
+        self,
+        gain: float | Sequence[float] = (0.85, 1.18),
+        band_jitter: float = 0.02,
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.gain = as_range(gain, "gain", low=0.01, high=100)
+        if not 0 <= band_jitter <= 0.5:
+            raise ConfigurationError(f"band_jitter={band_jitter} is a standard deviation within [0, 0.5]")
+        self.band_jitter = float(band_jitter)
+        self.flags = {"gain": self.gain, "band_jitter": self.band_jitter}
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        common = draws.log_uniform(*self.gain)
+        return {"gain": common, "band_gain": _band_gains(draws, shape, self.band_jitter)}
+
+    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+        gain = params["gain"].double()[:, None] * params["band_gain"].double()
+        return Terms(gain, (1 - gain) * path_of_clear_air(sensor, gain))
+
+
+class RandomCalibration(RadiometricOperation):
+    """Error of the radiometric calibration: a gain of the whole sensor and one of each band.
+
+    Sentinel-2 is measured to keep 5 % absolute, with the bands within 1 to 2 % of each other (ESA, Sentinel-2 Annual
+    Performance Report, vicarious validation over desert sites); other sensors of its kind are alike. Unlike
+    `RandomIllumination` it scales all that the sensor sees, the air included.
+
+    Args:
+        absolute: greatest error common to all bands, as a fraction, in either direction.
+        band_to_band: standard deviation of the error of each band, as a fraction, cut at three deviations.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    neutral: ClassVar = {"gain": 1.0, "band_gain": 1.0}
+
+    def __init__(
+        self,
+        absolute: float = 0.05,
+        band_to_band: float = 0.01,
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        for name, value in (("absolute", absolute), ("band_to_band", band_to_band)):
+            if not 0 <= value <= 0.5:
+                raise ConfigurationError(f"{name}={value} is a fraction within [0, 0.5]")
+        self.absolute, self.band_to_band = float(absolute), float(band_to_band)
+        self.flags = {"absolute": self.absolute, "band_to_band": self.band_to_band}
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        common = 1 + draws.uniform(-self.absolute, self.absolute)
+        return {"gain": common, "band_gain": _band_gains(draws, shape, self.band_to_band)}
+
+    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+        gain = params["gain"].double()[:, None] * params["band_gain"].double()
+        return Terms(gain, torch.zeros_like(gain))
+
+
+class RandomSwathBrightness(RadiometricOperation):
+    """Brightness across the swath: ground looks brighter from the side where it hides its shadows.
+
+    Sun and view directions change across the swath, and with them the reflectance of rough ground, by 5 to 10 % over
+    the swath of Sentinel-2 (Roy et al., 2017, Remote Sensing of Environment 199). A tile sees a small piece: a gain
+    for its place in the swath, and a slight ramp.
+
+    Args:
+        amplitude: range of the change from one edge of the swath to the other, as a fraction; either edge may be the
+            brighter one.
+        swath_m: width of the swath, metres: 290 km for Sentinel-2, 185 km for Landsat, a kilometre from the air.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    neutral: ClassVar = {"amplitude": 0.0}
+
+    def __init__(
+        self,
+        amplitude: float | Sequence[float] = (-0.1, 0.1),
+        swath_m: float = 290_000.0,
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.amplitude = as_range(amplitude, "amplitude", low=-1, high=1)
+        if not swath_m > 0:
+            raise ConfigurationError(f"swath_m={swath_m} is a width in metres above 0")
+        self.swath_m = float(swath_m)
+        self.flags = {"amplitude": self.amplitude, "swath_m": self.swath_m}
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        amplitude, direction = draws.uniform(*self.amplitude), torch.deg2rad(draws.uniform(0.0, 360.0))
+        gsd = torch.full_like(amplitude, _DEFAULT_GSD_M) if shape.gsd_m is None else shape.gsd_m.to(amplitude)
+        share = gsd / self.swath_m
+        return {
+            # One column a band, so that the terms know how many there are where no sensor tells.
+            "amplitude": amplitude[:, None].expand(-1, shape.bands),
+            "position": draws.uniform(-0.5, 0.5),
+            "across": direction.cos().float().double() * share * shape.size.width,
+            "down": direction.sin().float().double() * share * shape.size.height,
+        }
+
+    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+        amplitude = params["amplitude"].double()
+        ramp = Ramp(params["position"], params["across"], params["down"])
+        # The ground's part brightens; of what the air scatters, little depends on the ground.
+        air = path_of_clear_air(sensor, amplitude)
+        every = torch.ones_like(amplitude[:, 0], dtype=torch.bool)
+        change = Modulation(ramp, amplitude[..., None], (-amplitude * air)[..., None], every)
+        return (Affine(Terms.nothing_to(amplitude), change),)
+
+
+def _band_gains(draws: Draws, shape: TileShape, deviation: float) -> torch.Tensor:
+    return _near_one(draws.normals(shape.bands), deviation)
+
+
+@by_numpy
+def _near_one(xp: Any, normals: Any, deviation: float) -> Numbers:
+    # Three deviations at most: a rare draw must not turn a band dark or negative.
+    jitter = at_least(xp, -at_least(xp, -deviation * normals, -3 * deviation), -3 * deviation)
+    return 1 + at_least(xp, jitter, -0.99)

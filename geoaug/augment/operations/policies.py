@@ -1,0 +1,167 @@
+"""Policies: which operations a sample gets, and how strongly, drawn anew for each sample.
+
+Every operation has one scale of strength, on which 0 does nothing and 1 is the edge of its realistic range, so a
+policy needs no search: two numbers (RandAugment; Cubuk, Zoph, Shlens and Le, 2020, CVPR Workshops) or none
+(TrivialAugment; Mueller and Hutter, 2021, ICCV).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from geoaug.augment.operations.base import GeometricOperation, RadiometricOperation
+from geoaug.errors import ConfigurationError
+from geoaug.rng.draws import Draws
+
+Domain = Literal["optical", "sar"]
+
+# Operations with the arguments that make strength 1 the edge of what is realistic, for either kind of image.
+# Symmetries are left to the list around the policy: they have no strength, and cost nothing to apply always.
+_GEOMETRY: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("RandomRotation", {"degrees": 45.0}),
+    ("RandomAffine", {"scale": (0.75, 1.33)}),
+    ("RandomAffine", {"shear": 10.0}),
+)
+_POOLS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "optical": (
+        *_GEOMETRY,
+        ("RandomIllumination", {}),
+        ("RandomSunElevation", {}),
+        ("RandomHaze", {}),
+        ("RandomCloudShadow", {}),
+        ("RandomCloud", {}),
+        ("RandomCalibration", {}),
+        ("RandomBandShift", {}),
+        ("RandomPointSpread", {}),
+        ("RandomSensorNoise", {}),
+        ("RandomStriping", {}),
+    ),
+    "sar": (*_GEOMETRY, ("RandomIncidenceAngle", {}), ("RandomPointSpread", {}), ("RandomSpeckle", {})),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of a policy's operations apply to each sample, and at what strength."""
+
+    applied: Bool[Tensor, "b n"]
+    strength: Float[Tensor, "b n"]
+
+
+class Policy(nn.Module):
+    """A pool of operations of which each sample gets some; stands in the list of `Compose` like an operation."""
+
+    def __init__(self, operations: Sequence[Any] | None, domain: Domain) -> None:
+        super().__init__()
+        if domain not in _POOLS:
+            raise ConfigurationError(f"{type(self).__name__}: domain={domain!r} is not 'optical' or 'sar'")
+        named: list[nn.Module | tuple[str, dict[str, Any]]] = [
+            (each, {}) if isinstance(each, str) else each for each in operations or ()
+        ]
+        pool = [_built(each) for each in (list(_POOLS[domain]) if operations is None else named)]
+        if not pool:
+            raise ConfigurationError(f"{type(self).__name__}: operations= is empty; name some, or leave it out")
+        for operation in pool:
+            if not isinstance(operation, GeometricOperation | RadiometricOperation):
+                raise ConfigurationError(
+                    f"{type(self).__name__}: {type(operation).__name__} has no scale of strength; "
+                    "a policy is over geoaug's own operations"
+                )
+            operation.gated = True
+        self.domain: Domain = domain
+        self.named = operations is not None and all(isinstance(each, str) for each in operations)
+        self.operations = nn.ModuleList(pool)
+
+    @property
+    def members(self) -> list[nn.Module]:
+        """The operations, in the order in which they would be applied."""
+        return list(self.operations)
+
+    def choose(self, draws: Draws) -> Choice:
+        """Operations and strengths of every sample."""
+        raise NotImplementedError
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor arguments that would build this policy again, for recipes and provenance."""
+        names = [type(operation).__name__ for operation in self.operations]
+        return {"domain": self.domain, **({"operations": names} if self.named else {})}
+
+
+class RandAugment(Policy):
+    """`count` different operations for each sample, all at one strength.
+
+    They apply in the order of the pool, which is that of nature (ground, air, optics, detector), whichever are drawn.
+
+    Args:
+        count: operations for each sample.
+        strength: of all of them; 1 is the edge of what is realistic.
+        operations: names, or operations whose own ranges are then strength 1; None: a pool for the domain.
+        domain: "optical" or "sar".
+    """
+
+    def __init__(
+        self,
+        count: int = 2,
+        strength: float = 0.5,
+        operations: Sequence[Any] | None = None,
+        domain: Domain = "optical",
+    ) -> None:
+        super().__init__(operations, domain)
+        if not isinstance(count, int) or not 1 <= count <= len(self.operations):
+            raise ConfigurationError(
+                f"RandAugment: count={count} is a number of operations of 1 to {len(self.operations)}"
+            )
+        if not 0 <= strength <= 10:
+            raise ConfigurationError(f"RandAugment: strength={strength} is a factor within [0, 10]")
+        self.count, self.strength = count, float(strength)
+
+    def choose(self, draws: Draws) -> Choice:
+        rank = draws.uniforms(len(self.operations)).argsort(dim=1).argsort(dim=1)
+        return Choice(rank < self.count, torch.full_like(rank, self.strength, dtype=torch.float64))
+
+    def arguments(self) -> dict[str, Any]:
+        return {"count": self.count, "strength": self.strength, **super().arguments()}
+
+
+class TrivialAugment(Policy):
+    """One operation for each sample, at a strength of its own between 0 and `strength`.
+
+    Args:
+        strength: the greatest; 1 is the edge of what is realistic.
+        operations: names, or operations whose own ranges are then strength 1; None: a pool for the domain.
+        domain: "optical" or "sar".
+    """
+
+    def __init__(
+        self,
+        strength: float = 1.0,
+        operations: Sequence[Any] | None = None,
+        domain: Domain = "optical",
+    ) -> None:
+        super().__init__(operations, domain)
+        if not 0 <= strength <= 10:
+            raise ConfigurationError(f"TrivialAugment: strength={strength} is a factor within [0, 10]")
+        self.strength = float(strength)
+
+    def choose(self, draws: Draws) -> Choice:
+        count = len(self.operations)
+        chosen = draws.integer(count)
+        applied = chosen[:, None] == torch.arange(count, device=chosen.device)
+        return Choice(applied, draws.uniform(0.0, self.strength)[:, None].expand(-1, count))
+
+    def arguments(self) -> dict[str, Any]:
+        return {"strength": self.strength, **super().arguments()}
+
+
+def _built(operation: nn.Module | tuple[str, dict[str, Any]]) -> nn.Module:
+    if isinstance(operation, nn.Module):
+        return operation
+    from geoaug.augment.registry import build_operation
+
+    return build_operation(*operation)

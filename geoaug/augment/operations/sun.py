@@ -1,0 +1,160 @@
+"""Another sun: higher or lower over level ground, or round the other side of the hills."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.physics.air import Aerosol, diffuse_over_direct, layer, wavelengths_nm
+from geoaug.augment.physics.terrain import TerrainLight
+from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
+from geoaug.augment.planning.terms import Terms
+from geoaug.errors import ConfigurationError
+from geoaug.rng.draws import Draws
+from geoaug.sensors import Sensor
+
+_LOWEST, _HIGHEST = 10.0, 90.0
+_TYPICAL_ELEVATION = 50.0
+_DEFAULT_GSD_M = 10.0
+# Clear air.
+_AOD, _ANGSTROM, _ALBEDO, _ASYMMETRY = 0.1, 1.3, 0.93, 0.65
+
+
+def _clear(like: Float[Tensor, " b"]) -> Aerosol:
+    values = (_AOD, _ANGSTROM, _ALBEDO, _ASYMMETRY)
+    return Aerosol(*(torch.full_like(like, value, dtype=torch.float64) for value in values))
+
+
+class RandomSunElevation(RadiometricOperation):
+    """The same ground under a higher or lower sun.
+
+    Rough ground reflects in proportion to `mu^(k - 1)`, mu the sine of the sun's elevation (Minnaert, 1941,
+    Astrophysical Journal 93), and the air's path and transmittance follow from the sun, where a product has them in
+    its pixels. Products whose reflectance was not divided by mu (Landsat level 1) darken by it too.
+
+    Args:
+        change: range of the change of the sun's elevation, degrees.
+        minnaert: k: 1 for a surface equally bright from everywhere; about 0.8 to 0.9 for vegetation and soil.
+        sun_elevation: range of the elevation it changes from, where the sample does not tell it, degrees.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    needs_sensor = True
+    neutral: ClassVar = {"change": 0.0}
+
+    def __init__(
+        self,
+        change: float | Sequence[float] = (-15.0, 15.0),
+        minnaert: float = 0.85,
+        sun_elevation: float | Sequence[float] = (30.0, 65.0),
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.change = as_range(change, "change", low=-80, high=80)
+        if not 0 <= minnaert <= 2:
+            raise ConfigurationError(f"minnaert={minnaert} is an exponent within [0, 2]")
+        self.minnaert = float(minnaert)
+        self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
+        self.flags = {"change": self.change, "minnaert": self.minnaert, "sun_elevation": self.sun_elevation}
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        change, elevation = draws.uniform(*self.change), draws.uniform(*self.sun_elevation)
+        return {
+            "change": change,
+            "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
+        }
+
+    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+        assert sensor is not None  # check_sensor has refused its absence
+        before = params["sun_elevation"].double()
+        after = (before + params["change"].double()).clamp(_LOWEST, _HIGHEST)
+        after = torch.where(params["change"] == 0, before, after)
+        ratio = (torch.sin(torch.deg2rad(after)) / torch.sin(torch.deg2rad(before)))[:, None]
+        ground = (ratio ** (self.minnaert - 1)).expand(-1, len(sensor.bands))
+        if sensor.level != "toa":
+            return Terms(ground, torch.zeros_like(ground))
+        wavelength, clear = wavelengths_nm(sensor, before.device), _clear(before)
+        old, new = layer(wavelength, before, clear), layer(wavelength, after, clear)
+        gain = ground * new.transmittance / old.transmittance
+        if sensor.sun_corrected:
+            return Terms(gain, new.path - gain * old.path)
+        # Without the division by mu, both path and ground are mu times as bright.
+        mu = torch.sin(torch.deg2rad(before))[:, None]
+        return Terms(gain * ratio, mu * ratio * (new.path - gain * old.path))
+
+
+class RandomTerrainShading(RadiometricOperation):
+    """Slopes lit by another sun: from the elevations under `dem` in the batch, by the C-correction turned round.
+
+    `L' = L * (cos i' + C) / (cos i + C)`, relative to level ground (see `terrain_map`), where C is the light of the sky
+    over that of the sun, so shaded slopes stay brighter in the blue. A batch without `dem` is left as it is: the
+    ground counts as level.
+
+    Args:
+        turn: range by which the sun's azimuth changes, degrees.
+        change: range by which its elevation changes, degrees.
+        sun_elevation: range of the elevation it changes from, where the sample does not tell it, degrees.
+        sensor: for use outside `Compose`; see `RadiometricOperation`.
+    """
+
+    needs_sensor = True
+    neutral: ClassVar = {"turn": 0.0, "change": 0.0}
+
+    def __init__(
+        self,
+        turn: float | Sequence[float] = (-40.0, 40.0),
+        change: float | Sequence[float] = (-15.0, 15.0),
+        sun_elevation: float | Sequence[float] = (30.0, 65.0),
+        sensor: Sensor | str | None = None,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        strength: float = 1.0,
+        same_on_time: bool = False,
+    ) -> None:
+        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        self.turn = as_range(turn, "turn", low=-360, high=360)
+        self.change = as_range(change, "change", low=-80, high=80)
+        self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
+        self.flags = {"turn": self.turn, "change": self.change, "sun_elevation": self.sun_elevation}
+
+    def draw(self, draws: Draws, shape: TileShape) -> Params:
+        elevation, azimuth = draws.uniform(*self.sun_elevation), draws.uniform(0.0, 360.0)
+        gsd = torch.full_like(elevation, _DEFAULT_GSD_M) if shape.gsd_m is None else shape.gsd_m.to(elevation)
+        return {
+            "turn": draws.uniform(*self.turn),
+            "change": draws.uniform(*self.change),
+            "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
+            "sun_azimuth": azimuth if shape.sun_azimuth is None else shape.sun_azimuth,
+            "gsd_m": gsd,
+        }
+
+    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+        assert sensor is not None  # check_sensor has refused its absence
+        elevation, azimuth = params["sun_elevation"].double(), params["sun_azimuth"].double()
+        later = (elevation + params["change"].double()).clamp(_LOWEST, _HIGHEST)
+        later = torch.where(params["change"] == 0, elevation, later)
+        diffuse = diffuse_over_direct(wavelengths_nm(sensor, elevation.device), elevation, _clear(elevation))
+        light = TerrainLight(
+            _towards(elevation, azimuth),
+            _towards(later, azimuth + params["turn"].double()),
+            diffuse,
+            params["gsd_m"].double(),
+        )
+        one = torch.ones_like(diffuse)
+        every = torch.ones_like(elevation, dtype=torch.bool)
+        return (Affine(Terms.nothing_to(diffuse), Modulation(light, one[..., None], None, every)),)
+
+
+def _towards(elevation: Float[Tensor, " b"], azimuth: Float[Tensor, " b"]) -> Float[Tensor, "b 3"]:
+    """Unit vectors to the sun: right, down, up."""
+    height, direction = torch.deg2rad(elevation), torch.deg2rad(azimuth)
+    return torch.stack((height.cos() * direction.sin(), -height.cos() * direction.cos(), height.sin()), dim=-1)

@@ -1,0 +1,201 @@
+"""One random field from which a cloud and its shadow are made.
+
+The field is Gaussian, stationary and isotropic before it is stretched, with the five-thirds spectrum of turbulence:
+octaves of normal numbers on lattices that halve, each refined by the subdivision of cubic B-splines. It repeats after
+its period, is a function of a seed alone, and can be looked up anywhere, so a shadow is the same field seen a few
+hundred metres further. No transcendental function runs per pixel: their last bits differ between vector lanes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.matrices import Size
+from geoaug.constants import constant
+from geoaug.rng.noise import standard_normal
+
+# Variance of liquid water falls with scale as k^(-5/3) (Cahalan and Snider, 1989, Remote Sensing of Environment 28):
+# that of an octave in proportion to its wavelength to 2/3.
+_HURST = 1 / 3
+# Below a few hundred metres light diffuses between columns, and images of clouds are smoother than the clouds: their
+# spectrum falls as k^(-3) (Davis, Marshak, Cahalan and Wiscombe, 1997, Journal of the Atmospheric Sciences 54).
+_SMOOTH_HURST = 1.0
+_SUBDIVISION = (0.125, 0.5, 0.75, 0.5, 0.125)
+_FINEST_SPACING = 2
+_LEAST_PERIOD = 256
+_LATTICES = (2, 3)
+
+
+def period_of(size: Size) -> int:
+    """Pixels after which the field of a tile repeats: 2^n or 3 * 2^n, and half as much again as the tile at least."""
+    least = max(_LEAST_PERIOD, max(size) * 3 // 2)
+    return min(base << exponent for base in _LATTICES for exponent in range(32) if base << exponent >= least)
+
+
+def periodic_field(
+    seed: Int[Tensor, " r"], outer: Float[Tensor, " r"], inner: Float[Tensor, " r"], period: int
+) -> Float[Tensor, "r n n"]:
+    """Values at every second pixel, of mean 0 and variance 1 over many fields; periodic in both directions.
+
+    Args:
+        seed: of each field.
+        outer: scale in pixels beyond which the spectrum is flat: about the size of the largest clouds.
+        inner: scale in pixels below which light spreads sideways in a cloud and smooths what is seen of it.
+        period: in pixels, a lattice of 2 or 3 doubled some times.
+    """
+    spacings = [period >> level for level in range(32) if period % (1 << level) == 0 and period >> level > 0]
+    lattices = [count for count in reversed(spacings) if 2 <= count <= period // _FINEST_SPACING]
+    spacing = constant(tuple(period / count for count in lattices), torch.float64, outer.device)
+    flatter = 1 + (spacing / outer.double()[:, None]) ** 2
+    smoother = 1 + (inner.double()[:, None] / spacing) ** 2
+    power = (spacing / flatter.sqrt()) ** (2 * _HURST) / flatter**2 / smoother ** (_SMOOTH_HURST - _HURST)
+    finer = [(lattices[-1] // count).bit_length() - 1 for count in lattices]
+    kept = constant(tuple(_variance_after(times) for times in finer), torch.float64, outer.device)
+    weight = (power / power.sum(1, keepdim=True) / kept).sqrt().float()[:, :, None, None]
+    field: Tensor | None = None
+    for level, count in enumerate(lattices):
+        noise = standard_normal(seed, 1, count * count, stream=level).view(len(seed), count, count) * weight[:, level]
+        field = noise if field is None else _refined(field).add_(noise)
+    assert field is not None
+    return field
+
+
+@cache
+def _variance_after(refinements: int) -> float:
+    """Mean variance of a surface whose independent unit coefficients were refined so often."""
+    response = [1.0]
+    for _ in range(refinements):
+        spread = [0.0] * (2 * len(response) + len(_SUBDIVISION) - 2)
+        for place, value in enumerate(response):
+            for step, share in enumerate(_SUBDIVISION):
+                spread[2 * place + step] += value * share
+        response = spread
+    along: float = sum(value * value for value in response) / 2**refinements
+    return along**2
+
+
+def _refined(field: Float[Tensor, "r n n"]) -> Float[Tensor, "r m m"]:
+    """Coefficients of the same spline surface on a lattice twice as fine (Lane and Riesenfeld, 1980)."""
+    for axis in (1, 2):
+        after = field.roll(-1, axis)
+        even = (field.roll(1, axis) + after).mul_(0.125).add_(field, alpha=0.75)
+        odd = (field + after).mul_(0.5)
+        field = torch.stack((even, odd), dim=axis + 1).flatten(axis, axis + 1)
+    return field
+
+
+@dataclass(frozen=True, slots=True)
+class CloudField:
+    """The field of each row, and how a tile looks at it.
+
+    Attributes:
+        seed: of the field.
+        outer: size of the largest clouds, pixels.
+        inner: scale below which they look smooth, pixels.
+        linear: from pixels of the tile to those of the field: turned, and drawn out for streaks.
+        threshold: where the field exceeds it there is cloud.
+        reach: optical thickness where the field exceeds the threshold by 1, times the share of light that a cloud
+            scatters backwards.
+    """
+
+    seed: Int[Tensor, " r"]
+    outer: Float[Tensor, " r"]
+    inner: Float[Tensor, " r"]
+    linear: Float[Tensor, "r 2 2"]
+    threshold: Float[Tensor, " r"]
+    reach: Float[Tensor, " r"]
+
+    def excess(
+        self, size: Size, surroundings: Surroundings, offset: Float[Tensor, "r 2"] | None = None
+    ) -> Float[Tensor, "r h w"]:
+        """The field less its threshold at every pixel of a tile.
+
+        Args:
+            size: of the tile.
+            surroundings: where the field is kept for who else looks at it.
+            offset: x and y in pixels of the tile: the field is looked up so much further.
+        """
+        period, device = period_of(size), self.seed.device
+        field = surroundings.shared(self.seed, lambda: periodic_field(self.seed, self.outer, self.inner, period))
+        x = torch.arange(size.width, device=device) - (size.width - 1) / 2
+        y = torch.arange(size.height, device=device)[:, None] - (size.height - 1) / 2
+        linear, start = (part[..., None, None] for part in self.view(period, offset))
+        across = linear[:, 0, 0] * x + (linear[:, 0, 1] * y + start[:, 0])
+        down = linear[:, 1, 0] * x + (linear[:, 1, 1] * y + start[:, 1])
+        return _looked_up(field, across, down) - self.threshold.float()[:, None, None]
+
+    def view(
+        self, period: int, offset: Float[Tensor, "r 2"] | None = None
+    ) -> tuple[Float[Tensor, "r 2 2"], Float[Tensor, "r 2"]]:
+        """From pixels about the middle of a tile to values of the periodic field: a linear map and a start."""
+        start = self.linear.new_zeros(len(self.seed), 2) if offset is None else offset.to(self.linear)
+        start = (self.linear.double() @ start.double()[..., None])[..., 0].remainder(period).float()
+        return self.linear.float() * (1 / _FINEST_SPACING), start * (1 / _FINEST_SPACING)
+
+    def backscatter(self, excess: Float[Tensor, "r h w"]) -> Float[Tensor, "r h w"]:
+        """Reflectance of a cloud that absorbs nothing: `x / (2 + x)`, x the backscattered optical thickness.
+
+        Two-stream (Coakley and Chylek, 1975, Journal of the Atmospheric Sciences 32). The thickness grows with the
+        excess to the power 3/2, so that a cloud has thin edges.
+        """
+        above = excess.clamp_min(0)
+        thickness = (above * above.sqrt()).mul_(self.reach.float()[:, None, None])
+        return thickness / (thickness + 2)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudVeil:
+    """Three maps of a cloud seen from above: what it hides of the ground, what it reflects, its glow on clear air."""
+
+    field: CloudField
+
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r 3 h w"]:
+        excess = self.field.excess(size, surroundings)
+        reflected = self.field.backscatter(excess)
+        # Light passes twice, each time less what is thrown back.
+        hidden = reflected * (2 - reflected)
+        # Half a deviation of the field away from an edge, clear air no longer glows.
+        glow = (excess * 2 + 1).clamp_(0, 1)
+        return torch.stack((hidden, reflected, glow * glow), dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudShade:
+    """How much of the direct sun a cloud takes from the ground: its own field, seen towards the sun.
+
+    Attributes:
+        field: of the cloud.
+        offset: x and y from a shaded pixel to the cloud above which stands in its light, in pixels of the tile.
+    """
+
+    field: CloudField
+    offset: Float[Tensor, "r 2"]
+
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r 1 h w"]:
+        reflected = self.field.backscatter(self.field.excess(size, surroundings, self.offset))
+        return (reflected * (2 - reflected))[:, None]
+
+
+def _looked_up(
+    field: Float[Tensor, "r n n"], x: Float[Tensor, "r h w"], y: Float[Tensor, "r h w"]
+) -> Float[Tensor, "r h w"]:
+    """Bilinear interpolation, wrapped around."""
+    period = field.shape[-1]
+    left, top = x.floor(), y.floor()
+    share_x, share_y = x - left, y - top
+    column, row = left.int().remainder_(period), top.int().remainder_(period)
+    next_column, next_row = (column + 1).remainder_(period), (row + 1).remainder_(period)
+    flat = field.flatten(1)
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        return flat.gather(1, (row * period + column).long().flatten(1)).view_as(x)
+
+    upper = torch.lerp(at(row, column), at(row, next_column), share_x)
+    lower = torch.lerp(at(next_row, column), at(next_row, next_column), share_x)
+    return torch.lerp(upper, lower, share_y)

@@ -1,0 +1,204 @@
+"""What radiometry is made of: a short list of segments, run one after the other on pixels that stay in the cache.
+
+Almost every operation is `Affine`: terms per band, possibly modulated by a map over the tile (a gradient of haze, a
+cloud, a stripe). Neighbouring ones fold into one wherever the mathematics is closed. The others are what terms cannot
+say: noise that is not normal (`GammaNoise`), steps and ceilings (`Steps`), neighbours (`Stencil`), another unit
+(`Curve`). What a segment holds is decided here; how it runs on pixels is in `kernels.radiometry`.
+
+Rows `r` are samples, or the dates of samples; bands `c` are those of one date.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from geoaug.augment.planning.maps import TileMap
+from geoaug.augment.planning.terms import Terms
+
+ThickCloud = Literal["keep", "ignore", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """Labels that a map gives for free: where `maps[index]` exceeds a limit, pixels are of that class.
+
+    Attributes:
+        limits: ascending limits on the map.
+        classes: class above each limit; a class written later wins over one written before.
+        index: which of the maps.
+        thick: what becomes of pixels above the last limit: "keep" them, set their label to "ignore", or make them
+            "invalid".
+    """
+
+    limits: tuple[float, ...]
+    classes: tuple[int, ...]
+    index: int = 0
+    thick: ThickCloud = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Modulation:
+    """Changes of gain and offset in proportion to the maps of a tile.
+
+    Attributes:
+        maps: makes k maps, or one for each band (then k is 1).
+        gain: added to the gain of the terms per unit of a map; None where no map touches it.
+        offset: added to their offset, likewise.
+        applied: rows where the operation applies; the maps of the others are zero.
+        annotation: labels that follow from the maps.
+    """
+
+    maps: TileMap
+    gain: Float[Tensor, "r c k"] | None
+    offset: Float[Tensor, "r c k"] | None
+    applied: Bool[Tensor, " r"]
+    annotation: Annotation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """`y = G*x + O + sqrt(floor + slope*x)*n`, where G and O are those of the terms and what a map adds to them."""
+
+    terms: Terms
+    modulation: Modulation | None = None
+
+    def where(self, applied: Bool[Tensor, " r"]) -> Affine:
+        """This for the rows where `applied` is true, nothing for the others."""
+        kept = self.modulation
+        if kept is not None:
+            kept = replace(
+                kept,
+                gain=_rows_where(applied, kept.gain, 0.0),
+                offset=_rows_where(applied, kept.offset, 0.0),
+                applied=kept.applied & applied,
+            )
+        return Affine(self.terms.where(applied), kept)
+
+    def then(self, after: Affine) -> Affine | None:
+        """Both as one; None where that is not affine in one set of maps."""
+        if self.modulation is None and after.modulation is None:
+            return Affine(self.terms.then(after.terms))
+        if after.modulation is None:
+            assert self.modulation is not None
+            if after.terms.noisy:
+                return None
+            gain = after.terms.gain[..., None]
+            scaled = replace(
+                self.modulation,
+                gain=None if self.modulation.gain is None else gain * self.modulation.gain,
+                offset=None if self.modulation.offset is None else gain * self.modulation.offset,
+            )
+            return Affine(self.terms.then(after.terms), scaled)
+        if self.modulation is not None or self.terms.noisy:
+            return None
+        held = after.modulation
+        gain, offset = self.terms.gain[..., None], self.terms.offset[..., None]
+        moved = held.offset if held.gain is None else held.gain * offset + (0.0 if held.offset is None else held.offset)
+        folded = replace(held, gain=None if held.gain is None else held.gain * gain, offset=moved)
+        # What the terms of the later one add in noise depends on x before the maps act, as it does here.
+        return Affine(self.terms.then(after.terms), folded)
+
+
+@dataclass(frozen=True, slots=True)
+class GammaNoise:
+    """`y = x * (1 - multiply + multiply * S) + add * S`, S gamma distributed with mean 1 and the given variance.
+
+    Attributes:
+        seed: of the noise.
+        variance: of S; its shape parameter is 1 / variance.
+        multiply: 1 where x itself speckles, 0 where it does not.
+        add: mean of what is added, in units of x.
+    """
+
+    seed: Int[Tensor, " r"]
+    variance: Float[Tensor, " r"]
+    multiply: Float[Tensor, " r"]
+    add: Float[Tensor, "r c"]
+    applied: Bool[Tensor, " r"]
+
+    def where(self, applied: Bool[Tensor, " r"]) -> GammaNoise:
+        """This for the rows where `applied` is true, nothing for the others."""
+        return replace(
+            self,
+            variance=torch.where(applied, self.variance, 0.0),
+            multiply=torch.where(applied, self.multiply, 0.0),
+            add=torch.where(applied[:, None], self.add, 0.0),
+            applied=self.applied & applied,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A ceiling, then rounding to multiples of a step: saturation and quantisation.
+
+    Attributes:
+        ceiling: greatest value, inf for none.
+        step: of the rounding, 0 for none.
+    """
+
+    ceiling: Float[Tensor, "r c"]
+    step: Float[Tensor, "r c"]
+    applied: Bool[Tensor, " r"]
+
+    def where(self, applied: Bool[Tensor, " r"]) -> Steps:
+        """This for the rows where `applied` is true, nothing for the others."""
+        keep = applied[:, None]
+        return Steps(
+            torch.where(keep, self.ceiling, torch.inf), torch.where(keep, self.step, 0.0), self.applied & applied
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """A symmetric separable filter: `weights[..., n]` for the neighbours at distance n, the same along both axes."""
+
+    weights: Float[Tensor, "r 1 n"]
+
+
+@dataclass(frozen=True, slots=True)
+class CoarseGrid:
+    """Means over cells of `factor` pixels on a grid that starts at `phase` of a cell, interpolated linearly back."""
+
+    factor: Float[Tensor, "r c"]
+    phase: Float[Tensor, "r 2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stencil:
+    """An operation on neighbours, weighted by validity."""
+
+    kernel: Taps | CoarseGrid
+    applied: Bool[Tensor, " r"]
+
+    def where(self, applied: Bool[Tensor, " r"]) -> Stencil:
+        """This for the rows where `applied` is true, nothing for the others."""
+        return replace(self, applied=self.applied & applied)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Backscatter in another unit: from power to "amplitude" or "db"."""
+
+    unit: Literal["amplitude", "db"]
+
+
+Segment = Affine | GammaNoise | Steps | Stencil | Curve
+OperationSegment = Affine | GammaNoise | Steps | Stencil
+
+
+def folded(segments: tuple[OperationSegment, ...], segment: OperationSegment) -> tuple[OperationSegment, ...]:
+    """The list with one more segment, folded into the last one where they are one."""
+    if segments and isinstance(segment, Affine) and isinstance(segments[-1], Affine):
+        joined = segments[-1].then(segment)
+        if joined is not None:
+            return (*segments[:-1], joined)
+    return (*segments, segment)
+
+
+def _rows_where(applied: Bool[Tensor, " r"], value: Tensor | None, otherwise: float) -> Tensor | None:
+    return None if value is None else torch.where(applied[:, None, None], value, otherwise)

@@ -1,0 +1,450 @@
+"""STAC: items, collections and catalogs, as objects, files or addresses, and searches, to a catalog.
+
+Read by pystac and searched by pystac-client, which come with `pip install 'geoaug[stac]'`. How an item becomes a scene
+is in `geoaug.data.catalog.products.stac`.
+"""
+
+import importlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from affine import Affine
+
+from geoaug.data.catalog.catalog import Catalog
+from geoaug.data.catalog.index import OnError, Progress, index_sources
+from geoaug.data.catalog.products.sources import Found, Stored, check_extents, sensor_of_bands, words_of
+from geoaug.data.raster.advice import LEAVE_OUT
+from geoaug.data.raster.headers import Told, band_files, quality_layer, sensor_name, size_and_age
+from geoaug.data.raster.inputs import address_to_path
+from geoaug.data.raster.quality import SCHEMES
+from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneKind, SceneRecord
+from geoaug.data.raster.scene import open_scene, usable_nodata
+from geoaug.errors import ConfigurationError, RasterError
+from geoaug.sensors import Sensor
+
+if TYPE_CHECKING:
+    import pystac
+
+_log = logging.getLogger("geoaug")
+_RASTERS = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-geotiff")
+# Pictures, and products beside reflectance.
+_NO_DATA_ROLES = frozenset(("thumbnail", "overview", "visual", "metadata", "graphic", "date"))
+_PICTURES = frozenset(("visual", "thumbnail", "preview", "rendered_preview", "overview", "tilejson"))
+_BLOCK = (512, 512)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    """One band of an asset.
+
+    Attributes:
+        names: that it may go by in a sensor, the best first.
+        properties: of the band, the asset and the item, the nearest first.
+    """
+
+    path: str
+    index: int
+    names: tuple[str, ...]
+    properties: Mapping[str, Any]
+    alone: bool
+    is_tiff: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StacSource:
+    """An item; `assets` are the keys that are wanted, all with bands where None."""
+
+    item: "pystac.Item"
+    assets: tuple[str, ...] | None = None
+    open_headers: bool = False
+    kind: SceneKind = field(default="stac", init=False)
+
+    @property
+    def path(self) -> str:
+        return str(self.item.get_self_href() or self.name)
+
+    @property
+    def name(self) -> str:
+        return f"{self.item.collection_id or 'stac'}/{self.item.id}.json"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(asset.path for asset in self._bands()))
+
+    def read(self, scene_id: str, told: Told) -> Found:
+        try:
+            return self._read(scene_id, told)
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            # Of a field that holds a list for a number, and the like: pystac hands on what an item says.
+            raise RasterError(
+                f"{self.path}: item '{self.item.id}' has a field that cannot be understood "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+    def _read(self, scene_id: str, told: Told) -> Found:
+        bands = self._bands()
+        if not bands:
+            raise RasterError(
+                f"{self.path}: no asset of item '{self.item.id}' has bands to read; choose among "
+                f"{', '.join(self.item.assets)} with assets=[...]"
+            )
+        sensor, chosen, doubt = self._sensor(bands, told)
+        files = tuple(
+            self._band_file(asset, name, of_sensor.quantification, of_sensor.offset, of_sensor.nodata)
+            for (name, asset), of_sensor in zip(chosen, sensor.bands, strict=True)
+        )
+        check_extents(self.path, files)
+        quality = self._quality(told)
+        size, age = size_and_age(file.path for file in files)
+        moment = self.item.datetime or self.item.common_metadata.start_datetime
+        record = SceneRecord(
+            id=scene_id,
+            kind="stac",
+            path=self.path,
+            bands=files,
+            sensor=sensor_name(sensor, told),
+            quality=quality,
+            datetime=None if moment is None else moment.isoformat(),
+            size=size,
+            mtime_ns=age,
+        )
+        cover = self.item.properties.get("eo:cloud_cover")
+        return Found(record, {} if cover is None else {"cloud_cover": float(cover)}, doubt)
+
+    def _bands(self) -> list[_Asset]:
+        found: list[_Asset] = []
+        if self.assets is not None and (missing := [key for key in self.assets if key not in self.item.assets]):
+            raise RasterError(
+                f"{self.path}: item '{self.item.id}' has no asset {', '.join(missing)}; it has "
+                f"{', '.join(self.item.assets)}"
+            )
+        for key in self.item.assets if self.assets is None else self.assets:
+            asset = self.item.assets[key]
+            if self.assets is None and not _is_reflectance(key, asset):
+                continue
+            found += _bands_of(self.item, key, asset)
+        if self.assets is not None:
+            return found
+        # Where a band is there twice (in a stack and alone, as TIFF and as JPEG 2000), the file of it alone, of TIFF.
+        best: dict[str, _Asset] = {}
+        for band in sorted(found, key=lambda band: (not band.alone, not band.is_tiff)):
+            best.setdefault(band.names[0].casefold(), band)
+        kept = set(map(id, best.values()))
+        return [band for band in found if id(band) in kept]
+
+    def _sensor(self, bands: Sequence[_Asset], told: Told) -> tuple[Sensor, list[tuple[str, _Asset]], str | None]:
+        """The sensor, and its bands with their assets; by the names of bands that tell most."""
+        path = f"{self.item.collection_id or ''}/{self.item.properties.get('platform', '')}/{self.item.id}.tif"
+        known = {id(asset): self._stored(asset) for asset in bands}
+        best: tuple[Sensor, list[tuple[str, _Asset]], str | None] | None = None
+        problem: ConfigurationError | None = None
+        for which in range(max(len(asset.names) for asset in bands)):
+            words = {asset.names[min(which, len(asset.names) - 1)]: asset for asset in bands}
+            if len(words) < len(bands):
+                continue
+            stored = {word: known[id(asset)] for word, asset in words.items()}
+            try:
+                sensor, doubt = sensor_of_bands(path, stored, told)
+            except ConfigurationError as error:
+                problem = problem or error
+                continue
+            sensor = self._harmonised(sensor, words)
+            pairs = [
+                (band.name, words[word]) for band, word in zip(sensor.bands, words_of(sensor, stored), strict=True)
+            ]
+            if best is None or (best[0].name == "generic" and sensor.name != "generic"):
+                best = sensor, pairs, doubt
+        if best is None:
+            raise ConfigurationError(f"{self.path}: {problem or 'bands of one name; choose with assets=[...]'}")
+        return best
+
+    def _harmonised(self, sensor: Sensor, words: Mapping[str, _Asset]) -> Sensor:
+        """Sentinel-2's offset by the processing baseline, unless the item states it, or that it was taken out."""
+        if not sensor.name.startswith("sentinel-2"):
+            return sensor
+        properties = self.item.properties
+        if properties.get("earthsearch:boa_offset_applied", properties.get("sentinel:boa_offset_applied")) is True:
+            return sensor.with_scaling(offset=0.0)
+        if any("scale" in asset.properties or "raster:scale" in asset.properties for asset in words.values()):
+            return sensor
+        baseline = properties.get("s2:processing_baseline") or properties.get("processing:version")
+        try:
+            return sensor if baseline is None else sensor.for_baseline(str(baseline))
+        except ConfigurationError:
+            return sensor
+
+    def _stored(self, asset: _Asset) -> Stored:
+        properties = asset.properties
+        scale = properties.get("scale", properties.get("raster:scale"))
+        offset = properties.get("offset", properties.get("raster:offset"))
+        kind = properties.get("data_type")
+        if kind is None or self.open_headers:
+            header = open_scene(asset.path, bands=[asset.index], scene_id="")
+            kind = header.dtype.name
+            scale = header.scales[0] if scale is None else scale
+            offset = header.offsets[0] if offset is None else offset
+        return Stored(str(kind), 1.0 if scale is None else float(scale), 0.0 if offset is None else float(offset))
+
+    def _band_file(
+        self, asset: _Asset, name: str, quantification: float, offset: float, nodata: float | None
+    ) -> BandFile:
+        stated = None if self.open_headers else _as_stated(asset)
+        if stated is not None:
+            kind, grid, own_nodata = stated
+            own = usable_nodata(np.dtype(kind), own_nodata, nodata)
+            return BandFile(name, asset.path, asset.index, grid, kind, own, _BLOCK, False, quantification, offset)
+        header = open_scene(asset.path, sensor=None, bands=[asset.index], scene_id="")
+        (opened,) = band_files(header)
+        own = usable_nodata(header.dtype, header.nodata, _number(asset.properties.get("nodata")), nodata)
+        return BandFile(
+            name, opened.path, opened.index, opened.grid, opened.dtype, own, opened.block_shape, opened.has_mask,
+            quantification, offset,
+        )  # fmt: skip
+
+    def _quality(self, told: Told) -> QualityLayer | None:
+        for key, asset in self.item.assets.items():
+            scheme = SCHEMES.get(key.upper())
+            if scheme is None or not _is_raster(asset):
+                continue
+            invalid = scheme.chosen(told.invalid)
+            if not invalid:
+                return None
+            found = _bands_of(self.item, key, asset)[0]
+            stated = None if self.open_headers else _as_stated(found)
+            if stated is None:
+                return quality_layer(found.path, scheme.kind, invalid)
+            kind, grid, _ = stated
+            return QualityLayer(BandFile(key, found.path, 1, grid, kind, None, _BLOCK), scheme.kind, invalid)
+        return None
+
+
+def _bands_of(item: "pystac.Item", key: str, asset: "pystac.Asset") -> list[_Asset]:
+    """The bands of an asset, one of its key where it lists none."""
+    fields = asset.extra_fields
+    listed: list[Mapping[str, Any]] = fields.get("bands") or fields.get("eo:bands") or []
+    rasters: list[Mapping[str, Any]] = fields.get("raster:bands") or []
+    count = max(len(listed), len(rasters), 1)
+    href = asset.get_absolute_href() or asset.href
+    found = []
+    for place in range(count):
+        band = listed[place] if place < len(listed) else {}
+        raster = rasters[place] if place < len(rasters) else {}
+        common = band.get("common_name", band.get("eo:common_name"))
+        names = (band.get("name"), common, key if count == 1 else None, f"{key}_{place + 1}" if count > 1 else None)
+        found.append(
+            _Asset(
+                path=address_to_path(href),
+                index=place + 1,
+                names=tuple(dict.fromkeys(str(name) for name in names if name)),
+                properties={**item.properties, **fields, **band, **raster},
+                alone=count == 1,
+                is_tiff="jp2" not in (asset.media_type or ""),
+            )
+        )
+    return found
+
+
+def _is_reflectance(key: str, asset: "pystac.Asset") -> bool:
+    """Whether an asset is what a person wants who names none: bands of the scene."""
+    roles = {role.lower() for role in asset.roles or ()}
+    if not _is_raster(asset) or key.lower() in _PICTURES or roles & _NO_DATA_ROLES or key.upper() in SCHEMES:
+        return False
+    return (
+        bool(asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands"))
+        or "reflectance" in roles
+        or (roles == {"data"} and "eo:bands" not in asset.extra_fields)
+    )
+
+
+def _is_raster(asset: "pystac.Asset") -> bool:
+    media = (asset.media_type or "").lower()
+    if media:
+        return media.startswith(_RASTERS)
+    return asset.href.split("?")[0].lower().endswith((".tif", ".tiff", ".jp2"))
+
+
+def _as_stated(asset: _Asset) -> tuple[str, Grid, float | None] | None:
+    """(type, grid, nodata) as the item states them; None where it leaves any of these out."""
+    properties = asset.properties
+    kind, shape, transform = (properties.get(name) for name in ("data_type", "proj:shape", "proj:transform"))
+    code = properties.get("proj:code") or (
+        f"EPSG:{properties['proj:epsg']}" if properties.get("proj:epsg") is not None else properties.get("proj:wkt2")
+    )
+    if kind is None or shape is None or transform is None or code is None or "nodata" not in properties:
+        return None
+    grid = Grid(str(code), Affine(*(float(value) for value in transform[:6])), int(shape[0]), int(shape[1]))
+    return np.dtype(str(kind)).name, grid, _number(properties["nodata"])
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def index_stac(
+    source: Any,
+    *,
+    search: Mapping[str, Any] | None = None,
+    assets: Sequence[str] | str | None = None,
+    sensor: Sensor | str | Path | None = None,
+    bands: Sequence[str | int] | str | None = None,
+    invalid: Sequence[str | int] | str | None = None,
+    open_headers: bool = False,
+    on_error: OnError = "raise",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Catalog:
+    """Index STAC items.
+
+    Args:
+        source: an Item, ItemCollection, Collection or Catalog of pystac, several items, or the path or address of the
+            JSON of any of these; with `search`, the address of a STAC API.
+        search: what `pystac_client.Client.search` takes: collections, bbox, datetime, query, max_items...
+        assets: keys of the assets that are read; all with bands of reflectance unless told. Quality layers (scl,
+            qa_pixel) are found by their keys.
+        sensor, bands, invalid: as for `geoaug.data.catalog.index.index_files`.
+        open_headers: read the header of each file, though the item states what is needed; then blocks are known, too.
+        on_error: as for `index_files`; it holds for items, and catalogs below, that cannot be read themselves, too.
+        threads, progress: as for `index_files`.
+
+    Raises:
+        ConfigurationError: pystac is absent, or the source is no STAC, or holds no item.
+        RasterError: an item cannot be read.
+    """
+    keys = None if assets is None else tuple([assets] if isinstance(assets, str) else assets)
+    told = Told.of(sensor, bands, invalid)
+    faults = _Faults(on_error)
+    items = _searched(source, search) if search is not None else _items(source, faults)
+    sources = list({(item.collection_id, item.id): StacSource(item, keys, open_headers) for item in items}.values())
+    if not sources and not faults.found:
+        raise ConfigurationError(f"{_called(source)}: holds no item" + (" that the search finds" if search else ""))
+    return index_sources(
+        sources, told, on_error=on_error, threads=threads, progress=progress, faulty_already=faults.found
+    )
+
+
+@dataclass(slots=True)
+class _Faults:
+    """Items, and catalogs below others, that cannot be read, by the place that links name.
+
+    Attributes:
+        policy: "raise" raises the first one.
+    """
+
+    policy: OnError
+    found: dict[str, RasterError] = field(default_factory=dict)
+
+    def add(self, place: str, what: str, error: Exception) -> None:
+        why = error.__cause__ or error  # pystac wraps what was wrong
+        message = f"{place}: {what} cannot be read ({type(why).__name__}: {why})"
+        if self.policy == "raise":
+            raise RasterError(f"{message}; to leave such items out: {LEAVE_OUT}") from error
+        self.found[place] = RasterError(message)
+
+
+def _items(source: Any, faults: _Faults) -> "Iterator[pystac.Item]":
+    pystac = _library("pystac")
+    if isinstance(source, pystac.Item):
+        yield source
+    elif isinstance(source, pystac.Catalog):  # and collections
+        yield from _below(source, faults)
+    elif isinstance(source, str | Path):
+        yield from _read(str(source), faults)
+    elif isinstance(source, Mapping):
+        yield from _parsed(dict(source), None, faults)
+    elif isinstance(source, Iterable):
+        for part in source:
+            yield from _items(part, faults)
+    else:
+        raise ConfigurationError(f"{_called(source)}: is no STAC item, collection or catalog, nor the place of one")
+
+
+def _below(catalog: "pystac.Catalog", faults: _Faults) -> "Iterator[pystac.Item]":
+    """The items that a catalog or collection links to, and those of the catalogs below it."""
+    pystac = _library("pystac")
+    if type(catalog).get_items is not pystac.Catalog.get_items:
+        # One of an API, which asks for items page by page.
+        try:
+            yield from catalog.get_items(recursive=True)
+        except Exception as error:  # as below
+            raise ConfigurationError(f"{_place(catalog)}: its items cannot be fetched ({error})") from error
+        return
+    for relation, kind in ((pystac.RelType.ITEM, pystac.Item), (pystac.RelType.CHILD, pystac.Catalog)):
+        for link in catalog.get_links(relation):
+            try:
+                target = link.resolve_stac_object(root=catalog.get_root()).target
+                if not isinstance(target, kind):
+                    raise TypeError(f"a {type(target).__name__}, linked to as {relation}")
+            except Exception as error:  # of the network and of broken files, in kinds that differ with pystac's version
+                what = f"the {'item' if kind is pystac.Item else 'catalog'} that {_place(catalog)} links to"
+                faults.add(str(link.get_absolute_href() or link.href), what, error)
+                continue
+            yield from [target] if isinstance(target, pystac.Item) else _below(target, faults)
+
+
+def _place(catalog: "pystac.Catalog") -> str:
+    return str(catalog.get_self_href() or catalog.id)
+
+
+def _read(place: str, faults: _Faults) -> "Iterator[pystac.Item]":
+    pystac = _library("pystac")
+    if "://" not in place:
+        place = str(Path(place).expanduser().absolute())
+        if not Path(place).is_file():
+            raise ConfigurationError(f"{place}: no such file of STAC JSON")
+    try:
+        text = pystac.StacIO.default().read_text(place)
+    except Exception as error:  # of the network, in kinds that differ with pystac's version
+        raise ConfigurationError(f"{place}: cannot be fetched ({error})") from error
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{place}: is no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{place}: is not a STAC object")
+    yield from _parsed(content, place, faults)
+
+
+def _parsed(content: dict[str, Any], place: str | None, faults: _Faults) -> "Iterator[pystac.Item]":
+    pystac = _library("pystac")
+    where = place or "the mapping"
+    wrong = (pystac.STACError, pystac.STACTypeError, AttributeError, KeyError, ValueError, TypeError)
+    if content.get("type") == "FeatureCollection":
+        for number, feature in enumerate(content.get("features") or (), start=1):
+            try:
+                item = pystac.Item.from_dict(feature)
+            except wrong as error:
+                name = feature.get("id") if isinstance(feature, Mapping) else None
+                faults.add(f"{where}#{name or number}", f"item {number} of it", error)
+                continue
+            yield item
+        return
+    try:
+        found = pystac.read_dict(content, href=place)
+    except wrong as error:
+        raise ConfigurationError(f"{where}: is not STAC that pystac understands ({error})") from error
+    yield from _items(found, faults)
+
+
+def _searched(source: Any, search: Mapping[str, Any]) -> "Iterator[pystac.Item]":
+    client = _library("pystac_client")
+    try:
+        opened = client.Client.open(str(source)) if isinstance(source, str) else source
+        yield from opened.search(**search).items()
+    except (client.exceptions.APIError, NotImplementedError) as error:
+        raise ConfigurationError(f"{_called(source)}: the search failed ({error})") from error
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"STAC needs {name.replace('_', '-')}: pip install 'geoaug[stac]'") from error
+
+
+def _called(source: Any) -> str:
+    return source if isinstance(source, str) else f"a {type(source).__name__}"

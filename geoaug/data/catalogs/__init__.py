@@ -1,1 +1,0 @@
-"""Many scenes: what is known of them, kept in one file, and found in folders, products and STAC."""

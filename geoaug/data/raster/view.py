@@ -1,0 +1,305 @@
+"""How the files of a scene appear on the grid that its tiles are cut from.
+
+Bands that lie on the grid already, up to whole pixels, are read as they are stored; others are warped to it by GDAL
+inside the read. Numbers only: files are opened by `geoaug.data.raster.files` and read by
+`geoaug.data.raster.blocks`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import rasterio.warp
+from affine import Affine
+from rasterio.crs import CRS
+
+from geoaug.data.raster.advice import as_type
+from geoaug.data.raster.files import Source, Warp
+from geoaug.data.raster.grid import same_crs
+from geoaug.data.raster.inputs import is_remote
+from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord
+from geoaug.data.raster.window import Window
+from geoaug.errors import ConfigurationError
+
+# Pixels over the whole grid within which two grids are the same.
+_SHIFT_TOLERANCE = 1e-3
+# Smaller blocks are read together, so that a call is worth its while (and a strip is not a call of its own).
+_LEAST_CHUNK = 2**16
+WARPED_BLOCK = 512
+MOST_STACKED = 2**24
+"""Bytes of chunks that are read as one: a thread's work must not grow with the number of files."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Bands of one file on the grid of a scene.
+
+    Attributes:
+        source: what is opened.
+        indexes: 1-based bands of the file.
+        places: where these go among the image's bands; empty for a quality layer.
+        nodata: of each, as stored; None where none is.
+        shift: what is added to each band's numbers, so that all scenes are scaled alike.
+        dtype: as read.
+        tile_dtype: of the tiles.
+        row: of the grid's first pixel, counted in the source's pixels.
+        col: of the same.
+        height: of the source.
+        width: of the source.
+        chunk: (rows, columns) that are read together: whole blocks of the file.
+        has_mask: whether the source has a mask or alpha band.
+        quality: what tells validity, None for bands of the image.
+    """
+
+    source: Source
+    indexes: tuple[int, ...]
+    places: tuple[int, ...]
+    nodata: tuple[float | None, ...]
+    shift: tuple[int, ...]
+    dtype: str
+    tile_dtype: str
+    row: int
+    col: int
+    height: int
+    width: int
+    chunk: tuple[int, int]
+    has_mask: bool
+    quality: QualityLayer | None = None
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a chunk as it is decoded, its validity included."""
+        return self.chunk[0] * self.chunk[1] * (len(self.indexes) * np.dtype(self.dtype).itemsize + 1)
+
+    def chunk_window(self, down: int, across: int) -> Window:
+        """A chunk's window in the source's pixels."""
+        row, col = down * self.chunk[0], across * self.chunk[1]
+        return Window(row, col, min(self.chunk[0], self.height - row), min(self.chunk[1], self.width - col))
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Views whose chunks lie alike, so that they are planned, kept and copied to tiles as one.
+
+    Scenes of a file for each band would else cost a plan and a copy for each band of each tile.
+    """
+
+    views: tuple[View, ...]
+
+    @property
+    def like(self) -> View:
+        """The first view: the others have its place, size, chunks and types."""
+        return self.views[0]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where its bands go among the image's bands; empty for a quality layer."""
+        return tuple(place for view in self.views for place in view.places)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a chunk of all views as it is decoded, its validity included."""
+        rows, cols = self.like.chunk
+        bands = sum(len(view.indexes) for view in self.views)
+        return rows * cols * (bands * np.dtype(self.like.dtype).itemsize + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneView:
+    """A scene on the grid that its tiles are cut from.
+
+    Attributes:
+        record: with the wanted bands alone.
+        grid: of the tiles.
+        stacks: of the files' views; together they hold each band of the image once, and the quality layer.
+        fill: what the image holds where the files hold nothing.
+    """
+
+    record: SceneRecord
+    grid: Grid
+    stacks: tuple[Stack, ...]
+    fill: float
+
+    @property
+    def views(self) -> Iterator[View]:
+        """Of all files."""
+        return (view for stack in self.stacks for view in stack.views)
+
+
+def target_grid(grid: Grid, crs: str | None, gsd_m: float | None) -> Grid:
+    """The grid that a scene's tiles are cut from: its own, or one of another CRS or ground sampling distance.
+
+    A grid of another gsd begins at the same corner. One of another CRS covers the scene, with GDAL's choice of pixel
+    size unless `gsd_m` (in metres; for a geographic CRS, at the scene's centre) says otherwise.
+
+    Raises:
+        ConfigurationError: the scene has no CRS, or the CRS does not reach it.
+    """
+    if crs is None and gsd_m is None:
+        return grid
+    own = grid.gsd_m
+    if own is None:
+        raise ConfigurationError("a scene without a CRS has no place to be warped to: leave crs and gsd_m out")
+    if crs is None or same_crs(crs, grid.crs):
+        factor = 1.0 if gsd_m is None else gsd_m / own
+        height, width = max(1, round(grid.height / factor)), max(1, round(grid.width / factor))
+        return Grid(grid.crs, grid.transform * Affine.scale(factor), height, width)
+    bounds = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
+    source, target = CRS.from_user_input(grid.crs), CRS.from_user_input(crs)
+    transform, width, height = rasterio.warp.calculate_default_transform(
+        source, target, grid.width, grid.height, *bounds
+    )
+    if transform is None or width is None or height is None:
+        raise ConfigurationError(f"the CRS {crs} does not reach a scene in {grid.crs}")
+    warped = Grid(crs, transform, int(height), int(width))
+    if gsd_m is None:
+        return warped
+    present = warped.gsd_m
+    assert present is not None
+    return target_grid(warped, None, gsd_m)
+
+
+def scene_view(
+    record: SceneRecord,
+    grid: Grid,
+    *,
+    dtype: str,
+    shift: Sequence[int],
+    resampling: str = "bilinear",
+    most_stacked: int = MOST_STACKED,
+) -> SceneView:
+    """A scene with its wanted bands on a grid.
+
+    Args:
+        record: with the wanted bands alone, in order.
+        grid: of the tiles.
+        dtype: numpy's name of the type that pixels come in; every stored type must fit it.
+        shift: what is added to each band's numbers.
+        resampling: GDAL's name, for bands on other grids.
+        most_stacked: bytes of chunks of several files that may be read as one.
+
+    Raises:
+        ConfigurationError: a band is stored in a type that does not fit.
+    """
+    for band in record.bands:
+        if band.dtype != dtype and not np.can_cast(np.dtype(band.dtype), np.dtype(dtype), casting="safe"):
+            raise ConfigurationError(
+                f"{band.path}: band '{band.name}' is stored as {band.dtype}, which does not fit the {dtype} of the "
+                f"other scenes: {as_type(str(np.promote_types(band.dtype, dtype)))}"
+            )
+    by_file: dict[tuple[object, ...], list[int]] = {}
+    offsets: dict[int, tuple[int, int] | None] = {}
+    for place, band in enumerate(record.bands):
+        if id(band.grid) not in offsets:
+            offsets[id(band.grid)] = _offset(band.grid, grid)
+        key = (band.path, band.dtype, band.has_mask) if offsets[id(band.grid)] else (band, place)
+        by_file.setdefault(key, []).append(place)
+    views = [
+        _view(
+            [record.bands[place] for place in places],
+            places,
+            grid,
+            shift=[shift[place] for place in places],
+            tile_dtype=dtype,
+            resampling=resampling,
+        )
+        for places in by_file.values()
+    ]
+    if record.quality is not None:
+        band = record.quality.band
+        quality = _view([band], [], grid, shift=[0], tile_dtype=band.dtype, resampling="nearest")
+        views.append(replace(quality, quality=record.quality))
+    nodata = next((band.nodata for band in record.bands if band.nodata is not None), None)
+    fill = nodata if nodata is not None else (math.nan if np.dtype(dtype).kind == "f" else 0.0)
+    return SceneView(record, grid, _stacked(views, most_stacked), fill)
+
+
+def _stacked(views: list[View], most: int) -> tuple[Stack, ...]:
+    """Views that lie alike together, up to `most` bytes of a chunk."""
+    stacks: list[Stack] = []
+    open_stack: dict[object, int] = {}
+    for view in views:
+        alike = (view.row, view.col, view.height, view.width, view.chunk, view.dtype, view.tile_dtype)
+        place = None if view.quality is not None else open_stack.get(alike)
+        if place is not None:
+            wider = Stack((*stacks[place].views, view))
+            if wider.chunk_bytes <= most:
+                stacks[place] = wider
+                continue
+        if view.quality is None:
+            open_stack[alike] = len(stacks)
+        stacks.append(Stack((view,)))
+    return tuple(stacks)
+
+
+def _offset(own: Grid, grid: Grid) -> tuple[int, int] | None:
+    """(row, column) in the pixels of `own` at which `grid` begins; None where the two differ by more than that."""
+    if own == grid:
+        return 0, 0
+    if not same_crs(own.crs, grid.crs):
+        return None
+    a, b, c, d, e, f = (~own.transform * grid.transform)[:6]
+    stretch = max(abs(a - 1) * grid.width, abs(b) * grid.height, abs(d) * grid.width, abs(e - 1) * grid.height)
+    if max(stretch, abs(c - round(c)), abs(f - round(f))) > _SHIFT_TOLERANCE:
+        return None
+    return round(f), round(c)
+
+
+def _view(
+    bands: list[BandFile], places: list[int], grid: Grid, *, shift: list[int], tile_dtype: str, resampling: str
+) -> View:
+    first = bands[0]
+    stored = tuple((band.index, band.dtype) for band in bands)
+    offset = _offset(first.grid, grid)
+    if offset is not None:
+        return View(
+            source=Source(first.path, first.grid, stored),
+            indexes=tuple(band.index for band in bands),
+            places=tuple(places),
+            nodata=tuple(band.nodata for band in bands),
+            shift=tuple(shift),
+            dtype=first.dtype,
+            tile_dtype=tile_dtype,
+            row=offset[0],
+            col=offset[1],
+            height=first.grid.height,
+            width=first.grid.width,
+            chunk=_chunk_shape(first),
+            has_mask=first.has_mask,
+        )
+    nodata = math.nan if first.nodata is None and np.dtype(first.dtype).kind == "f" else first.nodata
+    if first.has_mask:
+        nodata = None
+    return View(
+        source=Source(first.path, first.grid, stored, Warp(grid, resampling, nodata, first.dtype)),
+        indexes=tuple(band.index for band in bands),
+        places=tuple(places),
+        nodata=(nodata,) * len(bands),
+        shift=tuple(shift),
+        dtype=first.dtype,
+        tile_dtype=tile_dtype,
+        row=0,
+        col=0,
+        height=grid.height,
+        width=grid.width,
+        chunk=(min(WARPED_BLOCK, grid.height), min(WARPED_BLOCK, grid.width)),
+        has_mask=nodata is None,
+    )
+
+
+def _chunk_shape(band: BandFile) -> tuple[int, int]:
+    """Whole blocks, as few as make a call worth its while, first below each other and then side by side.
+
+    One block of a file behind a network, where bytes cost more than calls.
+    """
+    height, width = band.grid.height, band.grid.width
+    rows, cols = min(band.block_shape[0], height), min(band.block_shape[1], width)
+    if is_remote(band.path) and cols < width:
+        return rows, cols
+    down = min(-(-_LEAST_CHUNK // (rows * cols)), -(-height // rows))
+    if cols < width:
+        side = max(1, math.isqrt(down))
+        down = -(-down // side)
+        return min(rows * down, height), min(cols * side, width)
+    return min(rows * down, height), cols

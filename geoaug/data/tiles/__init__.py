@@ -1,1 +1,0 @@
-"""Tiles as training samples: datasets, and loaders that read ahead."""

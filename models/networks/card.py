@@ -1,0 +1,174 @@
+"""What is known of a trained model besides its weights, as plain values that are written beside them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import safetensors
+
+from geoaug.errors import ConfigurationError
+from geoaug.models.networks.architecture import Architecture
+from geoaug.sensors import Band, Sensor
+
+__all__ = ["ClassName", "ModelCard", "Task", "read_card", "sensor_from_dict", "sensor_to_dict"]
+
+Task = Literal["classification", "segmentation", "regression", "change"]
+
+# The key of the metadata of a safetensors file that the card stands under.
+CARD_KEY = "geoaug"
+
+_FORMAT = 1
+_LIBRARIES = ("geoaug", "torch", "torchvision", "pytorch-lightning", "segmentation-models-pytorch", "kornia")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassName:
+    """A class: its name, and its colour in pictures and colour tables (red, green, blue, 0..255)."""
+
+    name: str
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Everything that using a model takes besides its weights.
+
+    Attributes:
+        architecture: what the network is made of.
+        sensor: the bands that it is given, in order, with how digital numbers become reflectance.
+        task: what it answers.
+        mean: taken off each band in `units`.
+        std: that each band is divided by afterwards.
+        multilabel: whether several classes hold at once.
+        units: of the input before normalisation, as `Compose(out_units=...)` has them.
+        gsd_m: ground sampling distance that it was trained at, metres.
+        tile_size: that it was trained at, pixels.
+        classes: by their ids; empty for numbers.
+        ignore_index: label of pixels without a label.
+        recipe: of augmentation, resolved.
+        training: how it was trained: stages, schedule, seed and so on.
+        metrics: that it reached, by name.
+        versions: of the libraries that made it.
+    """
+
+    architecture: Architecture
+    sensor: Sensor
+    task: Task
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    multilabel: bool = False
+    units: Literal["reflectance", "dn", "db"] = "reflectance"
+    gsd_m: float | None = None
+    tile_size: int | None = None
+    classes: tuple[ClassName, ...] = ()
+    ignore_index: int = 255
+    recipe: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        bands = self.architecture.bands
+        for what, count in (("bands", len(self.sensor)), ("means", len(self.mean)), ("deviations", len(self.std))):
+            if count != bands:
+                raise ConfigurationError(f"a model card has {count} {what} for a network of {bands} bands")
+        if self.task not in get_args(Task):
+            raise ConfigurationError(f"task={self.task!r} is one of {', '.join(get_args(Task))}")
+        if self.classes and self.task != "regression" and len(self.classes) != self.architecture.outputs:
+            binary = self.architecture.outputs == 1 and len(self.classes) == 2
+            if not binary:
+                raise ConfigurationError(
+                    f"a model card names {len(self.classes)} classes for a network of {self.architecture.outputs}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "format": _FORMAT,
+            **{name: getattr(self, name) for name in _PLAIN},
+            "architecture": self.architecture.to_dict(),
+            "sensor": sensor_to_dict(self.sensor),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "classes": [{"name": one.name, "colour": list(one.colour)} for one in self.classes],
+            "recipe": None if self.recipe is None else dict(self.recipe),
+            **{name: dict(getattr(self, name)) for name in ("training", "metrics", "versions")},
+        }
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any]) -> ModelCard:
+        """From `to_dict`.
+
+        Raises:
+            ConfigurationError: not a model card, or of a newer format.
+        """
+        if not isinstance(content, Mapping):
+            raise ConfigurationError(f"not a model card, but {type(content).__name__}")
+        if content.get("format") != _FORMAT:
+            raise ConfigurationError(
+                f"a model card of format {content.get('format')}, and this geoaug reads {_FORMAT}: it was written by "
+                "another version"
+            )
+        try:
+            return ModelCard(
+                **{name: content[name] for name in (*_PLAIN, "recipe", "training", "metrics", "versions")},
+                architecture=Architecture.from_dict(content["architecture"]),
+                sensor=sensor_from_dict(content["sensor"]),
+                mean=tuple(content["mean"]),
+                std=tuple(content["std"]),
+                classes=tuple(ClassName(one["name"], _colour(one["colour"])) for one in content["classes"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"not a model card: {type(error).__name__}: {error}") from error
+
+    def with_versions(self) -> ModelCard:
+        """With the versions of the libraries that are here now."""
+        found = {"python": platform.python_version()}
+        for name in _LIBRARIES:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return replace(self, versions=found)
+
+
+_PLAIN = ("task", "multilabel", "units", "gsd_m", "tile_size", "ignore_index")
+
+
+def read_card(path: Path) -> ModelCard | None:
+    """The card of a model file, without reading its weights; None where the file has none."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(CARD_KEY)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ConfigurationError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+    if text is None:
+        return None
+    try:
+        return ModelCard.from_dict(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{path}: its model card is not JSON: damaged") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def sensor_to_dict(sensor: Sensor) -> dict[str, Any]:
+    """A sensor as plain values, bands and all, so that its definition need not be found again."""
+    return asdict(sensor)
+
+
+def sensor_from_dict(content: Mapping[str, Any]) -> Sensor:
+    """From `sensor_to_dict`."""
+    bands = tuple(Band(**{**band, "aliases": tuple(band.get("aliases", ()))}) for band in content["bands"])
+    return Sensor(**{**content, "bands": bands})
+
+
+def _colour(values: Any) -> tuple[int, int, int]:
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue

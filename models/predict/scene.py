@@ -1,0 +1,162 @@
+"""Predicting whole scenes of any size back onto the map, in memory that the scene's width bounds.
+
+Overlapping windows are read and prepared (`scene_windows`), predicted and blended one after the other, row by row
+(`blending`); what is finished goes to COGs in the grid that tiles of training would be cut from (`map_files`). Threads
+read and prepare ahead of the network, and blend and write behind it, so that it need not wait. Where the scene has no
+data, the map has none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from geoaug.augment.compose import Compose
+from geoaug.augment.test_time import Group, TestTime
+from geoaug.data.raster.record import SceneRecord
+from geoaug.data.raster.window import Window
+from geoaug.errors import ConfigurationError
+from geoaug.models.networks.card import ModelCard
+from geoaug.models.networks.model_file import LoadedModel, load_model
+from geoaug.models.predict.answers import Answer, Precision, answering
+from geoaug.models.predict.blending import Blend, StripBlender
+from geoaug.models.predict.map_files import NODATA, MapFiles, PredictedScene, bytes_per_pixel
+from geoaug.models.predict.scene_input import scene_input
+from geoaug.models.predict.scene_windows import ReadMemory, SceneWindows
+from geoaug.sensors import Sensor
+
+__all__ = ["PredictedScene", "predict_scene"]
+
+_BATCHES_BEHIND = 4
+
+
+def predict_scene(
+    model: LoadedModel | str | Path,
+    scene: str | Path | SceneRecord,
+    out: str | Path,
+    *,
+    sensor: Sensor | str | None = None,
+    name: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch_size: int = 4,
+    device: str | torch.device = "cpu",
+    test_time: Group = "none",
+    passes: int = 0,
+    precision: Precision = "float32",
+    probabilities: bool = False,
+    resample: bool = False,
+    ignore_gsd: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> PredictedScene:
+    """Predict every pixel of a scene.
+
+    Args:
+        model: a model file, or what `load_model` gave; of a network with an answer for each pixel of one date.
+        scene: a raster; a product or another folder with one scene, as `Catalog.from_folder` knows them (Sentinel-2
+            SAFE, Landsat, a file for each band); or a record of a catalog. Its bands are found by name, scaled as the
+            files say; quality layers make pixels invalid as they do in training.
+        out: a folder; files are called after the scene.
+        sensor: of the scene, where the files do not tell.
+        name: that files are called after in place of the scene's.
+        tile: side of a window, pixels; that of the training unless told, or 256.
+        overlap: of windows; a quarter of them unless told. A quarter of it at each edge does not count.
+        batch_size: of windows read, and on an accelerator predicted, together. On the CPU it does not change a bit.
+        device: to predict on.
+        test_time: the views of each window that are averaged.
+        passes: of Monte Carlo dropout, 2 or more, for uncertainty; 0 for none.
+        precision: that the network multiplies with; "bfloat16" is faster where the processor knows it, and less exact.
+        probabilities: whether to write them, too.
+        resample: whether a scene of another ground sampling distance than that of the training is brought to it as it
+            is read. It is in any case where the training did so, and where the scene has bands of several resolutions
+            and the training's is among them.
+        ignore_gsd: whether to predict at another ground sampling distance than that of the training.
+        progress: called with rows of windows done and all of them.
+
+    Raises:
+        ConfigurationError: a band that the scene lacks, another ground sampling distance, or a model that answers
+            otherwise.
+        RasterError: the scene cannot be read.
+    """
+    loaded = model if isinstance(model, LoadedModel) else load_model(model, device)
+    card, network = loaded.card, loaded.network.to(device).eval()
+    _check_model(card, passes)
+    given = scene_input(card, scene, sensor=sensor, name=name, resample=resample, ignore_gsd=ignore_gsd)
+    height, width = given.grid.height, given.grid.width
+    tile = tile or max(card.tile_size or 0, 0) or 256
+    overlap = tile // 4 if overlap is None else overlap
+    blend = Blend(tile, overlap, overlap // 4)
+    views = TestTime(test_time)
+    numbers = card.task == "regression"
+    outputs = card.architecture.outputs
+    channels = outputs + (2 if passes and not numbers else 0)
+    # Nothing is resampled, which plain torch does as fast as what would have to be compiled first.
+    compose = Compose(
+        [],
+        given.sensor,
+        normalize=(card.mean, card.std),
+        out_units=card.units,
+        ignore_index=card.ignore_index,
+        executor="torch",
+    ).eval()
+    answer = Answer(network, card, views, passes)
+    rows = blend.rows(height, width)
+    with ExitStack() as stack:
+        per_pixel = bytes_per_pixel(card, probabilities=probabilities, passes=passes)
+        memory = ReadMemory.of(given.view, tile, per_pixel)
+        stack.enter_context(memory.bounded())
+        stack.enter_context(answering(precision, device))
+        files = MapFiles(stack, given.id, given.grid, card, Path(out), probabilities=probabilities, passes=passes)
+        map_ = _Map(StripBlender(channels, height, width, blend), files)
+        behind = stack.enter_context(ThreadPoolExecutor(1))
+        waiting: deque[Future[None]] = deque()
+        done = 0
+        ahead = SceneWindows(stack, given, compose, memory)
+        for windows, image, valid in ahead.batches([window for row in rows for window in row], batch_size):
+            waiting.append(behind.submit(map_.add, windows, answer(image.to(device)).cpu(), valid))
+            if len(waiting) > _BATCHES_BEHIND:
+                waiting.popleft().result()
+            before, done = done, done + len(windows)
+            if progress is not None and done // len(rows[0]) > before // len(rows[0]):
+                progress(done // len(rows[0]), len(rows))
+        while waiting:
+            waiting.popleft().result()
+    return files.paths
+
+
+def _check_model(card: ModelCard, passes: int) -> None:
+    if card.architecture.decoder == "none":
+        raise ConfigurationError(
+            "this model answers once for a whole chip, and a map needs an answer for each pixel: train a "
+            "SegmentationTask or a RegressionTask with a decoder"
+        )
+    if card.architecture.fusion != "none":
+        raise ConfigurationError("this model compares two dates, and one scene is one date")
+    if passes == 1 or passes < 0:
+        raise ConfigurationError(f"passes={passes}: uncertainty needs two passes or more, 0 for none")
+    if passes and card.task == "regression":
+        raise ConfigurationError("uncertainty is of classes: leave passes out for numbers")
+    if len(card.classes) > NODATA:
+        raise ConfigurationError(f"{len(card.classes)} classes do not fit a map of uint8, which has room for {NODATA}")
+
+
+class _Map:
+    """Answers blended, and what is finished written; one thread does it in order."""
+
+    def __init__(self, blender: StripBlender, files: MapFiles) -> None:
+        self.blender, self.files = blender, files
+
+    def add(self, windows: Sequence[Window], answers: Tensor, valid: npt.NDArray[np.bool_]) -> None:
+        """Take the answers of a batch, and write what no later window reaches."""
+        for window, answer, known in zip(windows, answers, valid, strict=True):
+            place, finished = self.blender.add(window, answer.numpy())
+            rows = slice(place.row - window.row, place.row_stop - window.row)
+            self.files.write(place, finished, known[rows, place.col - window.col : place.col_stop - window.col])
