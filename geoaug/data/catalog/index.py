@@ -20,9 +20,10 @@ from geoaug.data.catalog.layouts import Kind, Layout, find_sources
 from geoaug.data.catalog.products.sources import Found, SceneSource
 from geoaug.data.raster.advice import LEAVE_OUT
 from geoaug.data.raster.files import georeference_optional
-from geoaug.data.raster.headers import Told, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, size_and_age
 from geoaug.data.raster.inputs import scene_ids
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
+from geoaug.processors import usable_processors
 from geoaug.sensors import Sensor
 
 OnError = Literal["raise", "skip"]
@@ -60,8 +61,8 @@ def index_files(
 
     Args:
         files: rasters as for `resolve_inputs`; zipped Sentinel-2 products; and folders, searched to the ground.
-        sensor: whose bands the files have; judged from each file unless told.
-        bands: to be indexed, by name or number, in the order wanted; all unless told.
+        sensor: whose bands the files have; judged from each file unless given.
+        bands: to be indexed, by name or number, in the order wanted; all unless given.
         labels: a file with the labels of all scenes (any grid), or a folder with a raster for each, named as it.
         kind: how files are laid out: "raster" (a scene a file), "bands" (a file for each band), "sentinel-2", "landsat"
             (products), "classes" (a folder for each class), "pairs" (images and masks). "auto" judges by what is there;
@@ -84,9 +85,9 @@ def index_files(
     inputs = [str(files)] if isinstance(files, str | Path) else [str(path) for path in files]
     if not inputs:
         raise ConfigurationError("no input: name at least one folder, raster, glob or text list")
-    told = Told.of(sensor, bands, invalid)
+    wanted = HeaderOptions.of(sensor, bands, invalid)
     old = Catalog.open(refresh) if isinstance(refresh, str | Path) else refresh
-    options = _options(inputs, told, labels, kind)
+    options = _options(inputs, wanted, labels, kind)
     if old is not None:
         # What was named itself may be gone by now: the scenes of it are dropped below.
         inputs = [path for path in inputs if os.path.lexists(path) or not os.path.isabs(path)] or inputs  # noqa: PTH117
@@ -96,7 +97,7 @@ def index_files(
         raise RasterError(f"{next(iter(layout.faulty.values()))}{more}; to leave such scenes out: {LEAVE_OUT}")
     known = _unchanged(layout.sources, old, options)
     fresh = [source for source in layout.sources if source.path not in known]
-    found, faulty = _read_all(fresh, _ids(layout.sources, fresh, old, known), told, on_error, threads, progress)
+    found, faulty = _read_all(fresh, _ids(layout.sources, fresh, old, known), wanted, on_error, threads, progress)
     faulty = {path: RasterError(reason) for path, reason in layout.faulty.items()} | faulty
     skipped = _left_out(faulty, none_left=not found and not known)
     catalog = _joined(layout.sources, found, old, known)
@@ -106,7 +107,7 @@ def index_files(
 
 def index_sources(
     sources: Sequence[SceneSource],
-    told: Told,
+    wanted: HeaderOptions,
     *,
     on_error: OnError,
     threads: int | None,
@@ -115,7 +116,7 @@ def index_sources(
 ) -> Catalog:
     """Index scenes that were found already, each under an id made of its name; `faulty_already` are those that could
     not be, by path."""
-    found, faulty = _read_all(sources, _ids(sources, sources, None, {}), told, on_error, threads, progress)
+    found, faulty = _read_all(sources, _ids(sources, sources, None, {}), wanted, on_error, threads, progress)
     faulty = {**(faulty_already or {}), **faulty}
     skipped = _left_out(faulty, none_left=not found)
     catalog = _joined(sources, found, None, {})
@@ -127,7 +128,7 @@ def index_sources(
 def _read_all(
     sources: Sequence[SceneSource],
     ids: Mapping[str, str],
-    told: Told,
+    wanted: HeaderOptions,
     on_error: OnError,
     threads: int | None,
     progress: Progress | None,
@@ -142,7 +143,7 @@ def _read_all(
             for place in places:
                 source = sources[place]
                 try:
-                    found[place] = source.read(ids[source.path], told)
+                    found[place] = source.read(ids[source.path], wanted)
                 except GeoaugError as error:
                     if on_error == "raise":
                         raise
@@ -152,7 +153,7 @@ def _read_all(
     if threads is not None and threads < 1:
         raise ConfigurationError(f"{threads} threads: there must be one at least")
     parts = [range(start, min(start + _AT_ONCE, len(sources))) for start in range(0, len(sources), _AT_ONCE)]
-    workers = threads or min(_MOST_THREADS, 2 * len(os.sched_getaffinity(0)) + 2)
+    workers = threads or min(_MOST_THREADS, 2 * usable_processors() + 2)
     done = 0
     with georeference_optional(), ThreadPoolExecutor(workers, thread_name_prefix="geoaug-index") as pool:
         try:
@@ -183,16 +184,16 @@ def _left_out(faulty: Mapping[str, GeoaugError], *, none_left: bool) -> dict[str
     return reasons
 
 
-def _options(inputs: Sequence[str], told: Told, labels: str | Path | None, kind: str) -> dict[str, Any]:
-    """What was told, as it is kept in the catalog for the next time."""
-    sensor = told.definition or (None if told.sensor is None else told.sensor.name)
+def _options(inputs: Sequence[str], wanted: HeaderOptions, labels: str | Path | None, kind: str) -> dict[str, Any]:
+    """The options as they are kept in the catalog for the next time."""
+    sensor = wanted.definition or (None if wanted.sensor is None else wanted.sensor.name)
     return {
         "inputs": [os.path.abspath(path) if os.path.lexists(path) else path for path in inputs],  # noqa: PTH100
         "kind": kind,
         "sensor": sensor,
-        "bands": None if told.bands is None else list(told.bands),
+        "bands": None if wanted.bands is None else list(wanted.bands),
         "labels": None if labels is None else os.path.abspath(labels),  # noqa: PTH100
-        "invalid": None if told.invalid is None else list(told.invalid),
+        "invalid": None if wanted.invalid is None else list(wanted.invalid),
     }
 
 

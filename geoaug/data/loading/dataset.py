@@ -31,11 +31,12 @@ from geoaug.data.labels.tile_labels import TileLabels, checked_class_ids
 from geoaug.data.loading.batches import Batch, Reading, TooLittleValidError
 from geoaug.data.loading.tile_memory import TileMemory
 from geoaug.data.raster.bands import band_list
-from geoaug.data.raster.reading import Reader, usable_cores
+from geoaug.data.raster.reading import Reader
 from geoaug.data.raster.record import Grid, SceneRecord, TileRef
 from geoaug.data.raster.view import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view, target_grid
 from geoaug.data.sampling.tile_source import SceneGrids, ground_area_m2
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
+from geoaug.processors import usable_processors
 from geoaug.sensors import Sensor
 
 
@@ -196,7 +197,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         self._crs_of_scenes = self.catalog.column("crs")
         self._grids = self._all_grids()
         self.size = self._tile_size(size)
-        threads = usable_cores() if threads is None else threads
+        threads = usable_processors() if threads is None else threads
         self.memory = TileMemory.of(memory_mb, self._block_bytes(), threads)
         self.reader = Reader(self.memory.chunks, threads, self.memory.gdal)
         self._views: dict[int, SceneView] = {}

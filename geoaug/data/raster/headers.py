@@ -25,7 +25,7 @@ _ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip)/(.+?\.(?:zip|tar\.gz|tgz|tar|gz))(?
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class HeaderOptions:
     """What a person said about all scenes that are indexed.
 
     Attributes:
@@ -46,7 +46,7 @@ class Told:
         sensor: Sensor | str | Path | None,
         bands: Sequence[str | int] | str | None,
         invalid: Sequence[str | int] | str | None,
-    ) -> "Told":
+    ) -> "HeaderOptions":
         """From what a person gave: names of sensors, files of their definitions, lists as text with commas.
 
         Raises:
@@ -55,7 +55,7 @@ class Told:
         entries = invalid.split(",") if isinstance(invalid, str) else invalid
         unwanted = None if entries is None else [entry for entry in entries if entry != ""]
         check_chosen(unwanted)
-        return Told(
+        return HeaderOptions(
             sensor=None if sensor is None else get_sensor(sensor),
             bands=band_list(bands),
             invalid=unwanted,
@@ -65,9 +65,9 @@ class Told:
         )
 
 
-def header_of(path: str, told: Told) -> Scene:
+def header_of(path: str, options: HeaderOptions) -> Scene:
     """The header of one raster, with the bands that are wanted; raises as `open_scene`."""
-    return open_scene(path, sensor=told.sensor, bands=told.bands, scene_id="")
+    return open_scene(path, sensor=options.sensor, bands=options.bands, scene_id="")
 
 
 def band_files(scene: Scene) -> tuple[BandFile, ...]:
@@ -136,7 +136,7 @@ def quality_layer(path: str, kind: Literal["classes", "bits"], invalid: Sequence
     return QualityLayer(band, kind, tuple(invalid))
 
 
-def sensor_name(sensor: Sensor, told: Told) -> str:
+def sensor_name(sensor: Sensor, options: HeaderOptions) -> str:
     """What a record keeps of a sensor: a built-in name, "generic", or the place of a definition of one's own.
 
     Raises:
@@ -144,8 +144,8 @@ def sensor_name(sensor: Sensor, told: Told) -> str:
     """
     if sensor.name == "generic" or sensor.name in available_sensors():
         return sensor.name
-    if told.definition is not None:
-        return told.definition
+    if options.definition is not None:
+        return options.definition
     raise ConfigurationError(
         f"the sensor '{sensor.name}' is not built in: a catalog needs the path of its YAML file, to find it again"
     )

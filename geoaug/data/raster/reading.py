@@ -380,8 +380,3 @@ def empty_batch(
     valid = reader.empty((len(windows), 1, *size), torch.bool, pinned=pinned)
     valid.numpy().fill(True)  # torch would wait for its threads, whose cores are decoding
     return BatchBuffers(windows, image, valid)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,6 @@ threads read. Always at full resolution: overviews are resampled, and tell neith
 """
 
 import math
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from geoaug.data.raster.files import HandlePool
 from geoaug.data.raster.view import SceneView
 from geoaug.data.raster.window import Window
 from geoaug.errors import GeoaugError
+from geoaug.processors import usable_processors
 
 Result = TypeVar("Result")
 
@@ -72,7 +72,7 @@ class Scan:
         memory_mb: int = 1024,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        self.threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        self.threads = usable_processors() if threads is None else threads
         self.memory_mb, self.on_error = memory_mb, on_error
         self.skipped: Counter[str] = Counter()
         self._handles = HandlePool()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from geoaug.data.catalog.products.sources import Found
-from geoaug.data.raster.headers import Told, quality_layer, sensor_name, single_band, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band, size_and_age
 from geoaug.data.raster.identify import tidy
 from geoaug.data.raster.quality import BQA, QA_PIXEL
 from geoaug.data.raster.record import SceneKind, SceneRecord
@@ -44,7 +44,7 @@ class LandsatSource:
     mask_path: str | None = None
     kind: SceneKind = field(default="landsat", init=False)
 
-    def read(self, scene_id: str, told: Told) -> Found:
+    def read(self, scene_id: str, options: HeaderOptions) -> Found:
         size, age = size_and_age(self.files)
         product = read_metadata(self.metadata)
         present = {Path(path).name.casefold(): path for path in self.files}
@@ -53,7 +53,7 @@ class LandsatSource:
             _log.warning("%s: has no file of band %s", self.path, " ".join(missing))
         if not files:
             raise RasterError(f"{self.path}: none of the bands that its metadata names is there")
-        sensor, words = _sensor(product, tuple(files), told, self.path)
+        sensor, words = _sensor(product, tuple(files), options, self.path)
         bands = tuple(
             replace(
                 single_band(band.name, files[words[band.name]]),
@@ -66,7 +66,7 @@ class LandsatSource:
         quality = None
         if product.quality is not None:
             scheme = BQA if "BQA" in product.quality.upper() else QA_PIXEL
-            invalid = scheme.chosen(told.invalid)
+            invalid = scheme.chosen(options.invalid)
             flags = present.get(product.quality.casefold())
             if invalid and flags is None:
                 _log.warning("%s: has no file of the quality layer %s; clouds count as valid", self.path, scheme.name)
@@ -77,7 +77,7 @@ class LandsatSource:
             kind="landsat",
             path=self.path,
             bands=bands,
-            sensor=sensor_name(sensor, told),
+            sensor=sensor_name(sensor, options),
             quality=quality,
             datetime=product.datetime,
             mask_path=self.mask_path,
@@ -219,10 +219,12 @@ def _text(path: str) -> str:
         return opened.read().decode("utf-8")
 
 
-def _sensor(product: LandsatMetadata, present: tuple[str, ...], told: Told, path: str) -> tuple[Sensor, dict[str, str]]:
+def _sensor(
+    product: LandsatMetadata, present: tuple[str, ...], options: HeaderOptions, path: str
+) -> tuple[Sensor, dict[str, str]]:
     """The sensor with the wanted bands of those present, scaled as the metadata says; and its names of them."""
-    if told.sensor is not None:
-        full = told.sensor
+    if options.sensor is not None:
+        full = options.sensor
     elif product.sensor is not None:
         full = get_sensor(product.sensor)
     else:
@@ -236,9 +238,9 @@ def _sensor(product: LandsatMetadata, present: tuple[str, ...], told: Told, path
         [product.scaling[known[band.name]][0] for band in sensor.bands],
         [product.scaling[known[band.name]][1] for band in sensor.bands],
     )
-    if told.bands is not None:
+    if options.bands is not None:
         try:
-            return sensor.select(list(told.bands)), known
+            return sensor.select(list(options.bands)), known
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from error
     pan = next((name for name, word in known.items() if word == _PANCHROMATIC), None)

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from geoaug.data.catalog.products.sources import Found
-from geoaug.data.raster.headers import Told, quality_layer, sensor_name, single_band, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band, size_and_age
 from geoaug.data.raster.quality import CLASSI, SCL
 from geoaug.data.raster.record import BandFile, QualityLayer, SceneKind, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
@@ -54,7 +54,7 @@ class SafeSource:
     def files(self) -> tuple[str, ...]:
         return (self.metadata, *self.images)
 
-    def read(self, scene_id: str, told: Told) -> Found:
+    def read(self, scene_id: str, options: HeaderOptions) -> Found:
         size, age = size_and_age(self.files)
         product = read_metadata(self.metadata)
         by_word: dict[str, dict[int, str]] = defaultdict(dict)
@@ -62,7 +62,7 @@ class SafeSource:
             if match := _IMAGE.search(PurePosixPath(path).name):
                 by_word[match[1].upper()][int(match[2] or 0)] = path
         scl = by_word.pop("SCL", {})
-        sensor = _scaled(get_sensor(told.sensor or product.sensor), product, self.path)
+        sensor = _scaled(get_sensor(options.sensor or product.sensor), product, self.path)
         native = {band.name: band.gsd_m for band in get_sensor(product.sensor).bands}
         names = [band.name for band in sensor.bands if band.name in by_word]
         if missing := [band.name for band in sensor.bands if band.name not in by_word]:
@@ -70,22 +70,22 @@ class SafeSource:
         if not names:
             raise RasterError(f"{self.path}: holds no file of a band (IMG_DATA/*.jp2)")
         sensor = sensor.select(names)
-        if told.bands is not None:
+        if options.bands is not None:
             try:
-                sensor = sensor.select(list(told.bands))
+                sensor = sensor.select(list(options.bands))
             except ConfigurationError as error:
                 raise ConfigurationError(f"{self.path}: {error}") from error
         bands = tuple(
             _band(sensor, place, _native(by_word[band.name], native.get(band.name)), product)
             for place, band in enumerate(sensor.bands)
         )
-        quality = self._quality(scl, product, told)
+        quality = self._quality(scl, product, options)
         record = SceneRecord(
             id=scene_id,
             kind="sentinel-2",
             path=self.path,
             bands=bands,
-            sensor=sensor_name(sensor, told),
+            sensor=sensor_name(sensor, options),
             quality=quality,
             datetime=product.datetime,
             mask_path=self.mask_path,
@@ -94,14 +94,14 @@ class SafeSource:
         )
         return Found(record)
 
-    def _quality(self, scl: Mapping[int, str], product: "SafeMetadata", told: Told) -> QualityLayer | None:
-        """The scene classification, else the mask of opaque clouds; that one is missing is told."""
+    def _quality(self, scl: Mapping[int, str], product: "SafeMetadata", options: HeaderOptions) -> QualityLayer | None:
+        """The scene classification, else the mask of opaque clouds; that one is missing is options."""
         masks = [path for path in self.images if _CLASSI.search(path)]
         scheme, path = (SCL, scl[min(scl)]) if scl else (CLASSI, masks[0] if masks else None)
-        invalid = scheme.chosen(told.invalid)
+        invalid = scheme.chosen(options.invalid)
         # Offsets came with baseline 04.00, before which level 1C had no raster of clouds.
         due = SCL if product.sensor == "sentinel-2-l2a" else CLASSI if product.offsets else None
-        if due is not None and due.chosen(told.invalid) and (path is None or scheme is not due):
+        if due is not None and due.chosen(options.invalid) and (path is None or scheme is not due):
             instead = (
                 f"{scheme.name}, opaque clouds alone, takes its place" if path and invalid else "clouds count as valid"
             )

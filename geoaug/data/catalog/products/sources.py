@@ -15,7 +15,7 @@ import numpy as np
 
 from geoaug.data.raster.grid import same_crs
 from geoaug.data.raster.headers import (
-    Told,
+    HeaderOptions,
     band_files,
     header_of,
     quality_layer,
@@ -68,8 +68,8 @@ class SceneSource(Protocol):
     @property
     def files(self) -> tuple[str, ...]: ...
 
-    def read(self, scene_id: str, told: Told) -> Found:
-        """Open the headers; raises `RasterError` for bad files and `ConfigurationError` for what was told."""
+    def read(self, scene_id: str, options: HeaderOptions) -> Found:
+        """Open the headers; raises `RasterError` for bad files and `ConfigurationError` for what was options."""
         ...
 
 
@@ -91,15 +91,15 @@ class RasterSource:
     def files(self) -> tuple[str, ...]:
         return (self.path,) if self.mask_path is None else (self.path, self.mask_path)
 
-    def read(self, scene_id: str, told: Told) -> Found:
+    def read(self, scene_id: str, options: HeaderOptions) -> Found:
         size, age = size_and_age(self.files)
-        header = header_of(self.path, told)
+        header = header_of(self.path, options)
         record = SceneRecord(
             id=scene_id,
             kind=self.kind,
             path=self.path,
             bands=band_files(header),
-            sensor=sensor_name(header.sensor, told),
+            sensor=sensor_name(header.sensor, options),
             datetime=moment_in_name(self.path),
             label=self.label,
             mask_path=self.mask_path,
@@ -135,24 +135,24 @@ class BandsSource:
         others = (self.mask_path, self.described, None if self.quality is None else self.quality[1])
         return (*self.bands.values(), *(path for path in others if path is not None))
 
-    def read(self, scene_id: str, told: Told) -> Found:
+    def read(self, scene_id: str, options: HeaderOptions) -> Found:
         size, age = size_and_age(self.files)
         headers = {word: single_header(word, path) for word, path in self.bands.items()}
         stored = {word: Stored(one.dtype.name, one.scales[0], one.offsets[0]) for word, one in headers.items()}
-        sensor, doubt = sensor_of_bands(self.path, stored, told)
+        sensor, doubt = sensor_of_bands(self.path, stored, options)
         bands = tuple(_as_in(sensor, place, headers[word]) for place, word in enumerate(words_of(sensor, headers)))
         check_extents(self.path, bands)
         layer = None
         if self.quality is not None:
             scheme = SCHEMES[self.quality[0]]
-            if invalid := scheme.chosen(told.invalid):
+            if invalid := scheme.chosen(options.invalid):
                 layer = quality_layer(self.quality[1], scheme.kind, invalid)
         record = SceneRecord(
             id=scene_id,
             kind=self.kind,
             path=self.path,
             bands=bands,
-            sensor=sensor_name(sensor, told),
+            sensor=sensor_name(sensor, options),
             quality=layer,
             datetime=moment_in_name(next(iter(self.bands.values()))),
             mask_path=self.mask_path,
@@ -188,7 +188,7 @@ class Stored(NamedTuple):
     offset: float
 
 
-def sensor_of_bands(path: str, headers: Mapping[str, Stored], told: Told) -> tuple[Sensor, str | None]:
+def sensor_of_bands(path: str, headers: Mapping[str, Stored], options: HeaderOptions) -> tuple[Sensor, str | None]:
     """The sensor with the bands that are wanted of those in `headers`, in its order, scaled as the files are; and why
     it is a guess, None where it is none.
 
@@ -196,17 +196,17 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], told: Told) -> tup
         ConfigurationError: a band that is wanted is not there.
     """
     words = list(headers)
-    names = [word for word in words if told.sensor is None or bands_named(told.sensor, [word])]
-    if told.sensor is not None and not names:
-        raise ConfigurationError(f"{path}: none of {' '.join(words)} is a band of the sensor '{told.sensor.name}'")
-    sensor, doubt = _judged(path, [headers[name] for name in names], names, told)
-    if sensor.name == "generic" and told.sensor is None and (known := _known_bands(path, names)):
+    names = [word for word in words if options.sensor is None or bands_named(options.sensor, [word])]
+    if options.sensor is not None and not names:
+        raise ConfigurationError(f"{path}: none of {' '.join(words)} is a band of the sensor '{options.sensor.name}'")
+    sensor, doubt = _judged(path, [headers[name] for name in names], names, options)
+    if sensor.name == "generic" and options.sensor is None and (known := _known_bands(path, names)):
         names = known
-        sensor, doubt = _judged(path, [headers[name] for name in known], known, told)
+        sensor, doubt = _judged(path, [headers[name] for name in known], known, options)
     left = [word for word in words if word not in names]
-    if told.bands is not None:
+    if options.bands is not None:
         try:
-            return sensor.select(list(told.bands)), doubt
+            return sensor.select(list(options.bands)), doubt
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from error
     if left:
@@ -214,25 +214,29 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], told: Told) -> tup
     if sensor.name == "generic":
         return sensor, doubt
     present = set(sensor.band_names)
-    order = get_sensor(told.sensor or sensor.name).band_names
+    order = get_sensor(options.sensor or sensor.name).band_names
     return sensor.select([name for name in order if name in present]), doubt
 
 
-def _judged(path: str, headers: Sequence[Stored], names: Sequence[str], told: Told) -> tuple[Sensor, str | None]:
+def _judged(
+    path: str, headers: Sequence[Stored], names: Sequence[str], options: HeaderOptions
+) -> tuple[Sensor, str | None]:
     kind = headers[0].dtype
     scales, offsets = [header.scale for header in headers], [header.offset for header in headers]
     found = identify_sensor(path, len(names), names, kind, {}, scales, offsets)
-    if told.sensor is None:
+    if options.sensor is None:
         if found.sensor.name == "generic":
             # By the names of the files, where the judgement has none.
             named = generic_sensor(len(names), 1.0, names=names)
             return named.with_scaling(found.sensor.quantification, found.sensor.offset), found.reason
         reason = found.reason.replace("by their descriptions", "by the names of the files")
         return found.sensor, None if found.certain else reason
-    chosen = bands_named(told.sensor, names)
+    chosen = bands_named(options.sensor, names)
     if chosen is None:
-        raise ConfigurationError(f"{path}: {' '.join(names)} name no distinct bands of the sensor '{told.sensor.name}'")
-    scaled = with_scaling_of_file(told.sensor, chosen, "bands by the file names", path, kind, {}, scales, offsets)
+        raise ConfigurationError(
+            f"{path}: {' '.join(names)} name no distinct bands of the sensor '{options.sensor.name}'"
+        )
+    scaled = with_scaling_of_file(options.sensor, chosen, "bands by the file names", path, kind, {}, scales, offsets)
     return scaled.sensor, None
 
 

@@ -19,7 +19,7 @@ from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.catalog.index import OnError, Progress, index_sources
 from geoaug.data.catalog.products.sources import Found, Stored, check_extents, sensor_of_bands, words_of
 from geoaug.data.raster.advice import LEAVE_OUT
-from geoaug.data.raster.headers import Told, band_files, quality_layer, sensor_name, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, band_files, quality_layer, sensor_name, size_and_age
 from geoaug.data.raster.inputs import address_to_path
 from geoaug.data.raster.quality import SCHEMES
 from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneKind, SceneRecord
@@ -76,9 +76,9 @@ class StacSource:
     def files(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(asset.path for asset in self._bands()))
 
-    def read(self, scene_id: str, told: Told) -> Found:
+    def read(self, scene_id: str, options: HeaderOptions) -> Found:
         try:
-            return self._read(scene_id, told)
+            return self._read(scene_id, options)
         except (TypeError, ValueError, AttributeError, LookupError) as error:
             # Of a field that holds a list for a number, and the like: pystac hands on what an item says.
             raise RasterError(
@@ -86,20 +86,20 @@ class StacSource:
                 f"({type(error).__name__}: {error})"
             ) from error
 
-    def _read(self, scene_id: str, told: Told) -> Found:
+    def _read(self, scene_id: str, options: HeaderOptions) -> Found:
         bands = self._bands()
         if not bands:
             raise RasterError(
                 f"{self.path}: no asset of item '{self.item.id}' has bands to read; choose among "
                 f"{', '.join(self.item.assets)} with assets=[...]"
             )
-        sensor, chosen, doubt = self._sensor(bands, told)
+        sensor, chosen, doubt = self._sensor(bands, options)
         files = tuple(
             self._band_file(asset, name, of_sensor.quantification, of_sensor.offset, of_sensor.nodata)
             for (name, asset), of_sensor in zip(chosen, sensor.bands, strict=True)
         )
         check_extents(self.path, files)
-        quality = self._quality(told)
+        quality = self._quality(options)
         size, age = size_and_age(file.path for file in files)
         moment = self.item.datetime or self.item.common_metadata.start_datetime
         record = SceneRecord(
@@ -107,7 +107,7 @@ class StacSource:
             kind="stac",
             path=self.path,
             bands=files,
-            sensor=sensor_name(sensor, told),
+            sensor=sensor_name(sensor, options),
             quality=quality,
             datetime=None if moment is None else moment.isoformat(),
             size=size,
@@ -137,7 +137,9 @@ class StacSource:
         kept = set(map(id, best.values()))
         return [band for band in found if id(band) in kept]
 
-    def _sensor(self, bands: Sequence[_Asset], told: Told) -> tuple[Sensor, list[tuple[str, _Asset]], str | None]:
+    def _sensor(
+        self, bands: Sequence[_Asset], options: HeaderOptions
+    ) -> tuple[Sensor, list[tuple[str, _Asset]], str | None]:
         """The sensor, and its bands with their assets; by the names of bands that tell most."""
         path = f"{self.item.collection_id or ''}/{self.item.properties.get('platform', '')}/{self.item.id}.tif"
         known = {id(asset): self._stored(asset) for asset in bands}
@@ -149,7 +151,7 @@ class StacSource:
                 continue
             stored = {word: known[id(asset)] for word, asset in words.items()}
             try:
-                sensor, doubt = sensor_of_bands(path, stored, told)
+                sensor, doubt = sensor_of_bands(path, stored, options)
             except ConfigurationError as error:
                 problem = problem or error
                 continue
@@ -206,12 +208,12 @@ class StacSource:
             quantification, offset,
         )  # fmt: skip
 
-    def _quality(self, told: Told) -> QualityLayer | None:
+    def _quality(self, options: HeaderOptions) -> QualityLayer | None:
         for key, asset in self.item.assets.items():
             scheme = SCHEMES.get(key.upper())
             if scheme is None or not _is_raster(asset):
                 continue
-            invalid = scheme.chosen(told.invalid)
+            invalid = scheme.chosen(options.invalid)
             if not invalid:
                 return None
             found = _bands_of(self.item, key, asset)[0]
@@ -304,7 +306,7 @@ def index_stac(
         source: an Item, ItemCollection, Collection or Catalog of pystac, several items, or the path or address of the
             JSON of any of these; with `search`, the address of a STAC API.
         search: what `pystac_client.Client.search` takes: collections, bbox, datetime, query, max_items...
-        assets: keys of the assets that are read; all with bands of reflectance unless told. Quality layers (scl,
+        assets: keys of the assets that are read; all with bands of reflectance unless options. Quality layers (scl,
             qa_pixel) are found by their keys.
         sensor, bands, invalid: as for `geoaug.data.catalog.index.index_files`.
         open_headers: read the header of each file, though the item states what is needed; then blocks are known, too.
@@ -316,14 +318,14 @@ def index_stac(
         RasterError: an item cannot be read.
     """
     keys = None if assets is None else tuple([assets] if isinstance(assets, str) else assets)
-    told = Told.of(sensor, bands, invalid)
+    options = HeaderOptions.of(sensor, bands, invalid)
     faults = _Faults(on_error)
     items = _searched(source, search) if search is not None else _items(source, faults)
     sources = list({(item.collection_id, item.id): StacSource(item, keys, open_headers) for item in items}.values())
     if not sources and not faults.found:
         raise ConfigurationError(f"{_called(source)}: holds no item" + (" that the search finds" if search else ""))
     return index_sources(
-        sources, told, on_error=on_error, threads=threads, progress=progress, faulty_already=faults.found
+        sources, options, on_error=on_error, threads=threads, progress=progress, faulty_already=faults.found
     )
 
 
