@@ -27,14 +27,12 @@ _COMPILED = {
     "stored",
     "straight",
     "triton_kernel",
-    "triton_parts",
     "vectors",
 }
 
 
 def _checked_modules() -> list[str]:
-    roots = [PROJECT / "geoaug" / f"{name}.py" for name in ("philox", "noise", "random")]
-    files = [*roots, *(PROJECT / "geoaug" / "augment").rglob("*.py")]
+    files = [file for room in ("rng", "augment") for file in (PROJECT / "geoaug" / room).rglob("*.py")]
     names = [file for file in files if file.stem not in {"__init__", *_COMPILED}]
     return [".".join(file.relative_to(PROJECT).with_suffix("").parts) for file in names]
 
