@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         use_norm,
         warn_of_small_batch,
     )
+    from geoaug.models.networks.build import build_network
     from geoaug.models.networks.card import ClassName, ModelCard, read_card
     from geoaug.models.networks.change import siamese_resnet, siamese_unet
     from geoaug.models.networks.dropout import Uncertainty, mc_dropout
@@ -76,6 +77,7 @@ __all__ = [
     "ValueLoss",
     "adapt_stem",
     "averaged_network",
+    "build_network",
     "compare_stems",
     "deeplabv3plus",
     "fpn",
@@ -114,6 +116,7 @@ _HOMES = {
     "unfreeze_batchnorm": "networks.batchnorm",
     "use_norm": "networks.batchnorm",
     "warn_of_small_batch": "networks.batchnorm",
+    "build_network": "networks.build",
     "ClassName": "networks.card",
     "ModelCard": "networks.card",
     "read_card": "networks.card",

@@ -1,7 +1,11 @@
-"""What is known of a trained model besides its weights, as plain values that are written beside them."""
+"""The model card: what is known of a trained model besides its weights, and how it lies in a safetensors file.
+
+Reads the card and the tensors of a file. Building the network that they belong to is in `model_file`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -11,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import safetensors
+import torch
+from torch import Tensor
 
 from geoaug.errors import ConfigurationError
 from geoaug.models.networks.architecture import Architecture
@@ -22,6 +28,8 @@ Task = Literal["classification", "segmentation", "regression", "change"]
 
 # The key of the metadata of a safetensors file that the card stands under.
 CARD_KEY = "geoaug"
+# The key of the digest over card and tensors.
+DIGEST_KEY = "geoaug.sha256"
 
 _FORMAT = 1
 _LIBRARIES = ("geoaug", "torch", "torchvision", "pytorch-lightning", "segmentation-models-pytorch", "kornia")
@@ -156,6 +164,35 @@ def read_card(path: Path) -> ModelCard | None:
         raise ConfigurationError(f"{path}: its model card is not JSON: damaged") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; of a model file, only as it was saved.
+
+    Raises:
+        ConfigurationError: damaged, or changed since it was saved.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ConfigurationError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+    if CARD_KEY in metadata and metadata.get(DIGEST_KEY) != digest_of(state, metadata[CARD_KEY]):
+        raise ConfigurationError(
+            f"{path}: its digest does not fit: weights or card were changed after it was saved, or it is damaged"
+        )
+    return state
+
+
+def digest_of(state: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of everything that the file says, in an order of its own."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(state):
+        value = state[name]
+        found.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def sensor_to_dict(sensor: Sensor) -> dict[str, Any]:
