@@ -95,13 +95,13 @@ __all__ = [
 _HOMES = {
     "Coverage": "sampling.coverage",
     "TileDataModule": "datamodule",
+    "Statistics": "geoaug.statistics",
     "StatisticsPlan": "sampling.survey",
     "Survey": "sampling.survey",
     "catalog_statistics": "sampling.survey",
     "survey_catalog": "sampling.survey",
     "draw_batch": "pictures.batch_picture",
     "draw_catalog": "pictures.catalog_picture",
-    "Statistics": "sampling.stats",
     "Catalog": "catalog.catalog",
     "TileDataset": "loading.dataset",
     "collate_tiles": "loading.dataset",
@@ -148,7 +148,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'geoaug.data' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"geoaug.data.{_HOMES[name]}"), name)
+    home = _HOMES[name]
+    module = home if home.startswith("geoaug.") else f"geoaug.data.{home}"
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -32,11 +32,10 @@ from geoaug.data.loading.dataset import TileDataset
 from geoaug.errors import ConfigurationError
 from geoaug.io.augmenter import choose_device
 from geoaug.io.geotiff import replace_file
+from geoaug.models.fit.curves import Curves, silent
 from geoaug.models.fit.data import FitAugment, FitData
-from geoaug.models.fit.log import Curves, silent
-from geoaug.models.fit.precision import lay_out
-from geoaug.models.fit.processes import is_first_process
-from geoaug.models.fit.task import build_task, monitored, task_of_model
+from geoaug.models.fit.devices import is_first_process, lay_out
+from geoaug.models.fit.task import build_task, task_of_model
 from geoaug.models.networks.model_file import LoadedModel, load_model, save_model
 from geoaug.models.predict.trained_gsd import check_gsd, trained_gsd
 from geoaug.models.tasks.base import GeoTask
@@ -269,9 +268,7 @@ def _settings(cli: _Cli) -> RunSettings:
 
 
 def _monitor(run: RunSettings, task: GeoTask, data: FitData) -> tuple[str, Literal["min", "max"]]:
-    metric, mode = monitored(task.task)
-    if getattr(task, "multilabel", False):
-        metric, mode = "val/f1", "max"
+    metric, mode = task.monitor
     if not data.has_split("val"):
         metric, mode = "train/loss_epoch", "min"
     return run.monitor or metric, run.mode or ("min" if run.monitor and "loss" in run.monitor else mode)
@@ -345,7 +342,7 @@ def _card(task: GeoTask, data: FitData, metrics: Mapping[str, float], text: str)
 
 def _given_size(data: FitData, dataset: TileDataset) -> int:
     """The side of what the network is given."""
-    return max(dataset.size) if data.output_size is None else int(np.max(data.output_size))
+    return max(dataset.size) if data.options.output_size is None else int(np.max(data.options.output_size))
 
 
 def _given_gsd(data: FitData, dataset: TileDataset) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import safetensors
 import torch
@@ -20,11 +20,10 @@ from torch import Tensor
 
 from geoaug.errors import ConfigurationError
 from geoaug.models.networks.architecture import Architecture
+from geoaug.models.tasks.registry import is_task_name, package_of_task, task_names
 from geoaug.sensors import Band, Sensor
 
-__all__ = ["ClassName", "ModelCard", "Task", "read_card", "sensor_from_dict", "sensor_to_dict"]
-
-Task = Literal["classification", "segmentation", "regression", "change"]
+__all__ = ["ClassName", "ModelCard", "read_card", "read_tensors", "sensor_from_dict", "sensor_to_dict"]
 
 # The key of the metadata of a safetensors file that the card stands under.
 CARD_KEY = "geoaug"
@@ -50,7 +49,7 @@ class ModelCard:
     Attributes:
         architecture: what the network is made of.
         sensor: the bands that it is given, in order, with how digital numbers become reflectance.
-        task: what it answers.
+        task: what it answers: the name of a task; see `geoaug.models.tasks.registry`.
         mean: taken off each band in `units`.
         std: that each band is divided by afterwards.
         multilabel: whether several classes hold at once.
@@ -62,12 +61,12 @@ class ModelCard:
         recipe: of augmentation, resolved.
         training: how it was trained: stages, schedule, seed and so on.
         metrics: that it reached, by name.
-        versions: of the libraries that made it.
+        versions: of the libraries that made it, and of the package of a task from outside geoaug.
     """
 
     architecture: Architecture
     sensor: Sensor
-    task: Task
+    task: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     multilabel: bool = False
@@ -86,9 +85,12 @@ class ModelCard:
         for what, count in (("bands", len(self.sensor)), ("means", len(self.mean)), ("deviations", len(self.std))):
             if count != bands:
                 raise ConfigurationError(f"a model card has {count} {what} for a network of {bands} bands")
-        if self.task not in get_args(Task):
-            raise ConfigurationError(f"task={self.task!r} is one of {', '.join(get_args(Task))}")
-        if self.classes and self.task != "regression" and len(self.classes) != self.architecture.outputs:
+        if not isinstance(self.task, str) or not is_task_name(self.task):
+            raise ConfigurationError(
+                f"task={self.task!r} is one of {', '.join(task_names())}, or a module and a class in it; a package "
+                "that offers it may be missing here"
+            )
+        if self.classes and len(self.classes) != self.architecture.outputs:
             binary = self.architecture.outputs == 1 and len(self.classes) == 2
             if not binary:
                 raise ConfigurationError(
@@ -136,13 +138,15 @@ class ModelCard:
             raise ConfigurationError(f"not a model card: {type(error).__name__}: {error}") from error
 
     def with_versions(self) -> ModelCard:
-        """With the versions of the libraries that are here now."""
+        """With the versions of the libraries that are here now, and of the package that the task comes from."""
         found = {"python": platform.python_version()}
         for name in _LIBRARIES:
             try:
                 found[name] = version(name)
             except PackageNotFoundError:
                 continue
+        if (package := package_of_task(self.task)) is not None:
+            found[package[0]] = package[1]
         return replace(self, versions=found)
 
 

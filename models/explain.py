@@ -24,6 +24,7 @@ from geoaug.models.networks.model_file import LoadedModel, load_model
 from geoaug.models.networks.resnet import ResNet
 from geoaug.models.networks.segmentation import SegmentationNetwork
 from geoaug.models.predict.chips import chip_compose, chips_for
+from geoaug.models.tasks.registry import find_task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -224,12 +225,7 @@ def _encoder(network: nn.Module) -> ResNet:
 @torch.no_grad()
 def _answers(network: nn.Module, card: ModelCard, image: Tensor) -> tuple[Tensor, Tensor]:
     features = _encoder(network).features(image).cpu()
-    if card.task == "regression":
-        return torch.full((len(image),), -1), features
-    answer = network(image)
-    if answer.dim() == 4:
-        answer = answer.softmax(1).mean((2, 3))
-    return answer.argmax(1).cpu(), features
+    return find_task(card.task).picture_ids(card, network(image)).cpu(), features
 
 
 def _as_picture(image: Tensor, card: ModelCard) -> Tensor:
