@@ -168,7 +168,9 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     the one value.
     """
     own = inspect.signature(command).parameters
-    groups = {name: one.annotation for name, one in own.items() if dataclasses.is_dataclass(one.annotation)}
+    groups: dict[str, Any] = {
+        name: one.annotation for name, one in own.items() if dataclasses.is_dataclass(one.annotation)
+    }
 
     def run(**given: Any) -> None:
         for name, group in groups.items():

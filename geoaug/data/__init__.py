@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
     from geoaug.data.catalog.index import index_files, index_folder
     from geoaug.data.catalog.products.stac import index_stac
-    from geoaug.data.datamodule import TileDataModule
+    from geoaug.data.datamodule import LoadingOptions, TileDataModule
     from geoaug.data.labels.label_source import LabelSource, open_labels
     from geoaug.data.labels.raster import RasterLabels
     from geoaug.data.labels.vector import VectorLabels
     from geoaug.data.loading.dataset import TileDataset, collate_tiles
     from geoaug.data.loading.loader import TileLoader
+    from geoaug.data.loading.options import TileOptions
     from geoaug.data.pictures.batch_picture import draw_batch
     from geoaug.data.pictures.catalog_picture import draw_catalog
     from geoaug.data.raster.identify import Identification, identify_sensor
@@ -51,6 +52,7 @@ __all__ = [
     "Identification",
     "LabelSource",
     "LeakError",
+    "LoadingOptions",
     "LocalityTileSampler",
     "QualityLayer",
     "RandomTileSampler",
@@ -65,6 +67,7 @@ __all__ = [
     "TileDataModule",
     "TileDataset",
     "TileLoader",
+    "TileOptions",
     "TileRef",
     "VectorLabels",
     "WeightedTileSampler",
@@ -94,6 +97,7 @@ __all__ = [
 
 _HOMES = {
     "Coverage": "sampling.coverage",
+    "LoadingOptions": "datamodule",
     "TileDataModule": "datamodule",
     "Statistics": "geoaug.statistics",
     "StatisticsPlan": "sampling.survey",
@@ -106,6 +110,7 @@ _HOMES = {
     "TileDataset": "loading.dataset",
     "collate_tiles": "loading.dataset",
     "TileLoader": "loading.loader",
+    "TileOptions": "loading.options",
     "BandFile": "raster.record",
     "Grid": "raster.record",
     "QualityLayer": "raster.record",

@@ -76,7 +76,7 @@ def as_catalog(source: Catalog | str | Path | Sequence[str | Path], **options: A
     """
     if isinstance(source, Catalog) or is_saved_catalog(source):
         if options:
-            raise ConfigurationError(f"{', '.join(options)}: said when files are indexed, and this catalog is made")
+            raise ConfigurationError(f"{', '.join(options)}: for indexing files, and this catalog is made already")
         return source if isinstance(source, Catalog) else Catalog.open(source)  # type: ignore[arg-type]
     if isinstance(source, str | Path):
         if not is_remote(str(source)) and Path(source).is_dir():
@@ -146,7 +146,7 @@ def open_statistics(path: Path, sensor: Sensor) -> Statistics:
 
 Done = Callable[[], int | None]
 
-_KEPT = 64  # batches back to which a state can be told
+_KEPT = 64  # batches back to which a state can go
 
 
 class CountedLoader:
@@ -154,11 +154,11 @@ class CountedLoader:
 
     Args:
         loader: of the batches.
-        done: how many batches of the epoch training is done with, 0 at its end; None where nobody counts, so that a
-            batch counts as done when it was given.
+        done: how many batches of the epoch training is done with, 0 at its end; None where training does not count, so
+            that a batch counts as done when it was given.
 
     `state_dict` tells where the first batch begins that training is not done with: a step that was broken off is
-    taken again. The state at an epoch's end is the beginning of the next one where training counts; where nobody does,
+    taken again. The state at an epoch's end is the beginning of the next one where training counts; where it does not,
     it is the end, after which nothing is left of that epoch.
     """
 
@@ -424,7 +424,7 @@ class TileDataModule(LightningDataModule):
             )
         for split in _STAGES[stage or "fit"]:
             if split != "val" or stage == "validate" or self.has_split(split):
-                self.compose(split)  # what does not fit together is told before anything is trained
+                self.compose(split)  # what does not fit together is an error before anything is trained
 
     def train_dataloader(self) -> CountedLoader:
         """Batches of the training split, the same loader each time."""
@@ -597,7 +597,7 @@ class TileDataModule(LightningDataModule):
         return measured
 
     def _kept_at(self) -> Path | None:
-        """The file of the measured statistics; None where there is no place for it."""
+        """The file of the measured statistics; None where it is not kept."""
         if self.options.statistics_file is not None:
             return Path(self.options.statistics_file)
         if not is_saved_catalog(self.source):

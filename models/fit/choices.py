@@ -3,7 +3,7 @@
 From a request to a configuration as `fitting` reads it, with a line for each choice and its reason. Pixels are read
 where it cannot be done without: to see which classes lie where, and for the statistics that bands are normalised by,
 which the training then finds there. Nothing is trained and no network is built here; how ground is split is in
-`splits`, what a task needs of the data is said by the task.
+`splits`, what a task needs of the data the task itself knows.
 """
 
 from __future__ import annotations

@@ -212,5 +212,5 @@ def _positions_of(ids: Sequence[int], ignore_index: int) -> Tensor:
 
 
 def as_compose(augment: FitAugment) -> Compose:
-    """The pipelines in the place of a `Compose` in a task."""
+    """The pipelines as the `Compose` of a task, which they stand for."""
     return cast(Compose, augment)

@@ -44,7 +44,7 @@ class Weights:
 
     Attributes:
         state: every key of the network; those of the last layer may be missing.
-        bands: that the first convolution takes; None where nobody said.
+        bands: that the first convolution takes; None where it is not given.
         classes: outputs of the last layer; None where it is missing.
         normed: whether there are running statistics; weights of a network with group norm have none.
         own: whether geoaug trained them, as their file says: on bands of mean 0 and std 1 of their own data.
@@ -68,7 +68,7 @@ def load_weights(
         source: a torchvision enum or its name, or a local file: .pth or .pt (a state dict), .ckpt (Lightning),
             .safetensors (a state dict, or a model file of geoaug).
         backbone: "resnet18" and so on.
-        bands: of the weights; what a model file or checkpoint says unless told.
+        bands: of the weights; what a model file or checkpoint says by default.
         sha256: of the file, or its beginning.
 
     Raises:

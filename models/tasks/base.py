@@ -243,7 +243,7 @@ class GeoTask(pl.LightningModule):
 
     @classmethod
     def suits(cls, evidence: Evidence) -> str | None:
-        """Why data are for this task, where nobody names the task; None where they are not."""
+        """Why data are for this task, where no task is named; None where they are not."""
         return None
 
     @classmethod

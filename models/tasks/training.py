@@ -100,10 +100,11 @@ class StagePlan:
         open_ended = [number for number, stage in enumerate(self.stages, 1) if stage.epochs is None]
         if open_ended and open_ended != [len(self.stages)]:
             raise ConfigurationError(f"stage {open_ended[0]} has no epochs, and only the last one may do without")
-        told = sum(stage.epochs or 0 for stage in self.stages)
-        if told > self.epochs or (told < self.epochs and not open_ended) or (open_ended and told >= self.epochs):
+        planned = sum(stage.epochs or 0 for stage in self.stages)
+        fits = planned < self.epochs if open_ended else planned == self.epochs
+        if not fits:
             raise ConfigurationError(
-                f"the stages have {told} epochs{' and one more at least' if open_ended else ''}, and the training "
+                f"the stages have {planned} epochs{' and one more at least' if open_ended else ''}, and the training "
                 f"{self.epochs}: make Trainer(max_epochs=...) fit, or leave the last stage's epochs out"
             )
 
@@ -152,7 +153,7 @@ def load_stages(source: str | Path | Sequence[Any]) -> tuple[Stage, ...]:
         ConfigurationError: no such file, or a mistake in it, with the number of the stage.
     """
     if isinstance(source, str | Path):
-        place = f"{source}: "
+        where = f"{source}: "
         try:
             content = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
         except OSError as error:
@@ -162,19 +163,19 @@ def load_stages(source: str | Path | Sequence[Any]) -> tuple[Stage, ...]:
         if isinstance(content, Mapping) and set(content) == {"stages"}:
             content = content["stages"]
     else:
-        place, content = "", list(source)
+        where, content = "", list(source)
     if not isinstance(content, list) or not content:
-        raise ConfigurationError(f"{place}stages are a list: - {{train: head, epochs: 2}}")
-    return tuple(_stage(item, f"{place}stage {number}: ") for number, item in enumerate(content, 1))
+        raise ConfigurationError(f"{where}stages are a list: - {{train: head, epochs: 2}}")
+    return tuple(_stage(item, f"{where}stage {number}: ") for number, item in enumerate(content, 1))
 
 
-def _stage(item: Any, place: str) -> Stage:
+def _stage(item: Any, where: str) -> Stage:
     if isinstance(item, Stage):
         return item
     if isinstance(item, str):
         item = {"train": item}
     if not isinstance(item, Mapping):
-        raise ConfigurationError(f"{place}a stage is a mapping: {{train: head, epochs: 2}}")
+        raise ConfigurationError(f"{where}a stage is a mapping: {{train: head, epochs: 2}}")
     kinds: dict[str, tuple[type, ...]] = {
         "train": (str,),
         "epochs": (int, type(None)),
@@ -184,13 +185,13 @@ def _stage(item: Any, place: str) -> Stage:
     assert set(kinds) == {field.name for field in fields(Stage)}
     for name, value in item.items():
         if name not in kinds:
-            raise ConfigurationError(f"{place}'{name}' is not one of {', '.join(kinds)}")
+            raise ConfigurationError(f"{where}'{name}' is not one of {', '.join(kinds)}")
         if not isinstance(value, kinds[name]) or isinstance(value, bool):
-            raise ConfigurationError(f"{place}'{name}' cannot be {value!r}")
+            raise ConfigurationError(f"{where}'{name}' cannot be {value!r}")
     try:
         return Stage(**item)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{place}{error}") from None
+        raise ConfigurationError(f"{where}{error}") from None
 
 
 ScheduleKind = Literal["cosine", "one_cycle", "constant"]

@@ -20,9 +20,10 @@ from geoaug.models.explain import embed, grad_cam
 from geoaug.models.fit.choices import Choices, FitRequest, choose
 from geoaug.models.fit.curves import Curves, curves_figure
 from geoaug.models.fit.data import FitAugment, FitData
-from geoaug.models.fit.task import balanced_weights, build_task
+from geoaug.models.fit.task import build_task
 from geoaug.models.networks.resnet import resnet18
 from geoaug.models.predict.polygons import map_polygons
+from geoaug.models.tasks.classes import balanced_weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,7 +171,7 @@ def test_a_task_must_have_its_labels(tmp_path: Path) -> None:
     data = FitData(str(write_chips(tmp_path / "chips")), batch_size=8)
     for task, words in (("segmentation", "needs masks"), ("regression", "a number for each chip")):
         with pytest.raises(ConfigurationError, match=words):
-            build_task(data, task)  # type: ignore[arg-type]
+            build_task(data, task)
     catalog = Catalog.from_folder(tmp_path / "chips")
     catalog = catalog.with_column("several", [["a", "b"]] * len(catalog))
     catalog.save(tmp_path / "chips" / "several.parquet")
