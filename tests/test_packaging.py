@@ -22,7 +22,7 @@ RANKS = {
     "statistics": 5,
     **dict.fromkeys(("sensors", "rng", "presets"), 4),
     **dict.fromkeys(("scratch", "constants", "small_arrays"), 1),
-    **dict.fromkeys(("errors", "processors"), 0),
+    **dict.fromkeys(("errors", "keywords", "processors"), 0),
 }
 # The rooms of `geoaug.data`, from the end of the arrows to their top.
 DATA_ROOMS = ("raster", "labels", "catalog", "sampling", "loading", "pictures", "datamodule", "synthetic")

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
     from geoaug.data.catalog.index import index_files, index_folder
     from geoaug.data.catalog.products.stac import index_stac
-    from geoaug.data.datamodule import TileDataModule
+    from geoaug.data.datamodule import LoadingOptions, TileDataModule
     from geoaug.data.labels.label_source import LabelSource, open_labels
     from geoaug.data.labels.raster import RasterLabels
     from geoaug.data.labels.vector import VectorLabels
     from geoaug.data.loading.dataset import TileDataset, collate_tiles
     from geoaug.data.loading.loader import TileLoader
+    from geoaug.data.loading.options import TileOptions
     from geoaug.data.pictures.batch_picture import draw_batch
     from geoaug.data.pictures.catalog_picture import draw_catalog
     from geoaug.data.raster.identify import Identification, identify_sensor
@@ -51,6 +52,7 @@ __all__ = [
     "Identification",
     "LabelSource",
     "LeakError",
+    "LoadingOptions",
     "LocalityTileSampler",
     "QualityLayer",
     "RandomTileSampler",
@@ -65,6 +67,7 @@ __all__ = [
     "TileDataModule",
     "TileDataset",
     "TileLoader",
+    "TileOptions",
     "TileRef",
     "VectorLabels",
     "WeightedTileSampler",
@@ -94,18 +97,20 @@ __all__ = [
 
 _HOMES = {
     "Coverage": "sampling.coverage",
+    "LoadingOptions": "datamodule",
     "TileDataModule": "datamodule",
+    "Statistics": "geoaug.statistics",
     "StatisticsPlan": "sampling.survey",
     "Survey": "sampling.survey",
     "catalog_statistics": "sampling.survey",
     "survey_catalog": "sampling.survey",
     "draw_batch": "pictures.batch_picture",
     "draw_catalog": "pictures.catalog_picture",
-    "Statistics": "sampling.stats",
     "Catalog": "catalog.catalog",
     "TileDataset": "loading.dataset",
     "collate_tiles": "loading.dataset",
     "TileLoader": "loading.loader",
+    "TileOptions": "loading.options",
     "BandFile": "raster.record",
     "Grid": "raster.record",
     "QualityLayer": "raster.record",
@@ -148,7 +153,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'geoaug.data' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"geoaug.data.{_HOMES[name]}"), name)
+    home = _HOMES[name]
+    module = home if home.startswith("geoaug.") else f"geoaug.data.{home}"
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -23,8 +23,7 @@ from geoaug.cli.main import main
 from geoaug.data import Catalog
 from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.io.geotiff import write_geotiff
-from geoaug.models import load_model
-from geoaug.models.tasks.tasks import ClassificationTask
+from geoaug.models import ClassificationTask, load_model
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 QUICK = ("--weights", "none", "--batch-size", "8", "--input-size", "32", "--device", "cpu")
@@ -288,7 +287,7 @@ def test_the_precision_that_is_told_is_the_one_that_is_said(geoaug: Any, chips: 
     for told in (("--trainer.precision", "32-true"), ("--trainer.precision=32-true",)):
         done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "--epochs", 1, "--choose-only", *QUICK, *told)
         assert done.code == 0, done.err
-        assert re.search(r"precision +32-true +as told", done.out)
+        assert re.search(r"precision +32-true +as given", done.out)
         assert yaml.safe_load((tmp_path / "run" / "chosen.yaml").read_text())["trainer"]["precision"] == "32-true"
 
 

@@ -27,7 +27,7 @@ from geoaug.data import (
     TileRef,
     collate_tiles,
 )
-from geoaug.data.loading.tile_memory import TileMemory
+from geoaug.data.loading.options import TileMemory
 from geoaug.errors import ConfigurationError, RasterError
 
 BLOCKS = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}

@@ -87,12 +87,13 @@ class TileLabels:
                 with reading():
                     found = source.overlaps(grid.transform, grid.crs, grid.height, grid.width)
             except ConfigurationError as error:
-                raise RasterError(f"scene '{record.id}': {error}") from error
+                raise RasterError(f"scene '{record.id}': {error}", scene=record.id) from error
             self._overlaps[record.id] = found
         if not found:
             raise RasterError(
                 f"scene '{record.id}': the labels {source.path} do not reach it, so that none of it is labelled: take "
-                f"it out of the catalog, give labels that reach it, or leave out what cannot be read: {LEAVE_OUT}"
+                f"it out of the catalog, give labels that reach it, or leave out what cannot be read: {LEAVE_OUT}",
+                scene=record.id,
             )
 
     def read(self, record: SceneRecord, grid: Grid, out: npt.NDArray[Any]) -> None:
@@ -105,11 +106,12 @@ class TileLabels:
             with reading():
                 ids = self._of(record).read(grid.transform, grid.crs, grid.height, grid.width)
         except ConfigurationError as error:  # found in the middle of an epoch, a fault of the labels' pixels
-            raise RasterError(f"scene '{record.id}': {error}") from error
+            raise RasterError(f"scene '{record.id}': {error}", scene=record.id) from error
         if not np.can_cast(ids.dtype, self.dtype, casting="safe"):
             raise RasterError(
                 f"scene '{record.id}': its labels are {ids.dtype}, and those of the other scenes {self.dtype}: store "
-                "the labels of all scenes in one type"
+                "the labels of all scenes in one type",
+                scene=record.id,
             )
         if self._allowed is not None:
             self._check(ids, record)
@@ -129,7 +131,7 @@ class TileLabels:
             return self.source
         path = record.mask_path
         if path is None:
-            raise RasterError(f"scene '{record.id}': has no labels of its own, though other scenes do")
+            raise RasterError(f"scene '{record.id}': has no labels of its own, though other scenes do", scene=record.id)
         with self._lock:
             if (found := self._open.get(path)) is not None:
                 self._open.move_to_end(path)
@@ -156,5 +158,6 @@ class TileLabels:
                 f"scene '{record.id}': labels {path} hold the id{'s' * (strange.size > 1)} "
                 f"{', '.join(map(str, strange[:5]))}, not among the classes "
                 f"{', '.join(map(str, (self._classes or [])[:20]))}: name all classes, or make the others "
-                f"ignore_index ({self.ignore_index})"
+                f"ignore_index ({self.ignore_index})",
+                scene=record.id,
             )
