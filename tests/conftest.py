@@ -7,13 +7,24 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
+from compile_once import compile_in_one_process
 from jaxtyping import install_import_hook
 
 PROJECT = Path(__file__).resolve().parents[1]
 
+# Several processes share the cores, and threads that wait for work must leave them to others; OpenMP asks when torch
+# loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 # Without a CUDA device, Triton's kernels are interpreted; it asks when they are defined.
-if not torch.cuda.is_available():
+if not _has_cuda():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # What Numba and Triton compile must reach them as it is written.
@@ -42,6 +53,18 @@ def _checked_modules() -> list[str]:
 install_import_hook(_checked_modules(), "array_checks.check_arrays")
 
 
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What is left out must be seen."""
+    left_out = config.option.markexpr
+    return [f"by markers: {left_out} (all tests: pytest -m '')"] if left_out.startswith("not ") else []
+
+
+def pytest_collection_finish() -> None:
+    """Where tests run in several processes, none compiles what another one does."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        compile_in_one_process()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests go first: one of three minutes that begins last keeps the other processes waiting."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
@@ -65,8 +88,6 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def cuda() -> str:
     """The name of a CUDA device; the test is skipped where there is none."""
-    import torch
-
-    if not torch.cuda.is_available():
+    if not _has_cuda():
         pytest.skip("no CUDA device")
     return "cuda"
