@@ -1,6 +1,6 @@
 """What all tests share: array shapes checked at run time, and the places of real data.
 
-Loaded before any test module, so that the import hook sees `geoaug.augment` and what draws for it first.
+The import hook is there before any test module, so that it sees `geoaug.augment` and what draws for it first.
 """
 
 import os
@@ -8,13 +8,8 @@ from pathlib import Path
 
 import pytest
 from compile_once import compile_in_one_process
-from jaxtyping import install_import_hook
 
 PROJECT = Path(__file__).resolve().parents[1]
-
-# Several processes share the cores, and threads that wait for work must leave them to others; OpenMP asks when torch
-# loads it.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def _has_cuda() -> bool:
@@ -22,10 +17,6 @@ def _has_cuda() -> bool:
 
     return torch.cuda.is_available()
 
-
-# Without a CUDA device, Triton's kernels are interpreted; it asks when they are defined.
-if not _has_cuda():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # What Numba and Triton compile must reach them as it is written.
 _COMPILED = {
@@ -50,7 +41,19 @@ def _checked_modules() -> list[str]:
     return [".".join(file.relative_to(PROJECT).with_suffix("").parts) for file in names]
 
 
-install_import_hook(_checked_modules(), "array_checks.check_arrays")
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is imported; but not in the process that only deals tests out, which needs no torch."""
+    if config.option.dist != "no" and not hasattr(config, "workerinput"):
+        return
+    from jaxtyping import install_import_hook
+
+    # Several processes share the cores, and threads that wait for work must leave them to others; OpenMP asks when
+    # torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Without a CUDA device, Triton's kernels are interpreted; it asks when they are defined.
+    if not _has_cuda():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+    install_import_hook(_checked_modules(), "array_checks.check_arrays")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
