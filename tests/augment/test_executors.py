@@ -392,6 +392,7 @@ def expected_words(count: int, channel: int, stream: int, key: int) -> Tensor:
     return philox4x32(counter, torch.tensor([key & 0xFFFFFFFF, key >> 32])[:, None].expand(2, count))
 
 
+@pytest.mark.slow
 def test_the_kernel_compiles_for_a_device_that_is_not_here() -> None:
     """The interpreter takes more than the compiler does; no CUDA device is needed to compile for one."""
     pytest.importorskip("triton")
