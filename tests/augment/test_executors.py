@@ -50,7 +50,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "RandomRotation": {"degrees": 30},
     **{name: {"size": 19} for name in ("RandomCrop", "CenterCrop", "PadTo", "Resize", "RandomResizedCrop")},
 }
-COMPILED = ["cpu", pytest.param("triton", marks=pytest.mark.skipif(sys.platform != "linux", reason="no Triton here"))]
+NO_TRITON = pytest.mark.skipif(sys.platform != "linux", reason="no Triton here")
+# Interpreted, the kernel takes a second for what a device does in a thousandth: in all too long for a quick run, which
+# has it do the recipe of reference, noise and words.
+COMPILED = ["cpu", pytest.param("triton", marks=[NO_TRITON, pytest.mark.slow])]
+BOTH = ["cpu", pytest.param("triton", marks=NO_TRITON)]
 DEVICE = {"cpu": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
 # The interpreter goes through the bands one by one, at tenths of a second each: four of them tell what thirteen do, and
 # tiles of one block of pixels what several do, but for the tests of sizes and noise.
@@ -174,7 +178,7 @@ def test_odd_sizes_and_band_counts(batch: int, bands: int, height: int, width: i
     agree(compose, without, executor)
 
 
-@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("executor", BOTH)
 def test_exact_sampling_agrees_closer(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warp, "sampler", lambda device, cubic=False: warp.bilinear_exact)
     operations = [
@@ -346,7 +350,7 @@ def test_time_series(executor: str) -> None:
     agree(Compose(operations, sensor=sensor), {**series, "image": image * 10000}, executor)
 
 
-@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("executor", BOTH)
 @pytest.mark.parametrize("thick", ["keep", "ignore", "invalid"])
 def test_thick_clouds_become_what_the_recipe_says(thick: str, executor: str) -> None:
     sensor = optical(executor)
@@ -370,7 +374,7 @@ def test_stencils_split_a_stage_and_what_lies_between_stays_together(executor: s
     agree(Compose(operations, sensor=sensor), tiles(bands=len(sensor.bands)), executor)
 
 
-@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("executor", BOTH)
 def test_noise_is_the_same_number_by_number(executor: str) -> None:
     """A flat field: what is left is the noise, and the table of quantiles makes it equal to rounding."""
     sensor = optical(executor)
