@@ -47,6 +47,7 @@ def test_the_examples_run_as_written() -> None:
         exec(compile(example, "recipes.md", "exec"), {"__name__": "recipes"})
 
 
+@pytest.mark.slow
 def test_the_examples_about_data_run_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", DATA, flags=re.DOTALL)

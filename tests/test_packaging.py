@@ -159,6 +159,7 @@ def test_augmentation_names_no_geospatial_library(project_root: Path) -> None:
             assert name.split(".")[0] not in barred, f"{path}, line {line}: imports {name}"
 
 
+@pytest.mark.slow
 def test_augmentation_runs_without_geospatial_libraries(tmp_path: Path) -> None:
     code = f"""
 import importlib, pkgutil, sys
@@ -192,6 +193,7 @@ def test_the_package_itself_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded & {"torch", "kornia", "numpy", "matplotlib", *GEOSPATIAL}
 
 
+@pytest.mark.slow
 def test_tiles_are_read_without_the_tables_of_geopandas_and_pandas(tmp_path: Path) -> None:
     saved = tmp_path / "scenes.parquet"
     run_python(
@@ -252,6 +254,7 @@ def distributions(project_root: Path, tmp_path_factory: pytest.TempPathFactory) 
     return built
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_one_namespace_and_all_of_it(project_root: Path, distributions: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -267,6 +270,7 @@ def test_the_wheel_holds_one_namespace_and_all_of_it(project_root: Path, distrib
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_imports_from_where_it_is_installed(distributions: Path, tmp_path: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     site = tmp_path / "site"
@@ -283,6 +287,7 @@ assert len(geoaug.sensors.get_sensor("sentinel-2-l1c")) == 13
     assert installed == [Path("geoaug", *room, "__init__.py") for room in ((), ("cli",), ("models",))]
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_all_sources(project_root: Path, distributions: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:

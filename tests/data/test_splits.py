@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ def two_zones() -> Catalog:
     return Catalog.from_records(records)
 
 
+@cache
+def between(crs: str, other: str) -> pyproj.Transformer:
+    """Made once: that takes longer than to move a tile."""
+    return pyproj.Transformer.from_crs(crs, other, always_xy=True)
+
+
 def tile_outlines(part: Catalog, stride: int = TILE) -> list[tuple[str, np.ndarray]]:
     """The tiles that a split may give: scene, and corners in longitude and latitude by pyproj alone."""
     source = CatalogTiles(part, TILE)
@@ -55,14 +62,13 @@ def tile_outlines(part: Catalog, stride: int = TILE) -> list[tuple[str, np.ndarr
         cols = tile.col + np.array([0, TILE, TILE, 0])
         rows = tile.row + np.array([0, 0, TILE, TILE])
         x, y = grid.transform * (cols, rows)
-        to_degrees = pyproj.Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
-        found.append((part.ids[tile.scene], np.stack(to_degrees.transform(x, y), axis=1)))
+        found.append((part.ids[tile.scene], np.stack(between(grid.crs, "EPSG:4326").transform(x, y), axis=1)))
     return found
 
 
 def least_distance(one: Catalog, other: Catalog) -> float:
     """Between tiles of two splits, by a plane that is true at the first one's place."""
-    to_plane = pyproj.Transformer.from_crs("EPSG:4326", "+proj=tmerc +lon_0=12 +k=1 +datum=WGS84", always_xy=True)
+    to_plane = between("EPSG:4326", "+proj=tmerc +lon_0=12 +k=1 +datum=WGS84")
 
     def shapes(part: Catalog) -> list[shapely.Polygon]:
         return [shapely.Polygon(np.stack(to_plane.transform(*xy.T), axis=1)) for _, xy in tile_outlines(part)]
@@ -166,6 +172,7 @@ def scattered(count: int, side: int, spread: float) -> Catalog:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buffer_m", [0.0, 1000.0])
 def test_large_scenes_over_each_other_are_cut_along_large_blocks_too(buffer_m: float) -> None:
     catalog = split_by_blocks(scattered(300, 10980, 0.5), buffer_m=buffer_m)
@@ -186,6 +193,7 @@ def splits_of(catalog: Catalog) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_blocks_are_wider_where_chips_lie_over_each_other() -> None:
     crowded = split_by_blocks(scattered(2000, 256, 0.5))
     told = crowded.notes["splits"]

@@ -86,6 +86,7 @@ def few_labels(tmp_path: Path, boxes: dict[int, tuple[slice, slice]]) -> dict[st
     return {"data": [str(made.image)], "output": tmp_path / "run", "labels": str(made.labels), "weights": "none"}
 
 
+@pytest.mark.slow
 def test_few_and_small_places_with_labels_are_split_where_that_is_possible(tmp_path: Path) -> None:
     boxes = {0: np.s_[70:95, 76:102], 1: np.s_[85:123, 113:175], 2: np.s_[109:122, 35:48]}
     choices = choose(FitRequest(**few_labels(tmp_path, boxes)))
@@ -107,6 +108,7 @@ def test_few_and_small_places_with_labels_are_split_where_that_is_possible(tmp_p
     assert data["batch_size"] < 64
 
 
+@pytest.mark.slow
 def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
     """One small place cannot be on both sides of a buffer."""
     told = few_labels(tmp_path, {0: np.s_[90:92, 90:92], 1: np.s_[90:92, 92:94]})

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 import torchvision
 from torch import nn
@@ -28,6 +27,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("make", "name"), [(unet, "Unet"), (fpn, "FPN"), (deeplabv3plus, "DeepLabV3Plus")])
 def test_the_network_is_the_librarys_with_our_encoder(weights: Path, make, name: str) -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch")  # a large one, so not when this file is collected
     ours = make("resnet18", weights, 3, num_classes=5).eval()
     theirs = getattr(smp, name)("resnet18", encoder_weights=None, classes=5).eval()
     theirs.encoder.load_state_dict(resnet18(weights).state_dict())
