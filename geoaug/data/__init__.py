@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
-    from geoaug.data.catalog.index import index_files, index_folder
-    from geoaug.data.catalog.products.stac import index_stac
+    from geoaug.data.catalog.index import index_files, index_folder, index_stac
     from geoaug.data.datamodule import TileDataModule
-    from geoaug.data.labels.label_source import LabelSource, open_labels
+    from geoaug.data.labels.label_source import LabelSource
+    from geoaug.data.labels.opening import open_labels
     from geoaug.data.labels.raster import RasterLabels
     from geoaug.data.labels.vector import VectorLabels
     from geoaug.data.loading.dataset import TileDataset, collate_tiles
@@ -120,14 +120,14 @@ _HOMES = {
     "identify_sensor": "raster.identify",
     "index_files": "catalog.index",
     "index_folder": "catalog.index",
-    "index_stac": "catalog.products.stac",
+    "index_stac": "catalog.index",
     "RASTER_EXTENSIONS": "raster.inputs",
     "resolve_inputs": "raster.inputs",
     "scene_ids": "raster.inputs",
     "LabelSource": "labels.label_source",
     "RasterLabels": "labels.raster",
     "VectorLabels": "labels.vector",
-    "open_labels": "labels.label_source",
+    "open_labels": "labels.opening",
     "Scene": "raster.scene",
     "SceneReader": "raster.scene",
     "Tile": "raster.scene",

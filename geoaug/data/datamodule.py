@@ -20,7 +20,6 @@ from geoaug.augment.compose import Compose
 from geoaug.augment.planning.scale import NormalizeBy, normalization
 from geoaug.augment.recipe import Recipe, load_recipe
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import split_names
 from geoaug.data.loading.batches import Batch
 from geoaug.data.loading.dataset import TileDataset
 from geoaug.data.loading.loader import TileLoader
@@ -368,7 +367,7 @@ class TileDataModule(LightningDataModule):
 
     def has_split(self, split: str) -> bool:
         """Whether there is data for "train", "val", "test" or "predict"."""
-        name, known = self._split_name(split), split_names(self.catalog)
+        name, known = self._split_name(split), self.catalog.split_names
         if name is not None and name not in known and split in self.names:
             raise ConfigurationError(
                 f"the catalog has no split {name!r}, which names (--split) has for '{split}': its splits are "
@@ -478,7 +477,7 @@ class TileDataModule(LightningDataModule):
 
     def _split_name(self, split: str) -> str | None:
         """The catalog's name of a split; None for the whole catalog."""
-        if split == "predict" or (split == "train" and not split_names(self.catalog)):
+        if split == "predict" or (split == "train" and not self.catalog.split_names):
             return self.names.get(split)
         return self.names.get(split, split)
 

@@ -9,7 +9,8 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from geoaug.data.labels.label_source import LabelSource, open_labels
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.raster.advice import LEAVE_OUT
 from geoaug.data.raster.files import reading
 from geoaug.data.raster.record import Grid, SceneRecord

@@ -26,7 +26,8 @@ from torch.utils.data import Dataset
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.band_choice import choose_bands_of
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.labels.label_source import LabelSource, open_labels
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels, checked_class_ids
 from geoaug.data.loading.batches import Batch, Reading, TooLittleValidError
 from geoaug.data.loading.tile_memory import TileMemory

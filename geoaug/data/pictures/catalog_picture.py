@@ -22,7 +22,6 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import split_names
 from geoaug.data.pictures.composites import Colour, class_colours
 from geoaug.data.pictures.page import DPI, INK, QUIET
 from geoaug.errors import ConfigurationError
@@ -214,7 +213,7 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
 
 def _trained_with(catalog: Catalog) -> set[str]:
     """The splits that are what a fold is trained with, and so the ground of the other folds."""
-    names = split_names(catalog)
+    names = catalog.split_names
     return {f"{name}-train" for name in names if _FOLD.fullmatch(name)}.intersection(names)
 
 

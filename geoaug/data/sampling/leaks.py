@@ -13,7 +13,6 @@ import pyproj
 import shapely
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import scenes_of_split, split_names
 from geoaug.data.sampling.ground_blocks import LocalMetres, unwrapped
 from geoaug.data.sampling.scene_overlap import overlapping
 from geoaug.errors import ConfigurationError
@@ -69,10 +68,10 @@ def check_leaks(
     Raises:
         LeakError: two scenes are too near; it names them and their distance.
     """
-    names = split_names(catalog) if splits is None else list(splits)
+    names = catalog.split_names if splits is None else list(splits)
     if len(names) < 2:
         raise ConfigurationError(f"the catalog has {len(names)} split(s): there is nothing to compare")
-    parts = {name: _ground(scenes_of_split(catalog, name), size) for name in names}
+    parts = {name: _ground(catalog.split(name), size) for name in names}
     folds = [(name, f"{name}-train") for name in names if f"{name}-train" in names]
     for one, other in folds or itertools.combinations(names, 2):
         leak = _worst(parts[one], parts[other], distance_m)

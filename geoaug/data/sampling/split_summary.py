@@ -6,7 +6,6 @@ import numpy as np
 import shapely
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import scenes_of_split, split_names
 from geoaug.data.sampling.grid_sampler import GridTileSampler
 from geoaug.data.sampling.ground_blocks import (
     LocalMetres,
@@ -43,8 +42,8 @@ def summarise(catalog: Catalog, size: int | tuple[int, int]) -> list[SplitSummar
     """The splits of a catalog, with tiles of this size."""
     ids = class_ids(catalog)
     rows = []
-    for name in split_names(catalog):
-        part = scenes_of_split(catalog, name)
+    for name in catalog.split_names:
+        part = catalog.split(name)
         try:
             tiles = len(GridTileSampler(CatalogTiles(part, size), rank=0, world_size=1))
         except ConfigurationError:  # not one tile

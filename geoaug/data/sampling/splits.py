@@ -16,8 +16,7 @@ import pyarrow as pa
 import shapely
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import scenes_of_split, split_names
-from geoaug.data.catalog.products.chips import SPLITS
+from geoaug.data.catalog.products.classes import SPLITS
 from geoaug.data.sampling.ground_blocks import class_amounts, class_amounts_in, class_ids, class_name, ground_m2
 from geoaug.data.sampling.scene_overlap import overlap_groups
 from geoaug.data.sampling.split_ground import BlockSplit, checked_shares, dealt
@@ -240,8 +239,8 @@ def absent_classes(catalog: Catalog) -> list[str]:
     ids, lines = class_ids(catalog), []
     if not ids:
         return []
-    for name in split_names(catalog):
-        amounts = class_amounts_in(scenes_of_split(catalog, name), ids)
+    for name in catalog.split_names:
+        amounts = class_amounts_in(catalog.split(name), ids)
         missing = [
             class_name(catalog, number) for number, amount in zip(ids, amounts.tolist(), strict=True) if not amount
         ]

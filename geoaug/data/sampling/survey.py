@@ -25,7 +25,8 @@ from rasterio.features import rasterize
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.band_choice import BandChoice, choose_bands_of
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.labels.label_source import LabelSource, open_labels
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
 from geoaug.data.raster.bands import band_list
 from geoaug.data.raster.files import georeference_optional

@@ -12,16 +12,16 @@ import json
 import logging
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from geoaug.data.catalog.products.sources import Found
+from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
 from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band, size_and_age
 from geoaug.data.raster.identify import tidy
 from geoaug.data.raster.quality import BQA, QA_PIXEL
-from geoaug.data.raster.record import SceneKind, SceneRecord
+from geoaug.data.raster.record import SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
@@ -42,9 +42,9 @@ class LandsatSource:
     metadata: str
     files: tuple[str, ...]
     mask_path: str | None = None
-    kind: SceneKind = field(default="landsat", init=False)
+    kind: str = field(default="landsat", init=False)
 
-    def read(self, scene_id: str, options: HeaderOptions) -> Found:
+    def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
         size, age = size_and_age(self.files)
         product = read_metadata(self.metadata)
         present = {Path(path).name.casefold(): path for path in self.files}
@@ -84,7 +84,27 @@ class LandsatSource:
             size=size,
             mtime_ns=age,
         )
-        return Found(record)
+        return ReadScene(record)
+
+
+class LandsatFolder(Product):
+    """MTL files with the rasters that are named after them, and tar files named as such products are."""
+
+    name = "landsat"
+
+    def recognise(self, folder: str, names: Sequence[str]) -> list[Package]:
+        packed = [Package(str(Path(folder, name)), (name,)) for name in names if _TAR.match(name)]
+        return packed + [
+            Package(source.path, tuple(Path(path).name for path in source.files))
+            for source in (landsat_sources(folder, names) if any(map(_METADATA.match, names)) else ())
+        ]
+
+    def scenes(self, package: Package) -> FoundScenes:
+        path, files = Path(package.path), package.files or ()
+        if files == (path.name,) and is_landsat_tar(package.path):
+            return FoundScenes(list(tar_sources(package.path)))
+        folder = path.parent if path.name in files else path
+        return FoundScenes([replace(source, path=package.path) for source in landsat_sources(str(folder), files)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +124,6 @@ class LandsatMetadata:
     scaling: dict[str, tuple[float, float]]
     quality: str | None
     datetime: str | None
-
-
-def is_landsat_metadata(name: str) -> bool:
-    """Whether the name of a file is that of an MTL file."""
-    return _METADATA.match(name) is not None
 
 
 def is_landsat_tar(path: str) -> bool:
@@ -143,11 +158,11 @@ def tar_sources(path: str) -> list[LandsatSource]:
     ]
 
 
-def landsat_sources(folder: str, names: list[str]) -> list[LandsatSource]:
+def landsat_sources(folder: str, names: Sequence[str]) -> list[LandsatSource]:
     """The products whose MTL files are among the files of a folder."""
     by_product: dict[str, str] = {}
     for name in sorted(names, key=lambda name: not name.lower().endswith(".json")):
-        if is_landsat_metadata(name):
+        if _METADATA.match(name):
             by_product.setdefault(name[: name.upper().rindex("_MTL.")], name)
     sources = []
     for product, metadata in sorted(by_product.items()):
@@ -211,9 +226,9 @@ def read_metadata(path: str) -> LandsatMetadata:
 def _text(path: str) -> str:
     if not path.startswith(_IN_TAR):
         return Path(path).read_text(encoding="utf-8")
-    place = Path(path.removeprefix(_IN_TAR))
-    with tarfile.open(place.parent, "r:") as archive:
-        member = next(item for item in archive if item.isfile() and item.name.removeprefix("./") == place.name)
+    within = Path(path.removeprefix(_IN_TAR))
+    with tarfile.open(within.parent, "r:") as archive:
+        member = next(item for item in archive if item.isfile() and item.name.removeprefix("./") == within.name)
         opened = archive.extractfile(member)
         assert opened is not None
         return opened.read().decode("utf-8")

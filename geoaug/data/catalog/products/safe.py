@@ -17,12 +17,12 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from geoaug.data.catalog.products.sources import Found
+from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
 from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band, size_and_age
 from geoaug.data.raster.quality import CLASSI, SCL
-from geoaug.data.raster.record import BandFile, QualityLayer, SceneKind, SceneRecord
+from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
-from geoaug.sensors import Sensor, get_sensor
+from geoaug.sensors import Band, Sensor, get_sensor
 
 _log = logging.getLogger("geoaug")
 _METADATA = re.compile(r"^(MTD_MSIL(1C|2A)|S2._\w{4}_MTD_(SAF)?L(1C|2A)_\w+)\.xml$", re.IGNORECASE)
@@ -48,13 +48,13 @@ class SafeSource:
     metadata: str
     images: tuple[str, ...]
     mask_path: str | None = None
-    kind: SceneKind = field(default="sentinel-2", init=False)
+    kind: str = field(default="sentinel-2", init=False)
 
     @property
     def files(self) -> tuple[str, ...]:
         return (self.metadata, *self.images)
 
-    def read(self, scene_id: str, options: HeaderOptions) -> Found:
+    def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
         size, age = size_and_age(self.files)
         product = read_metadata(self.metadata)
         by_word: dict[str, dict[int, str]] = defaultdict(dict)
@@ -75,10 +75,7 @@ class SafeSource:
                 sensor = sensor.select(list(options.bands))
             except ConfigurationError as error:
                 raise ConfigurationError(f"{self.path}: {error}") from error
-        bands = tuple(
-            _band(sensor, place, _native(by_word[band.name], native.get(band.name)), product)
-            for place, band in enumerate(sensor.bands)
-        )
+        bands = tuple(_band(band, _native(by_word[band.name], native.get(band.name)), product) for band in sensor.bands)
         quality = self._quality(scl, product, options)
         record = SceneRecord(
             id=scene_id,
@@ -92,10 +89,10 @@ class SafeSource:
             size=size,
             mtime_ns=age,
         )
-        return Found(record)
+        return ReadScene(record)
 
     def _quality(self, scl: Mapping[int, str], product: "SafeMetadata", options: HeaderOptions) -> QualityLayer | None:
-        """The scene classification, else the mask of opaque clouds; that one is missing is options."""
+        """The scene classification, else the mask of opaque clouds; where one is missing, the log says so."""
         masks = [path for path in self.images if _CLASSI.search(path)]
         scheme, path = (SCL, scl[min(scl)]) if scl else (CLASSI, masks[0] if masks else None)
         invalid = scheme.chosen(options.invalid)
@@ -107,6 +104,20 @@ class SafeSource:
             )
             _log.warning("%s: has no file of the quality layer %s; %s", self.path, due.name, instead)
         return quality_layer(path, scheme.kind, invalid) if path is not None and invalid else None
+
+
+class SentinelSafe(Product):
+    """Folders with a product's metadata, and zip files named as such products are."""
+
+    name = "sentinel-2"
+
+    def recognise(self, folder: str, names: Sequence[str]) -> list[Package]:
+        if is_safe(folder, names):
+            return [Package(folder)]
+        return [Package(str(Path(folder, name)), (name,)) for name in names if _ZIPPED.match(name)]
+
+    def scenes(self, package: Package) -> FoundScenes:
+        return FoundScenes(list(safe_sources(package.path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,7 @@ class SafeMetadata:
 
 def is_safe(folder: str, files: Sequence[str]) -> bool:
     """Whether a folder (its path, and the names of the files in it) is a product."""
-    return any(map(_METADATA.match, files)) or folder.upper().endswith(".SAFE")
+    return folder.upper().endswith(".SAFE") or any(map(_METADATA.match, files))
 
 
 def is_zipped_safe(path: str) -> bool:
@@ -215,8 +226,7 @@ def _scaled(sensor: Sensor, product: SafeMetadata, path: str) -> Sensor:
     return sensor.with_scaling(product.quantification, [product.offsets.get(band.name, 0.0) for band in sensor.bands])
 
 
-def _band(sensor: Sensor, place: int, path: str, product: SafeMetadata) -> BandFile:
-    band = sensor.bands[place]
+def _band(band: Band, path: str, product: SafeMetadata) -> BandFile:
     return replace(
         single_band(band.name, path), nodata=product.nodata, quantification=band.quantification, offset=band.offset
     )
