@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
     from geoaug.data.catalog.index import index_files, index_folder, index_stac
+    from geoaug.data.catalog.products.product import FoundScenes, LooseFiles, Package, Product, ReadScene, SceneSource
     from geoaug.data.datamodule import TileDataModule
     from geoaug.data.labels.label_source import LabelSource
     from geoaug.data.labels.opening import open_labels
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from geoaug.data.loading.loader import TileLoader
     from geoaug.data.pictures.batch_picture import draw_batch
     from geoaug.data.pictures.catalog_picture import draw_catalog
+    from geoaug.data.raster.headers import HeaderOptions
     from geoaug.data.raster.identify import Identification, identify_sensor
     from geoaug.data.raster.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
     from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord, TileRef
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from geoaug.data.sampling.leaks import LeakError, check_leaks
     from geoaug.data.sampling.locality_sampler import LocalityTileSampler
     from geoaug.data.sampling.random_sampler import RandomTileSampler, WeightedTileSampler
+    from geoaug.data.sampling.sampler import TileDraws, TileSampler
     from geoaug.data.sampling.splits import (
         split_by_attribute,
         split_by_blocks,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
         split_into_folds,
     )
     from geoaug.data.sampling.survey import StatisticsPlan, Survey, catalog_statistics, survey_catalog
+    from geoaug.data.sampling.tile_source import CatalogTiles
     from geoaug.statistics import Statistics
 
 __all__ = [
@@ -45,27 +49,37 @@ __all__ = [
     "BalancedTileSampler",
     "BandFile",
     "Catalog",
+    "CatalogTiles",
     "Coverage",
+    "FoundScenes",
     "Grid",
     "GridTileSampler",
+    "HeaderOptions",
     "Identification",
     "LabelSource",
     "LeakError",
     "LocalityTileSampler",
+    "LooseFiles",
+    "Package",
+    "Product",
     "QualityLayer",
     "RandomTileSampler",
     "RasterLabels",
+    "ReadScene",
     "Scene",
     "SceneReader",
     "SceneRecord",
+    "SceneSource",
     "Statistics",
     "StatisticsPlan",
     "Survey",
     "Tile",
     "TileDataModule",
     "TileDataset",
+    "TileDraws",
     "TileLoader",
     "TileRef",
+    "TileSampler",
     "VectorLabels",
     "WeightedTileSampler",
     "Window",
@@ -94,6 +108,16 @@ __all__ = [
 
 _HOMES = {
     "Coverage": "sampling.coverage",
+    "FoundScenes": "catalog.products.product",
+    "HeaderOptions": "raster.headers",
+    "LooseFiles": "catalog.products.product",
+    "Package": "catalog.products.product",
+    "Product": "catalog.products.product",
+    "ReadScene": "catalog.products.product",
+    "SceneSource": "catalog.products.product",
+    "TileDraws": "sampling.sampler",
+    "TileSampler": "sampling.sampler",
+    "CatalogTiles": "sampling.tile_source",
     "TileDataModule": "datamodule",
     "StatisticsPlan": "sampling.survey",
     "Survey": "sampling.survey",

@@ -24,10 +24,8 @@ from geoaug.data.loading.batches import Batch
 from geoaug.data.loading.dataset import TileDataset
 from geoaug.data.loading.loader import TileLoader
 from geoaug.data.raster.inputs import is_remote
-from geoaug.data.sampling.balanced_sampler import BalancedTileSampler
+from geoaug.data.registry import SAMPLERS
 from geoaug.data.sampling.grid_sampler import GridTileSampler
-from geoaug.data.sampling.locality_sampler import LocalityTileSampler
-from geoaug.data.sampling.random_sampler import RandomTileSampler
 from geoaug.data.sampling.sampler import TileSampler
 from geoaug.data.sampling.splits import (
     split_by_attribute,
@@ -244,7 +242,8 @@ class TileDataModule(LightningDataModule):
         length: tiles of a training epoch, of all processes together; as many as the training ground would hold
             beside each other, unless told.
         sampler: order of training tiles: "locality" (random, few blocks decoded), "random", "balanced" (rare classes as
-            often as others), "grid", or a function of (dataset, length, seed). All else is read over a grid.
+            often as others), "grid", or another name of `geoaug.data.registry.SAMPLERS`; a class of `TileSampler`; or a
+            function of (dataset, length, seed). All else is read over a grid.
         augment: a recipe (name, file, mapping), operations, or a `Compose`, which is taken as it is. None: none.
         normalize: (mean, std), statistics or their file, as for `Compose`; or "measure": those of the training split,
             measured when they are first needed. None: pixels are reflectance.
@@ -271,7 +270,7 @@ class TileDataModule(LightningDataModule):
         *,
         batch_size: int = 32,
         length: int | None = None,
-        sampler: Literal["locality", "random", "balanced", "grid"] | MakeSampler = "locality",
+        sampler: str | type[TileSampler] | MakeSampler = "locality",
         augment: Augment | None = None,
         normalize: NormalizeBy | Literal["measure"] | None = None,
         statistics_file: str | Path | None = None,
@@ -285,10 +284,8 @@ class TileDataModule(LightningDataModule):
         **dataset: Any,
     ) -> None:
         super().__init__()
-        if not callable(sampler) and sampler not in ("locality", "random", "balanced", "grid"):
-            raise ConfigurationError(
-                f"sampler {sampler!r} is not 'locality', 'random', 'balanced', 'grid' or a function"
-            )
+        if isinstance(sampler, str):
+            SAMPLERS.check(sampler)
         if isinstance(augment, Compose) and (normalize is not None or output_size is not None):
             raise ConfigurationError("augment is a Compose: give it normalize and size itself")
         if unknown := set(names or {}) - set(_SPLITS):
@@ -517,16 +514,11 @@ class TileDataModule(LightningDataModule):
         return done
 
     def _training_sampler(self, dataset: TileDataset) -> TileSampler:
-        least = dataset.min_valid
-        if self.sampler == "grid":
-            return GridTileSampler(dataset, min_valid=least, seed=self.seed)
         length = self.length or _tiles_of_ground(dataset)
-        if callable(self.sampler):
-            return self.sampler(dataset, length, self.seed)
-        if self.sampler == "balanced":
-            return BalancedTileSampler(dataset, length, seed=self.seed, min_valid=least)
-        kind = LocalityTileSampler if self.sampler == "locality" else RandomTileSampler
-        return kind(dataset, length, seed=self.seed, min_valid=least)
+        wanted = SAMPLERS.named(self.sampler) if isinstance(self.sampler, str) else self.sampler
+        if isinstance(wanted, type):
+            return wanted.for_training(dataset, length, seed=self.seed, min_valid=dataset.min_valid)
+        return wanted(dataset, length, self.seed)
 
     def _over_grid(self, split: str) -> CountedLoader:
         dataset = self.dataset(split)

@@ -11,7 +11,7 @@ is imported when it is first wanted.
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, NamedTuple
 
@@ -43,7 +43,6 @@ class Registry:
     group: str
     built_in: Mapping[str, Home]
     reserved: tuple[str, ...] = ()
-    _loaded: dict[str, Any] = field(default_factory=dict, init=False)
 
     @property
     def names(self) -> list[str]:
@@ -61,20 +60,6 @@ class Registry:
         Raises:
             ConfigurationError: nothing has this name, or that of another package cannot be imported.
         """
-        if name not in self._loaded:
-            self._loaded[name] = self._load(name)
-        return self._loaded[name]
-
-    def check(self, name: str) -> None:
-        """Raise `ConfigurationError` unless something has this name; nothing is imported."""
-        known = [*self.reserved, *self.names]
-        if name not in known:
-            near = did_you_mean(name, {one: one for one in known})
-            raise ConfigurationError(
-                f"{self.argument} {name!r} is not known{near}; there are {', '.join(known)}", argument=self.argument
-            )
-
-    def _load(self, name: str) -> Any:
         if (home := self.built_in.get(name)) is not None:
             return getattr(importlib.import_module(home.module), home.name)
         self.check(name)
@@ -88,6 +73,15 @@ class Registry:
                 f"({type(error).__name__}: {error})",
                 argument=self.argument,
             ) from error
+
+    def check(self, name: str) -> None:
+        """Raise `ConfigurationError` unless something has this name; nothing is imported."""
+        known = [*self.reserved, *self.names]
+        if name not in known:
+            near = did_you_mean(name, {one: one for one in known})
+            raise ConfigurationError(
+                f"{self.argument} {name!r} is not known{near}; there are {', '.join(known)}", argument=self.argument
+            )
 
     def _added(self) -> dict[str, EntryPoint]:
         taken = {*self.built_in, *self.reserved}

@@ -74,7 +74,7 @@ class FitData(TileDataModule):
         size: int | None = None,
         batch_size: int = 32,
         length: int | None = None,
-        sampler: Literal["locality", "random", "balanced", "grid"] = "locality",
+        sampler: str = "locality",
         bands: list[str] | str | None = None,
         labels: str | None = None,
         label_field: str | None = None,

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -190,7 +191,10 @@ def _read_all(
             for number in numbers:
                 source = sources[number]
                 try:
-                    found[number] = source.read(ids[source.path], wanted)
+                    # Before anything is read, so that a change meanwhile is seen at the next refresh.
+                    size, age = size_and_age(source.files)
+                    scene = source.read(ids[source.path], wanted)
+                    found[number] = replace(scene, record=replace(scene.record, size=size, mtime_ns=age))
                 except GeoaugError as error:
                     error.path = error.path or source.path
                     if on_error == "raise":

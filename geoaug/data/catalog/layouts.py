@@ -77,9 +77,10 @@ def products_of(kind: str | Product) -> list[Product]:
     found = []
     for name in PRODUCTS.names if kind == "auto" else [kind]:
         product = PRODUCTS.named(name)
-        product = product() if isinstance(product, type) else product
+        if isinstance(product, type) and issubclass(product, Product):
+            product = product()
         if not isinstance(product, Product):
-            raise ConfigurationError(f"the product '{name}' is a {type(product).__name__}, not a geoaug.data.Product")
+            raise ConfigurationError(f"the product '{name}' is {product!r}, which is no geoaug.data.Product")
         found.append(product)
     return found
 

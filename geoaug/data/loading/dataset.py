@@ -326,7 +326,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"tile {index} of {len(self)}")
-        found: TileRef = next(iter(self._cover.refs(place, place + 1)))
+        found: TileRef = next(iter(self._cover.between(place, place + 1)))
         # A key made without an epoch would augment a tile alike in every epoch: Compose draws one.
         return found._replace(key=None)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
@@ -14,11 +13,10 @@ from geoaug.data.raster.record import TileRef
 from geoaug.data.sampling.coverage import COLUMN
 from geoaug.data.sampling.ground_blocks import cells_inside, class_name
 from geoaug.data.sampling.random_sampler import RandomTileSampler
-from geoaug.data.sampling.sampler import Positions, TileDraws, keyed_refs
+from geoaug.data.sampling.sampler import Positions, TileDraws
 from geoaug.data.sampling.tile_ground import Array, Numbers
 from geoaug.data.sampling.tile_source import TileSource
 from geoaug.errors import ConfigurationError
-from geoaug.rng.draws import sample_keys
 
 
 class ClassPlaces(ABC):
@@ -222,7 +220,7 @@ class BalancedTileSampler(RandomTileSampler):
         for place in rest.tolist():
             down[place], across[place] = self.ground.sure(int(scene[place]), 0.5)
         row, col = self.ground.corners(scene, down, across)
-        return keyed_refs(scene, row, col, sample_keys(self.seed, torch.from_numpy(position), self.epoch))
+        return self.refs(position, scene, row, col)
 
     def _scenes_of(self, number: Array, share: Numbers) -> Array:
         scene = np.zeros(len(number), dtype=np.int64)

@@ -4,15 +4,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from geoaug.data.raster.record import TileRef
 from geoaug.data.sampling.random_sampler import RandomTileSampler
-from geoaug.data.sampling.sampler import Positions, TileDraws, keyed_refs
+from geoaug.data.sampling.sampler import Positions, TileDraws
 from geoaug.data.sampling.tile_ground import Array
 from geoaug.data.sampling.tile_source import TileSource
 from geoaug.errors import ConfigurationError
-from geoaug.rng.draws import sample_keys
 
 
 def region_side(tile: int, block: Array, wanted: int | None = None) -> Array:
@@ -167,7 +165,11 @@ class LocalityTileSampler(RandomTileSampler):
         super().load_state_dict(state)
         self.windows, self.mixed = state.get("windows", self.windows), state.get("mixed", self.mixed)
 
-    def _tiles(self, local: Positions, rank: int, world_size: int) -> list[TileRef]:
+    def tiles(self, positions: Positions) -> list[TileRef]:
+        """The tiles at positions of an epoch of one process alone."""
+        return self.tiles_of_process(positions, 0, 1)
+
+    def tiles_of_process(self, local: Positions, rank: int, world_size: int) -> list[TileRef]:
         # The order goes on from epoch to epoch: tiles of this process so far.
         count = self.epoch * len(self) + local
         turn, slot = count // self.mixed, count % self.mixed
@@ -177,8 +179,7 @@ class LocalityTileSampler(RandomTileSampler):
         at = turn + lane * self.windows // self.mixed
         visit = ((at // self.windows) * self.mixed + lane) * world_size + rank
         scene, row, col = self._cut(visit, at % self.windows)
-        keys = sample_keys(self.seed, torch.from_numpy(local * world_size + rank), self.epoch)
-        return keyed_refs(scene, row, col, keys)
+        return self.refs(local * world_size + rank, scene, row, col)
 
     def _cut(self, visit: Positions, window: Array) -> tuple[Array, Array, Array]:
         """The scenes, rows and columns of windows (0 to `windows` - 1) of the regions that are visited."""

@@ -21,7 +21,6 @@ from geoaug.data.raster.headers import (
     quality_layer,
     sensor_name,
     single_header,
-    size_and_age,
 )
 from geoaug.data.raster.identify import bands_named, identify_sensor, moment_in_name, product_of, with_scaling_of_file
 from geoaug.data.raster.quality import SCHEMES
@@ -59,7 +58,6 @@ class BandsSource:
         return (*self.bands.values(), *(path for path in others if path is not None))
 
     def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
-        size, age = size_and_age(self.files)
         headers = {word: single_header(word, path) for word, path in self.bands.items()}
         stored = {word: Stored(one.dtype.name, one.scales[0], one.offsets[0]) for word, one in headers.items()}
         sensor, doubt = sensor_of_bands(self.path, stored, options)
@@ -79,8 +77,6 @@ class BandsSource:
             quality=layer,
             datetime=moment_in_name(next(iter(self.bands.values()))),
             mask_path=self.mask_path,
-            size=size,
-            mtime_ns=age,
         )
         attributes: dict[str, object] = {} if self.split is None else {"split": self.split}
         if self.described is not None:

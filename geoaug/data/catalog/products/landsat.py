@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
-from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band
 from geoaug.data.raster.identify import tidy
 from geoaug.data.raster.quality import BQA, QA_PIXEL
 from geoaug.data.raster.record import SceneRecord
@@ -45,7 +45,6 @@ class LandsatSource:
     kind: str = field(default="landsat", init=False)
 
     def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
-        size, age = size_and_age(self.files)
         product = read_metadata(self.metadata)
         present = {Path(path).name.casefold(): path for path in self.files}
         files = {name: present[file.casefold()] for name, file in product.bands.items() if file.casefold() in present}
@@ -81,8 +80,6 @@ class LandsatSource:
             quality=quality,
             datetime=product.datetime,
             mask_path=self.mask_path,
-            size=size,
-            mtime_ns=age,
         )
         return ReadScene(record)
 

@@ -52,7 +52,7 @@ class SceneSource(Protocol):
     def files(self) -> tuple[str, ...]: ...
 
     def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
-        """Read metadata and headers.
+        """Read metadata and headers; the size and time of change in the record are filled in afterwards.
 
         Raises:
             RasterError: a file is missing, damaged or not what its name says.

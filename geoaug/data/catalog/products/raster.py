@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from geoaug.data.catalog.products.product import FoundScenes, LooseFiles, Product, ReadScene
-from geoaug.data.raster.headers import HeaderOptions, band_files, header_of, sensor_name, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, band_files, header_of, sensor_name
 from geoaug.data.raster.identify import moment_in_name
 from geoaug.data.raster.record import SceneRecord
 
@@ -27,7 +27,6 @@ class RasterSource:
         return (self.path,) if self.mask_path is None else (self.path, self.mask_path)
 
     def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
-        size, age = size_and_age(self.files)
         header = header_of(self.path, options)
         record = SceneRecord(
             id=scene_id,
@@ -38,8 +37,6 @@ class RasterSource:
             datetime=moment_in_name(self.path),
             label=self.label,
             mask_path=self.mask_path,
-            size=size,
-            mtime_ns=age,
         )
         judged = header.identification
         attributes = {} if self.split is None else {"split": self.split}

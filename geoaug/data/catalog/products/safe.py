@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
-from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band
 from geoaug.data.raster.quality import CLASSI, SCL
 from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
@@ -55,7 +55,6 @@ class SafeSource:
         return (self.metadata, *self.images)
 
     def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
-        size, age = size_and_age(self.files)
         product = read_metadata(self.metadata)
         by_word: dict[str, dict[int, str]] = defaultdict(dict)
         for path in self.images:
@@ -86,8 +85,6 @@ class SafeSource:
             quality=quality,
             datetime=product.datetime,
             mask_path=self.mask_path,
-            size=size,
-            mtime_ns=age,
         )
         return ReadScene(record)
 

@@ -15,7 +15,7 @@ from affine import Affine
 
 from geoaug.data.catalog.products.band_source import Stored, check_extents, sensor_of_bands, words_of
 from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
-from geoaug.data.raster.headers import HeaderOptions, band_files, quality_layer, sensor_name, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, band_files, quality_layer, sensor_name
 from geoaug.data.raster.inputs import address_to_path
 from geoaug.data.raster.quality import SCHEMES
 from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord
@@ -102,7 +102,6 @@ class StacSource:
         )
         check_extents(self.path, files)
         quality = self._quality(options)
-        size, age = size_and_age(self.files)
         moment = self.item.datetime or self.item.common_metadata.start_datetime
         record = SceneRecord(
             id=scene_id,
@@ -112,8 +111,6 @@ class StacSource:
             sensor=sensor_name(sensor, options),
             quality=quality,
             datetime=None if moment is None else moment.isoformat(),
-            size=size,
-            mtime_ns=age,
         )
         cover = self.item.properties.get("eo:cloud_cover")
         return ReadScene(record, {} if cover is None else {"cloud_cover": float(cover)}, doubt)
