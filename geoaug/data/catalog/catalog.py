@@ -132,7 +132,9 @@ class Catalog:
             raise ConfigurationError(f"{path}: is no catalog of geoaug; make one with geoaug index", path=str(path))
         notes = json.loads(ours)
         if notes.pop("version") != _VERSION:
-            raise ConfigurationError(f"{path}: was made by another version of geoaug; make it again with geoaug index")
+            raise ConfigurationError(
+                f"{path}: was made by another version of geoaug; make it again with geoaug index", path=str(path)
+            )
         if notes.pop("paths", None) == _FROM_FOLDER:
             rows.folder = _folder_of(path)
             notes = notes_with_whole_paths(notes, rows.folder)

@@ -179,7 +179,7 @@ def _label(found: FoundScenes, labels: str) -> None:
 def _labelled(source: SceneSource, mask_path: str) -> SceneSource:
     if not is_dataclass(source) or "mask_path" not in {field.name for field in fields(source)}:
         raise ConfigurationError(f"{source.path}: scenes of kind {source.kind} are indexed without labels")
-    return replace(source, mask_path=mask_path)  # type: ignore[return-value]
+    return replace(source, mask_path=mask_path)
 
 
 def _absolute(path: str) -> str:

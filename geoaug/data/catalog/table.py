@@ -24,7 +24,7 @@ from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError
 
 _ARCHIVE = r"^(/vsi(?:zip|tar|gzip)/)?"
-_COLUMNS = ("path", "mask_path", "bands", "quality")
+_COLUMNS = ("path", "mask_path", "sensor", "bands", "quality")  # of sensors, those of one's own are files
 _Change = Callable[[pa.Array], pa.Array]
 
 
@@ -95,15 +95,16 @@ def _changed(array: pa.Array, change: _Change) -> pa.Array:
 
 
 def _notes(notes: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """What was indexed, and its labels: a refresh looks for them again."""
+    """What was indexed, its labels and its sensor's file: a refresh looks for them again."""
     index = notes.get("index")
     if not isinstance(index, Mapping):
         return dict(notes)
     found = dict(index)
     if isinstance(found.get("inputs"), list):
         found["inputs"] = [change(path) for path in found["inputs"]]
-    if isinstance(found.get("labels"), str):
-        found["labels"] = change(found["labels"])
+    for name in ("labels", "sensor"):
+        if isinstance(found.get(name), str):
+            found[name] = change(found[name])
     return {**notes, "index": found}
 
 

@@ -32,7 +32,7 @@ def open_labels(path: str | Path, *, field: str | None = None, ignore_index: int
     """
     name, _, layer = str(path).partition("|layername=")
     if not is_remote(name) and not name.startswith("/vsi") and ":" not in name and not Path(name).exists():
-        raise ConfigurationError(f"{name}: no such file, wanted for labels")
+        raise ConfigurationError(f"{name}: no such file, wanted for labels", path=name)
     if Path(name).suffix.lower() in VECTOR_EXTENSIONS or layer:
         return _open_vector(name, field, layer or None, ignore_index)
     try:
@@ -41,9 +41,13 @@ def open_labels(path: str | Path, *, field: str | None = None, ignore_index: int
         try:
             return _open_vector(name, field, None, ignore_index)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{name}: neither a raster nor a vector file of labels ({error})") from error
+            raise ConfigurationError(
+                f"{name}: neither a raster nor a vector file of labels ({error})", path=name
+            ) from error
     if field is not None:
-        raise ConfigurationError(f"{name}: is a raster, and the label field {field!r} applies to vectors only")
+        raise ConfigurationError(
+            f"{name}: is a raster, and the label field {field!r} applies to vectors only", path=name
+        )
     return raster
 
 

@@ -63,7 +63,7 @@ def check_leaks(
         distance_m: in metres; 0 asks only that no ground is in two splits.
         size: of tiles in pixels: parts of the ground that are narrower than a tile do not count. Without it the whole
             ground of the splits does.
-        splits: names of those to compare; all, unless told. A fold is compared with what it is trained with.
+        splits: names of those to compare; by default all. A fold is compared with what it is trained with.
 
     Raises:
         LeakError: two scenes are too near; it names them and their distance.
@@ -143,14 +143,14 @@ def _worst(one: tuple[list[str], Array], other: tuple[list[str], Array], distanc
         if len(apart) and apart.min() < distance_m * (1 - _TOLERANCE):
             worst = int(np.argmin(apart)), float(apart.min())
     else:
-        for place, (a, b) in enumerate(zip(mine.tolist(), theirs.tolist(), strict=True)):
+        for pair, (a, b) in enumerate(zip(mine.tolist(), theirs.tolist(), strict=True)):
             both = shapely.intersection(shapes[a], other_shapes[b])
             west, south, east, north = shapely.bounds(both).tolist()
             if not both.area:
                 continue
             there = LocalMetres((west + east) / 2, (south + north) / 2).metres(both)
             if overlapping(np.array([there]))[0]:
-                worst = place, 0.0
+                worst = pair, 0.0
                 break
     if worst is None:
         return None

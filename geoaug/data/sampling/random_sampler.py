@@ -72,8 +72,8 @@ class RandomTileSampler(TileSampler):
             down[rest], across[rest] = self._places(scene[rest], numbers)
             rest = self._refused(rest, scene, down, across, numbers)
         choice = draws.uniforms(position[rest], self.epoch, first)[:, 2]
-        for place, share in zip(rest.tolist(), choice.tolist(), strict=True):
-            down[place], across[place] = self.ground.sure(int(scene[place]), share)
+        for one, share in zip(rest.tolist(), choice.tolist(), strict=True):
+            down[one], across[one] = self.ground.sure(int(scene[one]), share)
         row, col = self.ground.corners(scene, down, across)
         return self.refs(position, scene, row, col)
 

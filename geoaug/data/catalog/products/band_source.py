@@ -93,9 +93,11 @@ def labels_in(path: str) -> list[str]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))["labels"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RasterError(f"{path}: holds no labels that can be read ({type(error).__name__}: {error})") from error
+        raise RasterError(
+            f"{path}: holds no labels that can be read ({type(error).__name__}: {error})", path=path
+        ) from error
     if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
-        raise RasterError(f"{path}: its labels are not a list of names")
+        raise RasterError(f"{path}: its labels are not a list of names", path=path)
     return found
 
 
@@ -117,7 +119,9 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], options: HeaderOpt
     words = list(headers)
     names = [word for word in words if options.sensor is None or bands_named(options.sensor, [word])]
     if options.sensor is not None and not names:
-        raise ConfigurationError(f"{path}: none of {' '.join(words)} is a band of the sensor '{options.sensor.name}'")
+        raise ConfigurationError(
+            f"{path}: none of {' '.join(words)} is a band of the sensor '{options.sensor.name}'", path=path
+        )
     sensor, doubt = _judged(path, [headers[name] for name in names], names, options)
     if sensor.name == "generic" and options.sensor is None and (known := _known_bands(path, names)):
         names = known
@@ -127,7 +131,7 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], options: HeaderOpt
         try:
             return sensor.select(list(options.bands)), doubt
         except ConfigurationError as error:
-            raise ConfigurationError(f"{path}: {error}") from error
+            raise ConfigurationError(f"{path}: {error}", path=path) from error
     if left:
         _log.info("%s: %s left out, not among the bands of %s", path, " ".join(left), sensor.name)
     if sensor.name == "generic":
@@ -153,7 +157,8 @@ def _judged(
     chosen = bands_named(options.sensor, names)
     if chosen is None:
         raise ConfigurationError(
-            f"{path}: {' '.join(names)} name no distinct bands of the sensor '{options.sensor.name}'"
+            f"{path}: {' '.join(names)} name no distinct bands of the sensor '{options.sensor.name}'",
+            path=path,
         )
     scaled = with_scaling_of_file(options.sensor, chosen, "bands by the file names", path, kind, {}, scales, offsets)
     return scaled.sensor, None
@@ -197,7 +202,7 @@ def check_extents(path: str, bands: Sequence[BandFile]) -> None:
     right, bottom = first.grid.transform * (first.grid.width, first.grid.height)
     for band in bands[1:]:
         if not same_crs(band.grid.crs, first.grid.crs):
-            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' are in different CRSs")
+            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' are in different CRSs", path=path)
         transform = band.grid.transform
         corners = (*(transform * (0, 0)), *(transform * (band.grid.width, band.grid.height)))
         pixel = max(abs(transform.determinant), abs(first.grid.transform.determinant)) ** 0.5
@@ -205,4 +210,4 @@ def check_extents(path: str, bands: Sequence[BandFile]) -> None:
             max(abs(a - b) for a, b in zip(corners, (left, top, right, bottom), strict=True))
             > _EXTENT_TOLERANCE * pixel
         ):
-            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' do not cover the same ground")
+            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' do not cover the same ground", path=path)

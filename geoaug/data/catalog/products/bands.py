@@ -118,7 +118,8 @@ def group_files(paths: Sequence[str], *, kind: str = "auto") -> list[SceneSource
             others[_pattern(path, stem, other[0])].append((other[0].group().upper(), path))
         elif kind == "bands":
             raise ConfigurationError(
-                f"{path}: its name tells no band; name files like scene_B04.tif, or index them with {A_SCENE_A_FILE}"
+                f"{path}: its name tells no band; name files like scene_B04.tif, or index them with {A_SCENE_A_FILE}",
+                path=path,
             )
         else:
             plain.append(path)

@@ -63,7 +63,7 @@ def class_sources(folder: str, files: Sequence[str]) -> list[RasterSource]:
     for path in files:
         parts = PurePath(path).relative_to(folder).parts[:-1]
         if not parts:
-            raise ConfigurationError(f"{path}: lies beside the folders of the classes, not in one of them")
+            raise ConfigurationError(f"{path}: lies beside the folders of the classes, not in one of them", path=path)
         split = None if len(parts) < 2 else SPLITS.get(parts[-2].lower(), parts[-2])
         sources.append(RasterSource(path, kind="chip", label=parts[-1], split=split))
     return sources

@@ -51,7 +51,7 @@ class LandsatSource:
         if missing := [name for name in product.bands if name not in files]:
             _log.warning("%s: has no file of band %s", self.path, " ".join(missing))
         if not files:
-            raise RasterError(f"{self.path}: none of the bands that its metadata names is there")
+            raise RasterError(f"{self.path}: none of the bands that its metadata names is there", path=self.path)
         sensor, words = _sensor(product, tuple(files), options, self.path)
         bands = tuple(
             replace(
@@ -139,10 +139,12 @@ def tar_sources(path: str) -> list[LandsatSource]:
         with tarfile.open(path, "r:") as archive:
             names = [name.removeprefix("./") for name in archive.getnames()]
     except (tarfile.TarError, OSError) as error:
-        raise RasterError(f"{path}: not a tar file that can be read ({error})") from error
+        raise RasterError(f"{path}: not a tar file that can be read ({error})", path=path) from error
     found = landsat_sources(path, [name for name in names if "/" not in name])
     if len(found) != 1:
-        raise RasterError(f"{path}: holds {len(found)} Landsat products (*_MTL.txt); unpack it, and index the folder")
+        raise RasterError(
+            f"{path}: holds {len(found)} Landsat products (*_MTL.txt); unpack it, and index the folder", path=path
+        )
     return [
         replace(
             found[0],
@@ -182,7 +184,7 @@ def read_metadata(path: str) -> LandsatMetadata:
         text = _text(path)
         groups = json.loads(text) if path.lower().endswith(".json") else _groups(text)
     except (OSError, ValueError, KeyError, tarfile.TarError) as error:
-        raise RasterError(f"{path}: the product's metadata cannot be read ({error})") from error
+        raise RasterError(f"{path}: the product's metadata cannot be read ({error})", path=path) from error
     flat = dict(_walk(groups))
     contents = flat.get("PRODUCT_CONTENTS") or flat.get("PRODUCT_METADATA") or {}
     image = {**flat.get("PRODUCT_METADATA", {}), **flat.get("IMAGE_ATTRIBUTES", {})}
@@ -202,7 +204,9 @@ def read_metadata(path: str) -> LandsatMetadata:
         bands[f"B{number[1]}"] = str(file)
         scaling[f"B{number[1]}"] = (tidy(1 / scale), tidy(add / scale))
     if not bands:
-        raise RasterError(f"{path}: names no band of reflectance (FILE_NAME_BAND_n with REFLECTANCE_MULT_BAND_n)")
+        raise RasterError(
+            f"{path}: names no band of reflectance (FILE_NAME_BAND_n with REFLECTANCE_MULT_BAND_n)", path=path
+        )
     craft = re.fullmatch(r"LANDSAT_(\d)", str(image.get("SPACECRAFT_ID", "")))
     named = None if craft is None else f"landsat-{craft[1]}-l{level}"
     # Before the collections the bits of the quality band meant other things.
@@ -244,7 +248,9 @@ def _sensor(
     named = {name: _in(full, name) for name in present}
     known = {band: name for name, band in named.items() if band is not None}
     if not known:
-        raise ConfigurationError(f"{path}: none of {' '.join(present)} is a band of the sensor '{full.name}'")
+        raise ConfigurationError(
+            f"{path}: none of {' '.join(present)} is a band of the sensor '{full.name}'", path=path
+        )
     sensor = full.select([band.name for band in full.bands if band.name in known])
     sensor = sensor.with_scaling(
         [product.scaling[known[band.name]][0] for band in sensor.bands],
@@ -254,7 +260,7 @@ def _sensor(
         try:
             return sensor.select(list(options.bands)), known
         except ConfigurationError as error:
-            raise ConfigurationError(f"{path}: {error}") from error
+            raise ConfigurationError(f"{path}: {error}", path=path) from error
     pan = next((name for name, word in known.items() if word == _PANCHROMATIC), None)
     if pan in sensor.band_names and len(sensor) > 1:
         _log.info("%s: the panchromatic band %s is left out unless it is asked for", path, pan)

@@ -126,9 +126,10 @@ class FoundScenes:
 class Product:
     """A way in which the files of scenes are laid out.
 
-    There are two, and a product implements one of them. A *package* is told by names in one folder (a SAFE folder, an
-    MTL file with its rasters, an archive): `recognise` and `scenes`. An *arrangement* is how all files below a folder
-    are laid out that no package holds (images beside masks, a file for each band): `arrange`.
+    There are two sorts, and a product is one of them. A *package* is recognised by the names of files in one folder (a
+    SAFE folder, an MTL file with its rasters, an archive): implement `recognise` and `scenes`. An *arrangement* is how
+    all files below a folder are laid out that no package holds (images beside masks, a file for each band): implement
+    `arrange`.
 
     A product has no state: one object serves all searches, which run in the main thread. Only names are looked at, or
     a few headers where names are silent; pixels never.

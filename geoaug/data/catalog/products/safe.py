@@ -67,13 +67,13 @@ class SafeSource:
         if missing := [band.name for band in sensor.bands if band.name not in by_word]:
             _log.warning("%s: has no file of band %s", self.path, " ".join(missing))
         if not names:
-            raise RasterError(f"{self.path}: holds no file of a band (IMG_DATA/*.jp2)")
+            raise RasterError(f"{self.path}: holds no file of a band (IMG_DATA/*.jp2)", path=self.path)
         sensor = sensor.select(names)
         if options.bands is not None:
             try:
                 sensor = sensor.select(list(options.bands))
             except ConfigurationError as error:
-                raise ConfigurationError(f"{self.path}: {error}") from error
+                raise ConfigurationError(f"{self.path}: {error}", path=self.path) from error
         bands = tuple(_band(band, _native(by_word[band.name], native.get(band.name)), product) for band in sensor.bands)
         quality = self._quality(scl, product, options)
         record = SceneRecord(
@@ -155,14 +155,14 @@ def safe_sources(product: str) -> list[SafeSource]:
     files = list(_in_zip(product) if product.lower().endswith(".zip") else _in_folder(product))
     metadata = [path for path in files if _METADATA.match(PurePosixPath(path).name) and "/GRANULE/" not in path]
     if not metadata:
-        raise RasterError(f"{product}: lacks its metadata (MTD_MSIL1C.xml or MTD_MSIL2A.xml)")
+        raise RasterError(f"{product}: lacks its metadata (MTD_MSIL1C.xml or MTD_MSIL2A.xml)", path=product)
     granules: dict[str, list[str]] = defaultdict(list)
     for path in files:
         parts = path.split("/GRANULE/", 1)
         if len(parts) == 2 and (("/IMG_DATA/" in path and _IMAGE.search(path)) or _CLASSI.search(path)):
             granules[parts[1].split("/", 1)[0]].append(path)
     if not granules:
-        raise RasterError(f"{product}: holds no images (GRANULE/*/IMG_DATA/*.jp2)")
+        raise RasterError(f"{product}: holds no images (GRANULE/*/IMG_DATA/*.jp2)", path=product)
     alone = len(granules) == 1
     return [
         SafeSource(
@@ -184,7 +184,7 @@ def read_metadata(path: str) -> SafeMetadata:
     try:
         root = ElementTree.fromstring(_content(path))
     except (ElementTree.ParseError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise RasterError(f"{path}: the product's metadata cannot be read ({error})") from error
+        raise RasterError(f"{path}: the product's metadata cannot be read ({error})", path=path) from error
     texts: dict[str, str] = {}
     names = dict(enumerate(_BANDS))
     stored: dict[int, float] = {}
@@ -204,7 +204,7 @@ def read_metadata(path: str) -> SafeMetadata:
     tags = ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE") if surface else ("QUANTIFICATION_VALUE",)
     quantification = next((texts[tag] for tag in tags if texts.get(tag)), None)
     if quantification is None:
-        raise RasterError(f"{path}: the product's metadata does not tell {tags[0]}")
+        raise RasterError(f"{path}: the product's metadata does not tell {tags[0]}", path=path)
     return SafeMetadata(
         sensor="sentinel-2-l2a" if surface else "sentinel-2-l1c",
         quantification=float(quantification),
@@ -218,7 +218,8 @@ def _scaled(sensor: Sensor, product: SafeMetadata, path: str) -> Sensor:
     known = {band.name for band in get_sensor(product.sensor).bands}
     if not known & set(sensor.band_names):
         raise ConfigurationError(
-            f"{path}: is of the sensor '{product.sensor}', and '{sensor.name}' shares no band with it"
+            f"{path}: is of the sensor '{product.sensor}', and '{sensor.name}' shares no band with it",
+            path=path,
         )
     return sensor.with_scaling(product.quantification, [product.offsets.get(band.name, 0.0) for band in sensor.bands])
 
@@ -255,7 +256,7 @@ def _in_zip(path: str) -> Iterator[str]:
         with zipfile.ZipFile(path) as archive:
             yield from (f"/vsizip/{path}/{name}" for name in archive.namelist())
     except (zipfile.BadZipFile, OSError) as error:
-        raise RasterError(f"{path}: not a zip file that can be read ({error})") from error
+        raise RasterError(f"{path}: not a zip file that can be read ({error})", path=path) from error
 
 
 def _content(path: str) -> bytes:

@@ -85,7 +85,8 @@ class StacSource:
         except _NOT_UNDERSTOOD as error:
             raise RasterError(
                 f"{self.path}: item '{self.item.id}' has a field that cannot be understood "
-                f"({type(error).__name__}: {error})"
+                f"({type(error).__name__}: {error})",
+                path=self.path,
             ) from error
 
     def _read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
@@ -93,7 +94,8 @@ class StacSource:
         if not bands:
             raise RasterError(
                 f"{self.path}: no asset of item '{self.item.id}' has bands to read; choose among "
-                f"{', '.join(self.item.assets)} with assets=[...]"
+                f"{', '.join(self.item.assets)} with assets=[...]",
+                path=self.path,
             )
         sensor, chosen, doubt = self._sensor(bands, options)
         files = tuple(
@@ -120,7 +122,8 @@ class StacSource:
         if self.assets is not None and (missing := [key for key in self.assets if key not in self.item.assets]):
             raise RasterError(
                 f"{self.path}: item '{self.item.id}' has no asset {', '.join(missing)}; it has "
-                f"{', '.join(self.item.assets)}"
+                f"{', '.join(self.item.assets)}",
+                path=self.path,
             )
         for key in self.item.assets if self.assets is None else self.assets:
             asset = self.item.assets[key]
@@ -161,7 +164,9 @@ class StacSource:
             if best is None or (best[0].name == "generic" and sensor.name != "generic"):
                 best = sensor, pairs, doubt
         if best is None:
-            raise ConfigurationError(f"{self.path}: {problem or 'bands of one name; choose with assets=[...]'}")
+            raise ConfigurationError(
+                f"{self.path}: {problem or 'bands of one name; choose with assets=[...]'}", path=self.path
+            )
         return best
 
     def _harmonised(self, sensor: Sensor, words: Mapping[str, _Asset]) -> Sensor:
@@ -376,17 +381,17 @@ def _read(address: str, faults: dict[str, str]) -> "Iterator[pystac.Item]":
     if "://" not in address:
         address = str(Path(address).expanduser().absolute())
         if not Path(address).is_file():
-            raise ConfigurationError(f"{address}: no such file of STAC JSON")
+            raise ConfigurationError(f"{address}: no such file of STAC JSON", path=address)
     try:
         text = pystac.StacIO.default().read_text(address)
     except Exception as error:  # of the network, in kinds that differ with pystac's version
-        raise ConfigurationError(f"{address}: cannot be fetched ({error})") from error
+        raise ConfigurationError(f"{address}: cannot be fetched ({error})", path=address) from error
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise ConfigurationError(f"{address}: is no JSON ({error})") from error
+        raise ConfigurationError(f"{address}: is no JSON ({error})", path=address) from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{address}: is not a STAC object")
+        raise ConfigurationError(f"{address}: is not a STAC object", path=address)
     yield from _parsed(content, address, faults)
 
 
