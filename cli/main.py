@@ -77,7 +77,7 @@ def geoaug_callback(
         bool, typer.Option("--debug", help="Show where an error came from (also: GEOAUG_DEBUG=1).")
     ] = False,
 ) -> None:
-    """Realistic augmentation for satellite imagery: tiles in their true place, with their labels.
+    """Realistic augmentation for satellite imagery: tiles that stay georeferenced, with their labels.
 
     New here? [bold]geoaug demo[/bold] makes a scene, augments it and shows where to look.
     """

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -25,7 +25,7 @@ RANKS = {
     **dict.fromkeys(("errors", "keywords", "processors"), 0),
 }
 # The rooms of `geoaug.data`, from the end of the arrows to their top.
-DATA_ROOMS = ("raster", "labels", "catalog", "sampling", "loading", "pictures", "datamodule", "synthetic")
+DATA_ROOMS = ("registry", "raster", "labels", "catalog", "sampling", "loading", "pictures", "datamodule", "synthetic")
 FOLDERS = {"geoaug": "geoaug", "models": "geoaug.models", "cli": "geoaug.cli"}
 GEOSPATIAL = ("rasterio", "geopandas", "pyogrio", "shapely", "fiona")
 
@@ -116,6 +116,52 @@ def test_each_room_of_data_imports_from_those_below_it(project_root: Path) -> No
             if name.startswith("geoaug.data.") and DATA_ROOMS.index(name.split(".")[2]) > here:
                 wrong.append(f"{module}, line {line}: imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def file_arrows(project_root: Path) -> dict[str, set[str]]:
+    """Which files each file imports, anywhere in it: in functions and for type checkers, too.
+
+    What a package's `__init__` exports is no arrow to it: a name that is imported from there counts for nothing here.
+    """
+    files = dict(module_files(project_root))
+    arrows: dict[str, set[str]] = {module: set() for module in files}
+    for module, path in files.items():
+        package = path.name == "__init__.py"
+        for _, name in imported_names(path.read_text("utf-8"), module, is_package=package):
+            # `from module import name` and `import module` alike: the longest name that is a file.
+            there = next((known for known in (name, name.rpartition(".")[0]) if known in files), None)
+            if there not in (None, module) and files[there].name != "__init__.py":
+                arrows[module].add(there)
+    return arrows
+
+
+def circles(arrows: Mapping[str, set[str]]) -> list[list[str]]:
+    """The groups of files of which each imports all others of it by some way."""
+    reached: dict[str, set[str]] = {}
+    for start in arrows:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            fresh = arrows[waiting.pop()] - seen
+            seen |= fresh
+            waiting += fresh
+        reached[start] = seen
+    groups = {
+        frozenset(other for other in reached[start] if start in reached[other])
+        for start in arrows
+        if start in reached[start]
+    }
+    return sorted(sorted(group) for group in groups)
+
+
+def test_no_file_imports_itself_by_a_detour(project_root: Path) -> None:
+    found = circles(file_arrows(project_root))
+    assert not found, "\n".join(" <-> ".join(group) for group in found)
+
+
+def test_a_circle_of_files_is_seen() -> None:
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"f"}}
+    assert circles(arrows) == [["a", "b", "c"], ["f"]]
 
 
 @pytest.mark.parametrize(

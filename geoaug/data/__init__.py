@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
-    from geoaug.data.catalog.index import index_files, index_folder
-    from geoaug.data.catalog.products.stac import index_stac
+    from geoaug.data.catalog.index import index_files, index_folder, index_stac
+    from geoaug.data.catalog.products.product import FoundScenes, LooseFiles, Package, Product, ReadScene, SceneSource
     from geoaug.data.datamodule import LoadingOptions, TileDataModule
-    from geoaug.data.labels.label_source import LabelSource, open_labels
+    from geoaug.data.labels.label_source import LabelSource
+    from geoaug.data.labels.opening import open_labels
     from geoaug.data.labels.raster import RasterLabels
     from geoaug.data.labels.vector import VectorLabels
     from geoaug.data.loading.dataset import TileDataset, collate_tiles
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from geoaug.data.loading.options import TileOptions
     from geoaug.data.pictures.batch_picture import draw_batch
     from geoaug.data.pictures.catalog_picture import draw_catalog
+    from geoaug.data.raster.headers import HeaderOptions
     from geoaug.data.raster.identify import Identification, identify_sensor
     from geoaug.data.raster.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
     from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord, TileRef
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from geoaug.data.sampling.leaks import LeakError, check_leaks
     from geoaug.data.sampling.locality_sampler import LocalityTileSampler
     from geoaug.data.sampling.random_sampler import RandomTileSampler, WeightedTileSampler
+    from geoaug.data.sampling.sampler import TileDraws, TileSampler
     from geoaug.data.sampling.splits import (
         split_by_attribute,
         split_by_blocks,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
         split_into_folds,
     )
     from geoaug.data.sampling.survey import StatisticsPlan, Survey, catalog_statistics, survey_catalog
+    from geoaug.data.sampling.tile_source import CatalogTiles
     from geoaug.statistics import Statistics
 
 __all__ = [
@@ -46,29 +50,39 @@ __all__ = [
     "BalancedTileSampler",
     "BandFile",
     "Catalog",
+    "CatalogTiles",
     "Coverage",
+    "FoundScenes",
     "Grid",
     "GridTileSampler",
+    "HeaderOptions",
     "Identification",
     "LabelSource",
     "LeakError",
     "LoadingOptions",
     "LocalityTileSampler",
+    "LooseFiles",
+    "Package",
+    "Product",
     "QualityLayer",
     "RandomTileSampler",
     "RasterLabels",
+    "ReadScene",
     "Scene",
     "SceneReader",
     "SceneRecord",
+    "SceneSource",
     "Statistics",
     "StatisticsPlan",
     "Survey",
     "Tile",
     "TileDataModule",
     "TileDataset",
+    "TileDraws",
     "TileLoader",
     "TileOptions",
     "TileRef",
+    "TileSampler",
     "VectorLabels",
     "WeightedTileSampler",
     "Window",
@@ -98,6 +112,16 @@ __all__ = [
 _HOMES = {
     "Coverage": "sampling.coverage",
     "LoadingOptions": "datamodule",
+    "FoundScenes": "catalog.products.product",
+    "HeaderOptions": "raster.headers",
+    "LooseFiles": "catalog.products.product",
+    "Package": "catalog.products.product",
+    "Product": "catalog.products.product",
+    "ReadScene": "catalog.products.product",
+    "SceneSource": "catalog.products.product",
+    "TileDraws": "sampling.sampler",
+    "TileSampler": "sampling.sampler",
+    "CatalogTiles": "sampling.tile_source",
     "TileDataModule": "datamodule",
     "Statistics": "geoaug.statistics",
     "StatisticsPlan": "sampling.survey",
@@ -125,14 +149,14 @@ _HOMES = {
     "identify_sensor": "raster.identify",
     "index_files": "catalog.index",
     "index_folder": "catalog.index",
-    "index_stac": "catalog.products.stac",
+    "index_stac": "catalog.index",
     "RASTER_EXTENSIONS": "raster.inputs",
     "resolve_inputs": "raster.inputs",
     "scene_ids": "raster.inputs",
     "LabelSource": "labels.label_source",
     "RasterLabels": "labels.raster",
     "VectorLabels": "labels.vector",
-    "open_labels": "labels.label_source",
+    "open_labels": "labels.opening",
     "Scene": "raster.scene",
     "SceneReader": "raster.scene",
     "Tile": "raster.scene",

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -20,15 +20,12 @@ from geoaug.augment.compose import Compose
 from geoaug.augment.planning.scale import NormalizeBy, normalization
 from geoaug.augment.recipe import Recipe, load_recipe
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import split_names
 from geoaug.data.loading.dataset import Batch, TileDataset
 from geoaug.data.loading.loader import TileLoader
 from geoaug.data.loading.options import Size, TileKeywords, TileOptions
 from geoaug.data.raster.inputs import is_remote
-from geoaug.data.sampling.balanced_sampler import BalancedTileSampler
+from geoaug.data.registry import SAMPLERS
 from geoaug.data.sampling.grid_sampler import GridTileSampler
-from geoaug.data.sampling.locality_sampler import LocalityTileSampler
-from geoaug.data.sampling.random_sampler import RandomTileSampler
 from geoaug.data.sampling.sampler import TileSampler
 from geoaug.data.sampling.splits import (
     split_by_attribute,
@@ -226,15 +223,12 @@ _SPLITS = ("train", "val", "test", "predict")
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
 
-SamplerName = Literal["locality", "random", "balanced", "grid"]
-
-
 class LoadingKeywords(TileKeywords, total=False):
     """The fields of `LoadingOptions` but for the size, as keywords; a test holds the two together."""
 
     batch_size: int
     length: int | None
-    sampler: SamplerName | MakeSampler
+    sampler: str | type[TileSampler] | MakeSampler
     statistics_file: str | Path | None
     splits: Mapping[str, Any] | Callable[[Catalog], Catalog] | None
     names: Mapping[str, str] | None
@@ -251,7 +245,8 @@ class LoadingOptions(TileOptions):
         length: tiles of a training epoch, of all processes together; by default as many as the training ground would
             hold beside each other.
         sampler: order of training tiles: "locality" (random, few blocks decoded), "random", "balanced" (rare classes as
-            often as others), "grid", or a function of (dataset, length, seed). All else is read over a grid.
+            often as others), "grid", or another name of `geoaug.data.registry.SAMPLERS`; a class of `TileSampler`; or a
+            function of (dataset, length, seed). All else is read over a grid.
         statistics_file: where measured statistics are kept; by default beside the catalog's file.
         splits: how to split the catalog, as for `geoaug.data.datamodule.split_as`: {"method": "blocks",
             "buffer_m": 1000}. None: as it is split. A catalog without splits is all for training, and for prediction.
@@ -264,7 +259,7 @@ class LoadingOptions(TileOptions):
 
     batch_size: int = 32
     length: int | None = None
-    sampler: SamplerName | MakeSampler = "locality"
+    sampler: str | type[TileSampler] | MakeSampler = "locality"
     statistics_file: str | Path | None = None
     splits: Mapping[str, Any] | Callable[[Catalog], Catalog] | None = None
     names: Mapping[str, str] | None = None
@@ -274,11 +269,8 @@ class LoadingOptions(TileOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.sampler) and self.sampler not in get_args(SamplerName):
-            raise ConfigurationError(
-                f"sampler {self.sampler!r} is not 'locality', 'random', 'balanced', 'grid' or a function",
-                argument="sampler",
-            )
+        if isinstance(self.sampler, str):
+            SAMPLERS.check(self.sampler)
         if unknown := set(self.names or {}) - set(_SPLITS):
             raise ConfigurationError(
                 f"names tells of {', '.join(sorted(unknown))}: splits are {', '.join(_SPLITS)}", argument="names"
@@ -398,7 +390,7 @@ class TileDataModule(LightningDataModule):
 
     def has_split(self, split: str) -> bool:
         """Whether there is data for "train", "val", "test" or "predict"."""
-        name, known = self._split_name(split), split_names(self.catalog)
+        name, known = self._split_name(split), self.catalog.split_names
         if name is not None and name not in known and split in self.names:
             raise ConfigurationError(
                 f"the catalog has no split {name!r}, which names (--split) has for '{split}': its splits are "
@@ -508,7 +500,7 @@ class TileDataModule(LightningDataModule):
 
     def _split_name(self, split: str) -> str | None:
         """The catalog's name of a split; None for the whole catalog."""
-        if split == "predict" or (split == "train" and not split_names(self.catalog)):
+        if split == "predict" or (split == "train" and not self.catalog.split_names):
             return self.names.get(split)
         return self.names.get(split, split)
 
@@ -548,16 +540,11 @@ class TileDataModule(LightningDataModule):
         return done
 
     def _training_sampler(self, dataset: TileDataset) -> TileSampler:
-        least = dataset.min_valid
-        if self.options.sampler == "grid":
-            return GridTileSampler(dataset, min_valid=least, seed=self.options.seed)
         length = self.options.length or _tiles_of_ground(dataset)
-        if callable(self.options.sampler):
-            return self.options.sampler(dataset, length, self.options.seed)
-        if self.options.sampler == "balanced":
-            return BalancedTileSampler(dataset, length, seed=self.options.seed, min_valid=least)
-        kind = LocalityTileSampler if self.options.sampler == "locality" else RandomTileSampler
-        return kind(dataset, length, seed=self.options.seed, min_valid=least)
+        wanted = SAMPLERS.named(self.options.sampler) if isinstance(self.options.sampler, str) else self.options.sampler
+        if isinstance(wanted, type):
+            return wanted.for_training(dataset, length, seed=self.options.seed, min_valid=dataset.min_valid)
+        return wanted(dataset, length, self.options.seed)
 
     def _over_grid(self, split: str) -> CountedLoader:
         dataset = self.dataset(split)

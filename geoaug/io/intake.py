@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rasterio.crs import CRS
 
-from geoaug.data.labels.label_source import LabelSource, open_labels
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.raster.inputs import resolve_inputs, scene_ids
 from geoaug.data.raster.scene import Scene, open_scene
 from geoaug.data.raster.scene_info import is_class_raster

@@ -19,7 +19,6 @@ import yaml
 
 from geoaug.augment.recipe import load_recipe
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import split_names
 from geoaug.data.datamodule import as_catalog, is_saved_catalog
 from geoaug.data.loading.dataset import TileDataset
 from geoaug.data.sampling.ground_blocks import class_amounts_in, class_ids, class_name
@@ -331,10 +330,10 @@ class _Choosing:
 
     def _split(self, chips: bool, tile: int | None) -> int | None:
         """Split the catalog where it is not; the side of tiles that the split has room for."""
-        names = split_names(self.catalog)
+        names = self.catalog.split_names
         if not names:
             tile = self._new_split(chips, tile)
-            names = split_names(self.catalog)
+            names = self.catalog.split_names
         else:
             self.log("split", ", ".join(names), "as the catalog is split")
         if "train" not in names:
@@ -348,7 +347,7 @@ class _Choosing:
     def _check_labels_of_splits(self) -> None:
         """A validation without labels would call everything right."""
         ids = class_ids(self.catalog)
-        for name in split_names(self.catalog):
+        for name in self.catalog.split_names:
             if not class_amounts_in(self.catalog.split(name), ids).any():
                 raise ConfigurationError(
                     f"the split '{name}' holds no label: take another --seed or a smaller --tile, or make a split with "
@@ -362,8 +361,8 @@ class _Choosing:
         except ConfigurationError:
             pass
         else:
-            if "train" in split_names(self.catalog):
-                self.log("split", ", ".join(split_names(self.catalog)), "by the folders of that name")
+            if "train" in self.catalog.split_names:
+                self.log("split", ", ".join(self.catalog.split_names), "by the folders of that name")
                 return tile
         placed = not any(crs is None for crs in self.catalog.column("crs").tolist())
         if chips or not placed:
@@ -394,7 +393,7 @@ class _Choosing:
         part = split_by_chance(self.catalog.select(train), {"train": 0.85, "val": 0.15}, seed=self.request.seed)
         for number, name in zip(train, part.table.column("split").to_pylist(), strict=True):
             owner[number] = name
-        names = ["train", "val", *[name for name in split_names(self.catalog) if name != "train"]]
+        names = ["train", "val", *[name for name in self.catalog.split_names if name != "train"]]
         notes = {**(self.catalog.notes.get("splits") or {}), "names": names}
         self.catalog = self.catalog.with_column("split", owner).with_notes(splits=notes)
         self.log("validation", "15 % of the training scenes", "by chance; the data come without")

@@ -141,7 +141,7 @@ def _held(part: Catalog, tile: int, labels: Mapping[str, Any]) -> Any:
     amounts = np.zeros(len(ids))
     with TileDataset(part, tile, **labels) as dataset:
         grid = GridTileSampler(dataset, rank=0, world_size=1)
-        refs = [ref for ref in grid.refs(0, len(grid)) if _may_hold(dataset.catalog, ref, tile)]
+        refs = [ref for ref in grid.between(0, len(grid)) if _may_hold(dataset.catalog, ref, tile)]
         refs = refs[:: -(-len(refs) // _MOST_TILES) or 1]
         for start in range(0, len(refs), _AT_ONCE):
             mask = dataset.read(refs[start : start + _AT_ONCE])["mask"].numpy()

@@ -236,9 +236,9 @@ def test_the_grid_gives_any_slice_and_reads_a_block_at_a_time() -> None:
     source = CatalogTiles(made_catalog([(1000, 1500), (512, 700)], block=(256, 256)), 128)
     sampler = GridTileSampler(source)
     whole = list(sampler)
-    assert sampler.refs(0, len(sampler)) == whole
-    assert sampler.refs(13, 29) == whole[13:29]
-    assert sampler.refs(len(whole) - 2, len(whole) + 5) == whole[-2:]
+    assert sampler.between(0, len(sampler)) == whole
+    assert sampler.between(13, 29) == whole[13:29]
+    assert sampler.between(len(whole) - 2, len(whole) + 5) == whole[-2:]
     blocks = [(t.scene, t.row // 256, t.col // 256) for t in whole if t.row % 128 == t.col % 128 == 0]
     runs = [key for key, _ in itertools.groupby(blocks)]
     assert len(runs) == len(set(runs)), "tiles of a block follow each other"

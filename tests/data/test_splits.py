@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from made_catalogs import made_scene
 
 from geoaug.data import Catalog, GridTileSampler, RandomTileSampler
-from geoaug.data.catalog.parts import split_names
 from geoaug.data.sampling.coverage import Coverage, coverage_column
 from geoaug.data.sampling.ground_blocks import GroundBlocks
 from geoaug.data.sampling.leaks import LeakError, _worst, check_leaks
@@ -219,7 +218,7 @@ def test_scenes_that_overlap_by_a_strip_are_no_neighbours() -> None:
 def test_folds_share_the_ground_and_train_apart_from_it(whole: bool) -> None:
     catalog = chips(30) if whole else two_zones()
     found = split_into_folds(catalog, 4, block_m=3000, buffer_m=400, seed=1)
-    assert split_names(found) == [name for n in range(4) for name in (f"fold{n}", f"fold{n}-train")]
+    assert found.split_names == [name for n in range(4) for name in (f"fold{n}", f"fold{n}-train")]
     counts = []
     for number in range(4):
         tests, training = found.split(f"fold{number}"), found.split(f"fold{number}-train")
@@ -272,7 +271,7 @@ def test_splits_by_column_date_and_folder() -> None:
     assert [found.split(name).ids for name in ("train", "val", "test")] == [["s0"], ["s1", "s2"], ["s3"]]
     found = split_by_folder(catalog)
     assert [found.split(name).ids for name in ("train", "test")] == [["s0", "s1"], ["s2", "s3"]]
-    assert split_names(found) == ["train", "test"]
+    assert found.split_names == ["train", "test"]
 
 
 def test_scenes_that_overlap_stay_together_by_chance() -> None:

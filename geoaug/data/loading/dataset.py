@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.band_choice import choose_bands_of
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.labels.label_source import open_labels
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
 from geoaug.data.loading.options import Size, TileKeywords, TileMemory, TileOptions
 from geoaug.data.raster.bands import band_list
@@ -311,7 +311,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"tile {index} of {len(self)}")
-        found: TileRef = next(iter(self._cover.refs(position, position + 1)))
+        found: TileRef = next(iter(self._cover.between(position, position + 1)))
         # A key made without an epoch would augment a tile alike in every epoch: Compose draws one.
         return found._replace(key=None)
 

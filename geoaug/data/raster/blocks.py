@@ -101,9 +101,8 @@ def _decode_patiently(
             return _decode(pool, view, window, out)
         except (RasterioError, OSError, RasterError) as error:
             if not left:
-                raise RasterError(
-                    f"scene '{scene}': {_what_failed(view, window, error, attempts)}", scene=scene
-                ) from error
+                why = _what_failed(view, window, error, attempts)
+                raise RasterError(f"scene '{scene}': {why}", path=view.path, scene=scene) from error
         time.sleep(_PAUSE_S * 2.0 ** (1 - left))
     raise AssertionError("no attempt")
 
@@ -168,6 +167,7 @@ def _shift(band: npt.NDArray[Any], shift: int, valid: npt.NDArray[np.bool_] | No
             raise RasterError(
                 f"scene '{scene}': {path} holds numbers that leave {band.dtype} when they are brought to the other "
                 f"scenes' offset ({shift:+d}), which int32 holds: {as_type('int32')}",
+                path=path,
                 scene=scene,
             )
     np.add(band, np.asarray(shift).astype(band.dtype), out=band, where=where)
