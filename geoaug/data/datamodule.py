@@ -541,10 +541,11 @@ class TileDataModule(LightningDataModule):
 
     def _training_sampler(self, dataset: TileDataset) -> TileSampler:
         length = self.options.length or _tiles_of_ground(dataset)
-        wanted = SAMPLERS.named(self.options.sampler) if isinstance(self.options.sampler, str) else self.options.sampler
-        if isinstance(wanted, type):
-            return wanted.for_training(dataset, length, seed=self.options.seed, min_valid=dataset.min_valid)
-        return wanted(dataset, length, self.options.seed)
+        wanted = self.options.sampler
+        sampler: type[TileSampler] | MakeSampler = SAMPLERS.named(wanted) if isinstance(wanted, str) else wanted
+        if isinstance(sampler, type):
+            return sampler.for_training(dataset, length, seed=self.options.seed, min_valid=dataset.min_valid)
+        return sampler(dataset, length, self.options.seed)
 
     def _over_grid(self, split: str) -> CountedLoader:
         dataset = self.dataset(split)
