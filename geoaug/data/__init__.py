@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
     from geoaug.data.catalog.index import index_files, index_folder
+    from geoaug.data.catalog.inputs import SceneInput, Scenes, open_scene, open_scenes
     from geoaug.data.catalog.products.stac import index_stac
     from geoaug.data.datamodule import TileDataModule
     from geoaug.data.labels.label_source import LabelSource, open_labels
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from geoaug.data.loading.loader import TileLoader
     from geoaug.data.pictures.batch_picture import draw_batch
     from geoaug.data.pictures.catalog_picture import draw_catalog
+    from geoaug.data.raster.grid import Grid
     from geoaug.data.raster.identify import Identification, identify_sensor
     from geoaug.data.raster.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
-    from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord, TileRef
-    from geoaug.data.raster.scene import Scene, SceneReader, Tile, open_scene
+    from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord, TileRef
     from geoaug.data.raster.window import Window, tile_grid
     from geoaug.data.sampling.balanced_sampler import BalancedTileSampler
     from geoaug.data.sampling.coverage import Coverage
@@ -55,13 +56,12 @@ __all__ = [
     "QualityLayer",
     "RandomTileSampler",
     "RasterLabels",
-    "Scene",
-    "SceneReader",
+    "SceneInput",
     "SceneRecord",
+    "Scenes",
     "Statistics",
     "StatisticsPlan",
     "Survey",
-    "Tile",
     "TileDataModule",
     "TileDataset",
     "TileLoader",
@@ -80,6 +80,7 @@ __all__ = [
     "index_stac",
     "open_labels",
     "open_scene",
+    "open_scenes",
     "resolve_inputs",
     "scene_ids",
     "split_by_attribute",
@@ -107,7 +108,7 @@ _HOMES = {
     "collate_tiles": "loading.dataset",
     "TileLoader": "loading.loader",
     "BandFile": "raster.record",
-    "Grid": "raster.record",
+    "Grid": "raster.grid",
     "QualityLayer": "raster.record",
     "SceneRecord": "raster.record",
     "TileRef": "raster.record",
@@ -128,10 +129,10 @@ _HOMES = {
     "RasterLabels": "labels.raster",
     "VectorLabels": "labels.vector",
     "open_labels": "labels.label_source",
-    "Scene": "raster.scene",
-    "SceneReader": "raster.scene",
-    "Tile": "raster.scene",
-    "open_scene": "raster.scene",
+    "SceneInput": "catalog.inputs",
+    "Scenes": "catalog.inputs",
+    "open_scene": "catalog.inputs",
+    "open_scenes": "catalog.inputs",
     "LeakError": "sampling.leaks",
     "check_leaks": "sampling.leaks",
     "split_by_attribute": "sampling.splits",

@@ -8,8 +8,7 @@ data, the map has none.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.test_time import Group, TestTime
+from geoaug.data.raster.reading import ReadMemory
 from geoaug.data.raster.record import SceneRecord
 from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError
@@ -29,8 +29,9 @@ from geoaug.models.networks.model_file import LoadedModel, load_model
 from geoaug.models.predict.answers import Answer, Precision, answering
 from geoaug.models.predict.blending import Blend, StripBlender
 from geoaug.models.predict.map_files import NODATA, MapFiles, PredictedScene, bytes_per_pixel
-from geoaug.models.predict.scene_input import scene_input
-from geoaug.models.predict.scene_windows import ReadMemory, SceneWindows
+from geoaug.models.predict.model_scene import model_scene
+from geoaug.models.predict.scene_windows import READERS, SceneWindows, gdal_within
+from geoaug.read_ahead import in_order
 from geoaug.sensors import Sensor
 
 __all__ = ["PredictedScene", "predict_scene"]
@@ -61,14 +62,14 @@ def predict_scene(
 
     Args:
         model: a model file, or what `load_model` gave; of a network with an answer for each pixel of one date.
-        scene: a raster; a product or another folder with one scene, as `Catalog.from_folder` knows them (Sentinel-2
-            SAFE, Landsat, a file for each band); or a record of a catalog. Its bands are found by name, scaled as the
+        scene: a raster; a product, a STAC item or another folder with one scene, as `geoaug.data.open_scene` takes it;
+            or a record of a catalog. Its bands are found by name, scaled as the
             files say; quality layers make pixels invalid as they do in training.
         out: a folder; files are called after the scene.
         sensor: of the scene, where the files do not tell.
         name: that files are called after in place of the scene's.
-        tile: side of a window, pixels; that of the training unless told, or 256.
-        overlap: of windows; a quarter of them unless told. A quarter of it at each edge does not count.
+        tile: side of a window, pixels; that of the training where None, or 256.
+        overlap: of windows; a quarter of them where None. A quarter of it at each edge does not count.
         batch_size: of windows read, and on an accelerator predicted, together. On the CPU it does not change a bit.
         device: to predict on.
         test_time: the views of each window that are averaged.
@@ -89,7 +90,7 @@ def predict_scene(
     loaded = model if isinstance(model, LoadedModel) else load_model(model, device)
     card, network = loaded.card, loaded.network.to(device).eval()
     _check_model(card, passes)
-    given = scene_input(card, scene, sensor=sensor, name=name, resample=resample, ignore_gsd=ignore_gsd)
+    given = model_scene(card, scene, sensor=sensor, name=name, resample=resample, ignore_gsd=ignore_gsd)
     height, width = given.grid.height, given.grid.width
     tile = tile or max(card.tile_size or 0, 0) or 256
     overlap = tile // 4 if overlap is None else overlap
@@ -111,24 +112,24 @@ def predict_scene(
     rows = blend.rows(height, width)
     with ExitStack() as stack:
         per_pixel = bytes_per_pixel(card, probabilities=probabilities, passes=passes)
-        memory = ReadMemory.of(given.view, tile, per_pixel)
-        stack.enter_context(memory.bounded())
+        memory = ReadMemory.of(given.view, tile, threads=READERS, written=per_pixel)
+        stack.enter_context(gdal_within(memory.gdal))
         stack.enter_context(answering(precision, device))
         files = MapFiles(stack, given.id, given.grid, card, Path(out), probabilities=probabilities, passes=passes)
         map_ = _Map(StripBlender(channels, height, width, blend), files)
         behind = stack.enter_context(ThreadPoolExecutor(1))
-        waiting: deque[Future[None]] = deque()
-        done = 0
         ahead = SceneWindows(stack, given, compose, memory)
-        for windows, image, valid in ahead.batches([window for row in rows for window in row], batch_size):
-            waiting.append(behind.submit(map_.add, windows, answer(image.to(device)).cpu(), valid))
-            if len(waiting) > _BATCHES_BEHIND:
-                waiting.popleft().result()
-            before, done = done, done + len(windows)
-            if progress is not None and done // len(rows[0]) > before // len(rows[0]):
-                progress(done // len(rows[0]), len(rows))
-        while waiting:
-            waiting.popleft().result()
+
+        def written() -> Iterator[Future[None]]:
+            done = 0
+            for windows, image, valid in ahead.batches([window for row in rows for window in row], batch_size):
+                yield behind.submit(map_.add, windows, answer(image.to(device)).cpu(), valid)
+                before, done = done, done + len(windows)
+                if progress is not None and done // len(rows[0]) > before // len(rows[0]):
+                    progress(done // len(rows[0]), len(rows))
+
+        for _ in in_order(written(), _BATCHES_BEHIND):
+            pass
     return files.paths
 
 

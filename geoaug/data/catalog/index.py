@@ -97,7 +97,7 @@ def index_files(
         raise RasterError(f"{next(iter(layout.faulty.values()))}{more}; to leave such scenes out: {LEAVE_OUT}")
     known = _unchanged(layout.sources, old, options)
     fresh = [source for source in layout.sources if source.path not in known]
-    found, faulty = _read_all(fresh, _ids(layout.sources, fresh, old, known), wanted, on_error, threads, progress)
+    found, faulty = read_sources(fresh, _ids(layout.sources, fresh, old, known), wanted, on_error, threads, progress)
     faulty = {path: RasterError(reason) for path, reason in layout.faulty.items()} | faulty
     skipped = _left_out(faulty, none_left=not found and not known)
     catalog = _joined(layout.sources, found, old, known)
@@ -116,7 +116,7 @@ def index_sources(
 ) -> Catalog:
     """Index scenes that were found already, each under an id made of its name; `faulty_already` are those that could
     not be, by path."""
-    found, faulty = _read_all(sources, _ids(sources, sources, None, {}), wanted, on_error, threads, progress)
+    found, faulty = read_sources(sources, _ids(sources, sources, None, {}), wanted, on_error, threads, progress)
     faulty = {**(faulty_already or {}), **faulty}
     skipped = _left_out(faulty, none_left=not found)
     catalog = _joined(sources, found, None, {})
@@ -125,7 +125,7 @@ def index_sources(
     return catalog.with_notes(layout=layout, skipped=skipped, guesses=_guesses(catalog))
 
 
-def _read_all(
+def read_sources(
     sources: Sequence[SceneSource],
     ids: Mapping[str, str],
     wanted: HeaderOptions,
@@ -133,7 +133,7 @@ def _read_all(
     threads: int | None,
     progress: Progress | None,
 ) -> tuple[list[Found], dict[str, GeoaugError]]:
-    """What was read, in order, and why the rest is left out, by path."""
+    """What was read of scenes, in order, and why the rest is left out, by path; `ids` are by path, too."""
     found: list[Found | GeoaugError | None] = [None] * len(sources)
     # GDAL lists the folder of each file that it opens, which in a folder of 100,000 takes longer than the rest.
     settings = {} if "GDAL_DISABLE_READDIR_ON_OPEN" in os.environ else {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}

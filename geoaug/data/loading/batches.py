@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.reading import Assembly, BatchBuffers, Task, empty_batch
-from geoaug.data.raster.record import Grid, TileRef
+from geoaug.data.raster.record import TileRef
 from geoaug.data.raster.window import Window
 from geoaug.errors import GeoaugError
 
@@ -151,9 +152,8 @@ class _LabelWork:
     def __call__(self) -> None:
         labels, view = self.dataset.labels, self.dataset.view(self.scene)
         assert labels is not None
-        w = self.window
         labels.check_place(view.record, view.grid)
-        labels.read(view.record, view.grid.shifted(w.row, w.col, w.height, w.width), self.out)
+        labels.read(view.record, view.grid.crop(self.window), self.out)
 
 
 def _transforms(grids: Sequence[Grid], refs: Sequence[TileRef]) -> Tensor:

@@ -31,9 +31,10 @@ from geoaug.data.labels.tile_labels import TileLabels, checked_class_ids
 from geoaug.data.loading.batches import Batch, Reading, TooLittleValidError
 from geoaug.data.loading.tile_memory import TileMemory
 from geoaug.data.raster.bands import band_list
+from geoaug.data.raster.grid import Grid, target_grid
 from geoaug.data.raster.reading import Reader
-from geoaug.data.raster.record import Grid, SceneRecord, TileRef
-from geoaug.data.raster.view import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view, target_grid
+from geoaug.data.raster.record import SceneRecord, TileRef
+from geoaug.data.raster.view import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view
 from geoaug.data.sampling.tile_source import SceneGrids, ground_area_m2
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.processors import usable_processors

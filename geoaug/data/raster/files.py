@@ -26,8 +26,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
+from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.inputs import is_remote
-from geoaug.data.raster.record import Grid
 from geoaug.errors import RasterError
 
 # A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in it. On a

@@ -15,6 +15,7 @@ import numpy as np
 
 from geoaug.data.raster.grid import same_crs
 from geoaug.data.raster.headers import (
+    Header,
     HeaderOptions,
     band_files,
     header_of,
@@ -22,11 +23,11 @@ from geoaug.data.raster.headers import (
     sensor_name,
     single_header,
     size_and_age,
+    usable_nodata,
 )
 from geoaug.data.raster.identify import bands_named, identify_sensor, moment_in_name, product_of, with_scaling_of_file
 from geoaug.data.raster.quality import SCHEMES
 from geoaug.data.raster.record import BandFile, SceneKind, SceneRecord
-from geoaug.data.raster.scene import Scene, usable_nodata
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, generic_sensor, get_sensor
 
@@ -42,11 +43,13 @@ class Found:
         record: what a catalog keeps.
         attributes: further columns of the catalog, by name.
         doubt: why the sensor is a guess, None where it is none.
+        header: of a scene that is one raster.
     """
 
     record: SceneRecord
     attributes: Mapping[str, object] = field(default_factory=dict)
     doubt: str | None = None
+    header: Header | None = None
 
 
 class SceneSource(Protocol):
@@ -108,7 +111,7 @@ class RasterSource:
         )
         judged = header.identification
         attributes = {} if self.split is None else {"split": self.split}
-        return Found(record, attributes, None if judged.certain else judged.reason)
+        return Found(record, attributes, None if judged.certain else judged.reason, header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +262,7 @@ def words_of(sensor: Sensor, words: Iterable[str]) -> list[str]:
     return [by_band[band.name] for band in sensor.bands]
 
 
-def _as_in(sensor: Sensor, place: int, header: Scene) -> BandFile:
+def _as_in(sensor: Sensor, place: int, header: Header) -> BandFile:
     of_sensor, stored = sensor.bands[place], band_files(header)[0]
     return replace(
         stored,
