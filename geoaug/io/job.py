@@ -255,7 +255,7 @@ class Tally:
     """What has been done so far; touched by the calling thread only.
 
     Attributes:
-        on_progress: is told the progress.
+        on_progress: called with the progress.
         cancel: set to stop.
         started: when.
         total: tiles to be made.

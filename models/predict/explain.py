@@ -72,7 +72,7 @@ def explain(
         model: a model file, or what `load_model` gave.
         chips: a catalog, a folder, or files.
         sensor: of the chips, where the files do not tell.
-        most: chips to look at; all unless told.
+        most: chips to look at; all where None.
         attention: of how many of them Grad-CAM is taken.
         ignore_gsd: whether to look at another ground sampling distance than that of the training.
         device: to work on.

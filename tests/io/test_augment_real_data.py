@@ -9,8 +9,8 @@ import pytest
 import rasterio
 from scipy import ndimage
 
-from geoaug.data.raster.inputs import resolve_inputs
 from geoaug.data.raster.headers import read_header
+from geoaug.data.raster.inputs import resolve_inputs
 from geoaug.io import read_manifest
 from geoaug.io.augment_tiles import AugmentJob, AugmentReport, run
 

@@ -104,7 +104,7 @@ class HeaderOptions:
 
     Attributes:
         sensor: whose bands the files have; judged from each file where None.
-        definition: the YAML file that the sensor was told by, None where it is built in.
+        definition: the YAML file that defines the sensor, None where it is built in.
         bands: the bands wanted, in order, by name or number; all where None.
         invalid: classes or flags of quality layers that make a pixel invalid, by name or number; the usual ones where
             None, no quality layer where empty.
@@ -163,7 +163,8 @@ def read_header(
         if dataset.count == 0:
             inside = "".join(f"\n  {entry}" for entry in dataset.subdatasets)
             raise RasterError(
-                f"{name}: holds no bands of its own" + (f"; name one of its subdatasets:{inside}" if inside else "")
+                f"{name}: holds no bands of its own" + (f"; name one of its subdatasets:{inside}" if inside else ""),
+                path=name,
             )
         indexes = image_indexes(dataset, given, wanted)
         descriptions = tuple(dataset.descriptions[index - 1] for index in indexes)
@@ -267,7 +268,8 @@ def single_header(word: str, path: str) -> Header:
     except ConfigurationError as error:
         raise RasterError(
             f"{path}: taken for the file of band {word}, but holds several bands; index such files with "
-            f"{A_SCENE_A_FILE}"
+            f"{A_SCENE_A_FILE}",
+            path=path,
         ) from error
 
 
@@ -307,7 +309,7 @@ def on_disk(path: str) -> str | None:
 
 
 def size_and_age(paths: Iterable[str]) -> tuple[int, int]:
-    """The size of all files together in bytes, and the time in ns of the latest change; zeros where nobody knows.
+    """The size of all files together in bytes, and the time in ns of the latest change; zeros where neither is known.
 
     Raises:
         RasterError: a file is gone.
@@ -319,7 +321,7 @@ def size_and_age(paths: Iterable[str]) -> tuple[int, int]:
         except OSError as error:
             if ":" in path:  # GDAL's name of a dataset inside a file
                 continue
-            raise RasterError(f"{path}: has vanished, or cannot be reached ({error.strerror})") from error
+            raise RasterError(f"{path}: has vanished, or cannot be reached ({error.strerror})", path=path) from error
         size += found.st_size
         latest = max(latest, found.st_mtime_ns)
     return size, latest
@@ -328,10 +330,13 @@ def size_and_age(paths: Iterable[str]) -> tuple[int, int]:
 def _common_dtype(path: str, names: list[str]) -> np.dtype[Any]:
     kinds = sorted(set(names))
     if len(kinds) > 1:
-        raise RasterError(f"{path}: the bands are of different types ({', '.join(kinds)}): choose bands of one type")
-    if kinds[0] not in SUPPORTED_DTYPES:
         raise RasterError(
-            f"{path}: pixels of type {kinds[0]} are not supported: convert them to one of {', '.join(SUPPORTED_DTYPES)}"
+            f"{path}: the bands are of different types ({', '.join(kinds)}): choose bands of one type", path=path
+        )
+    if kinds[0] not in SUPPORTED_DTYPES:
+        known = ", ".join(SUPPORTED_DTYPES)
+        raise RasterError(
+            f"{path}: pixels of type {kinds[0]} are not supported: convert them to one of {known}", path=path
         )
     return np.dtype(kinds[0])
 

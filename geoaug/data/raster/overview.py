@@ -102,7 +102,7 @@ class BandInfo:
 
 @dataclass(frozen=True, slots=True)
 class SceneInfo:
-    """What is told of a scene.
+    """What a person should know of a scene.
 
     Attributes:
         record: of the scene.

@@ -226,7 +226,7 @@ class Reader:
         return self.outputs.tensor(shape, dtype)
 
     def close(self) -> None:
-        """Stop the threads and close the files; the next read starts anew, and what waits for one under way is told."""
+        """Stop the threads and close the files; the next read starts anew, and one under way ends in an error."""
         pool, self._pool = self._pool, None  # at once: another thread may be starting to read
         if pool is not None and self._process == os.getpid():
             for assembly in self._assemblies():

@@ -210,12 +210,7 @@ class StacSource:
             return BandFile(name, asset.path, asset.index, grid, kind, own, _BLOCK, False, quantification, offset)
         header = read_header(asset.path, bands=[asset.index])
         (opened,) = band_files(header)
-        own = usable_nodata(
-            header.dtype,
-            next((value for value in header.band_nodata if value is not None), None),
-            _number(asset.properties.get("nodata")),
-            nodata,
-        )
+        own = usable_nodata(header.dtype, opened.nodata, _number(asset.properties.get("nodata")), nodata)
         return BandFile(
             name, opened.path, opened.index, opened.grid, opened.dtype, own, opened.block_shape, opened.has_mask,
             quantification, offset,
