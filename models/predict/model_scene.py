@@ -2,7 +2,7 @@
 
 Whatever names a scene becomes a record (`geoaug.data.catalog.inputs`), and ends as the view that training reads tiles
 by (`geoaug.data.raster.view`). Bands of other resolutions, and scenes that were brought to the model's ground sampling
-distance in training, are warped inside the read. Windows are read by `scene_windows`.
+distance in training, are warped inside the read. Windows are read by `scene`.
 """
 
 from __future__ import annotations

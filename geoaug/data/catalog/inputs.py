@@ -150,7 +150,7 @@ def _of_files(
     names = scene_ids(source.name for source in sources)
     ids = {source.path: names[source.name] for source in sources}
     found, errors = read_sources(sources, ids, _named(options), "skip", threads, None)
-    failures = [RasterError(reason, path=path) for path, reason in layout.faulty.items()]
+    failures: list[GeoaugError] = [RasterError(reason, path=path) for path, reason in layout.faulty.items()]
     for path, error in errors.items():
         error.path = error.path or path
         failures.append(error)
