@@ -25,7 +25,8 @@ from affine import Affine
 from report import publish
 
 from geoaug.data import Catalog, LocalityTileSampler, RandomTileSampler
-from geoaug.data.raster.record import BandFile, Grid, SceneRecord
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.record import BandFile, SceneRecord
 from geoaug.data.sampling.tile_source import CatalogTiles
 
 SIDE, BLOCK, TILE, BATCH, REGION = 4096, 512, 256, 64, 1024

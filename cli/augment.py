@@ -28,6 +28,10 @@ def augment(
     seed: options.Seed = 0,
     bands: options.Bands = None,
     sensor: options.SensorName = None,
+    kind: options.LayoutKind = "auto",
+    invalid: options.Invalid = None,
+    split: options.Split = None,
+    gsd: options.Gsd = None,
     labels: options.Labels = None,
     label_field: options.LabelField = None,
     ignore_index: options.IgnoreIndex = 255,
@@ -41,10 +45,13 @@ def augment(
 ) -> None:
     """Cut scenes into tiles and write augmented copies of each, in their true place, with their labels.
 
-    The tiles keep the scene's pixel type, scale, bands and nodata. Each has the geotransform of its augmented pixel
-    grid, rotation included. What was drawn for it stands in manifest.parquet.
+    Scenes are rasters, Sentinel-2 and Landsat products, files for each band, STAC items, or those of a catalog. Bands
+    of several resolutions become one tile, and quality layers make pixels invalid, as in training. The tiles keep the
+    scene's pixel type, scale, bands and nodata. Each has the geotransform of its augmented pixel grid, rotation
+    included. What was drawn for it stands in manifest.parquet.
 
     [dim]geoaug augment scene.tif -o tiles --labels fields.gpkg --label-field crop[/dim]
+    [dim]geoaug augment S2A_MSIL2A_20240613.SAFE -o tiles --bands B02,B03,B04,B08,B11 --gsd 10[/dim]
     """
     from geoaug.io.job import AugmentJob
 
@@ -57,6 +64,10 @@ def augment(
         stride=stride,
         bands=bands,
         sensor=sensor,
+        kind=kind,
+        invalid=options.unwanted_classes(invalid),
+        split=split,
+        gsd_m=gsd,
         labels=labels,
         label_field=label_field,
         ignore_index=ignore_index,
@@ -77,14 +88,14 @@ def augment(
 
 def augment_with_progress(job: "AugmentJob") -> "AugmentReport":
     """Do the job under a progress bar; Ctrl-C ends it in good order."""
-    with cancel_on_interrupt() as cancel, progress_bar() as told:
-        # Wrong usage that needs no reading is told before rasterio is loaded.
+    with cancel_on_interrupt() as cancel, progress_bar() as report_progress:
+        # Wrong use that needs no reading is refused before rasterio is loaded.
         job.check()
         note_unnamed_class(None if job.labels is None else str(job.labels), job.label_field)
         from geoaug.io.augment_tiles import run
 
         note_compilation(job.device)
-        report = run(job, told, cancel)
+        report = run(job, report_progress, cancel)
     if report.cancelled:
         print_note("stopped early: the tiles that are written are whole, and the manifest lists them")
     return report
@@ -122,7 +133,7 @@ def summary(report: "AugmentReport") -> "Table":
     for note in report.notes:
         table.add_row("note", escape(note))
     for failure in report.failures[:_FAILURES_SHOWN]:
-        table.add_row("[red]failed[/red]", escape(f"{failure.path}: {failure.reason}"))
+        table.add_row("[red]failed[/red]", escape(failure.reason))
     if len(report.failures) > _FAILURES_SHOWN:
         table.add_row("[red]failed[/red]", f"and {len(report.failures) - _FAILURES_SHOWN} more")
     rate = f", {made / report.seconds:.0f} tiles/s" if made and report.seconds > 0 else ""

@@ -28,7 +28,7 @@ def demo(
     from geoaug.data.synthetic.made_scene import write_scene
     from geoaug.errors import ConfigurationError
     from geoaug.io.job import AugmentJob
-    from geoaug.io.output_folder import OutputFolder
+    from geoaug.io.output import OutputFolder
 
     _claim(output)
     OutputFolder(output).check(overwrite=True)

@@ -1,4 +1,4 @@
-"""`geoaug info`: what a raster holds, what geoaug takes it for, and what will hurt."""
+"""`geoaug info`: what a scene holds, what geoaug takes it for, and what will hurt."""
 
 import math
 from typing import TYPE_CHECKING
@@ -6,41 +6,55 @@ from typing import TYPE_CHECKING
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import print_error, stdout_console
+from geoaug.cli.console import print_error, print_note, stdout_console
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from geoaug.data.raster.scene_info import SceneInfo
+    from geoaug.data.catalog.inputs import SceneInput
+    from geoaug.data.raster.overview import SceneInfo
 
 
-def info(scenes: options.Scenes, bands: options.Bands = None, sensor: options.SensorName = None) -> None:
-    """Show bands, sensor, CRS, grid, storage, values and nodata of rasters, and what will hurt."""
-    from geoaug.data.raster.inputs import resolve_inputs
-    from geoaug.data.raster.scene import open_scene
-    from geoaug.data.raster.scene_info import inspect_scene
+def info(
+    scenes: options.Scenes,
+    bands: options.Bands = None,
+    sensor: options.SensorName = None,
+    kind: options.LayoutKind = "auto",
+    invalid: options.Invalid = None,
+    split: options.Split = None,
+    gsd: options.Gsd = None,
+) -> None:
+    """Show bands, sensor, CRS, grid, storage, values and nodata of scenes, and what will hurt."""
+    from geoaug.data.catalog.inputs import open_scenes
+    from geoaug.data.raster.overview import inspect_scene
     from geoaug.errors import RasterError
 
     console = stdout_console()
-    failed = False
-    for path in resolve_inputs(scenes):
+    found = open_scenes(
+        scenes, sensor=sensor, bands=bands, kind=kind, invalid=options.unwanted_classes(invalid), split=split
+    )
+    for note in found.notes:
+        print_note(note)
+    errors = list(found.failures)
+    for error in errors:
+        print_error(str(error))
+    for scene in found.scenes:
         try:
-            found = inspect_scene(open_scene(path, sensor=sensor, bands=bands))
+            looked = inspect_scene(scene.record, scene.sensor, scene.header, certain=scene.identification.certain)
+            _show(console, scene, looked, gsd, split)
         except RasterError as error:
-            failed = True
+            errors.append(error)
             print_error(str(error))
-            continue
-        _show(console, found)
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if errors else 0)
 
 
-def _show(console: "Console", found: "SceneInfo") -> None:
+def _show(console: "Console", scene: "SceneInput", found: "SceneInfo", gsd: float | None, split: str | None) -> None:
     from rich.markup import escape
 
-    scene = found.scene
-    console.print(f"[bold]{escape(scene.path)}[/bold]")
-    console.print(_rows([(f"[dim]{name}[/dim]", text) for name, text in _lines(found)]))
+    console.print(f"[bold]{escape(scene.record.path)}[/bold]")
+    lines = _lines(scene, found, gsd, split)
+    console.print(_rows([(f"[dim]{name}[/dim]", text) for name, text in lines]))
     console.print(_band_table(found))
     remarks = [("[yellow]warning[/yellow]", text) for text in found.warnings]
     remarks += [("[dim]note[/dim]", text) for text in found.remarks]
@@ -61,47 +75,73 @@ def _rows(rows: list[tuple[str, str]]) -> "Table":
     return table
 
 
-def _lines(found: "SceneInfo") -> list[tuple[str, str]]:
-    scene = found.scene
-    identification = scene.identification
-    crs = "none" if scene.crs is None else scene.crs.to_string()
-    size = f"{scene.width} x {scene.height} pixels, {scene.count} band{'s' * (scene.count != 1)}, {scene.dtype.name}"
-    if scene.gsd_m is not None:
-        size += f", {scene.gsd_m:.4g} m"
-    rows, cols = scene.block_shape
+def _lines(scene: "SceneInput", found: "SceneInfo", gsd: float | None, split: str | None) -> list[tuple[str, str]]:
+    from geoaug.data.raster.grid import target_grid
+
+    record, header, grid = scene.record, scene.header, scene.record.grid
+    count = len(record.bands) if header is None else header.count
+    size = f"{grid.width} x {grid.height} pixels, {count} band{'s' * (count != 1)}, {record.dtype}"
+    if grid.gsd_m is not None:
+        size += f", {grid.gsd_m:.4g} m"
+    crs = "none" if grid.crs is None else grid.crs if header is None or header.crs is None else header.crs.to_string()
+    rows, cols = found.block_shape
     blocks = f"{'tiles' if found.tiled else 'strips'} of {cols} x {rows}"
     compression = found.compression or "no compression"
     overviews = f"overviews 1/{', 1/'.join(map(str, found.overviews))}" if found.overviews else "no overviews"
-    nodata = "none" if scene.nodata is None else f"{scene.nodata:g}"
-    mask = ", and a mask" if scene.has_mask else ""
+    files = "" if found.files == 1 else f"{found.files} files: "
+    nodata = "none" if record.nodata is None else f"{record.nodata:g}"
+    mask = ", and a mask" if any(band.has_mask for band in record.bands) else ""
     about = "about " if found.estimated else ""
-    certainty = "certain" if identification.certain else "a guess"
-    origin = f"({scene.transform.c:.10g}, {scene.transform.f:.10g})"
-    return [
+    certainty = "certain" if scene.identification.certain else "a guess"
+    origin = f"({grid.transform.c:.10g}, {grid.transform.f:.10g})"
+    lines = [
         ("size", size),
         ("place", f"{crs[:80]}, origin {origin}"),
-        ("stored", f"{found.driver}, {blocks}, {compression}, {overviews}"),
+        ("stored", f"{files}{found.driver}, {blocks}, {compression}, {overviews}"),
         ("nodata", f"{nodata}{mask}; {about}{found.invalid_share:.1%} of the pixels are invalid"),
-        ("sensor", f"{scene.sensor.name} ({certainty}): {identification.reason}"),
+        ("sensor", f"{found.sensor.name} ({certainty}): {scene.identification.reason}"),
     ]
+    if record.quality is not None:
+        layer = record.quality
+        what = "classes" if layer.kind == "classes" else "bits"
+        numbers = ", ".join(map(str, layer.invalid))
+        lines.append(
+            ("quality", f"{what} {numbers} of {layer.band.path} make a pixel invalid; --invalid says otherwise")
+        )
+    if header is None and record.datetime is not None:
+        lines.append(("taken", record.datetime))
+    if record.label is not None:
+        lines.append(("class", record.label))
+    if record.mask_path is not None:
+        lines.append(("labels", record.mask_path))
+    if split is not None:
+        part = "all of the scene" if scene.region is None else "a part of the scene"
+        lines.append(("split", f"{split}: {part}"))
+    if gsd is not None:
+        tiles = target_grid(grid, None, gsd)
+        lines.append(("tiles", f"cut from {tiles.width} x {tiles.height} pixels of {tiles.gsd_m:.4g} m"))
+    return lines
 
 
 def _band_table(found: "SceneInfo") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
+    several = len({band.grid for band in found.record.bands}) > 1
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for heading in ("", "band", "nm", "min", "2 %", "mean", "98 %", "max", "reflectance 2 to 98 %"):
+    headings = ["", "band", "nm", *(["m"] if several else []), "min", "2 %", "mean", "98 %", "max"]
+    for heading in (*headings, "reflectance 2 to 98 %"):
         table.add_column(heading, justify="left" if heading == "band" else "right", no_wrap=True)
-    optical = found.scene.sensor.domain == "optical"
-    for number, row in zip(found.scene.band_indexes, found.bands, strict=True):
-        band = row.band
+    optical = found.sensor.domain == "optical"
+    for number, (stored, row) in enumerate(zip(found.record.bands, found.bands, strict=True), start=1):
+        band, gsd = row.band, stored.grid.gsd_m
         reflectance = [(value + band.offset) / band.quantification for value in (row.low, row.high)]
         shown = optical and not math.isnan(row.low)
         table.add_row(
-            str(number),
+            str(stored.index if found.files == 1 else number),
             escape(band.name),
             "" if band.wavelength_nm is None else f"{band.wavelength_nm:.0f}",
+            *(["-" if gsd is None else f"{gsd:.4g}"] if several else []),
             *(_number(value) for value in (row.least, row.low, row.mean, row.high, row.greatest)),
             f"{reflectance[0]:.3f} to {reflectance[1]:.3f}" if shown else "",
         )

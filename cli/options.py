@@ -32,12 +32,57 @@ Scenes = Annotated[
     list[str],
     typer.Argument(
         metavar="SCENE...",
-        help="Rasters: files, folders, globs, text lists (.txt), or http(s) and s3 addresses.",
+        help="Rasters, folders, Sentinel-2 SAFE and Landsat products, files for each band, globs, text lists (.txt), "
+        "addresses; STAC items (.json); or a catalog (.parquet).",
         show_default=False,
     ),
 ]
 OneScene = Annotated[
-    str, typer.Argument(metavar="SCENE", help="A raster: a file, or an http(s) or s3 address.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="SCENE",
+        help="A raster, a Sentinel-2 SAFE or Landsat product, a folder with a file for each band, an address, a STAC "
+        "item (.json), or a catalog (.parquet) of one scene.",
+        show_default=False,
+    ),
+]
+LayoutKind = Annotated[
+    str,
+    typer.Option(
+        "--kind",
+        help="How files are laid out, as for geoaug index: raster (a scene a file), bands (a file for each band), "
+        "sentinel-2, landsat, classes, pairs. auto: judged by what is there.",
+        rich_help_panel=_INPUT,
+    ),
+]
+Invalid = Annotated[
+    str | None,
+    typer.Option(
+        "--invalid",
+        help="Classes and flags of quality layers that make pixels invalid: cloud,cloud_shadow,cirrus,snow... or "
+        "numbers; none for no quality layer. Default: clouds, their shadows, cirrus, saturated, nodata.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Only the scenes, and the ground, of this split of a catalog: train, val, test...",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+Gsd = Annotated[
+    float | None,
+    typer.Option(
+        "--gsd",
+        min=0.0,
+        help="Ground sampling distance in metres that all bands are brought to. Default: that of the finest band.",
+        show_default=False,
+        rich_help_panel=_TILES,
+    ),
 ]
 RecipeName = Annotated[
     str,
@@ -71,7 +116,8 @@ Labels = Annotated[
     typer.Option(
         "--labels",
         "-l",
-        help="Class labels: a raster on any grid, or a vector file (gpkg, shp, geojson...).",
+        help="Class labels: a raster on any grid, a vector file (gpkg, shp, geojson...), or a folder with a raster for "
+        "each scene. Default: the labels that belong to the scenes, if any.",
         show_default=False,
         rich_help_panel=_INPUT,
     ),
@@ -193,3 +239,8 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
+
+
+def unwanted_classes(invalid: str | None) -> str | None:
+    """What `--invalid` means: "none" is no quality layer."""
+    return "" if invalid == "none" else invalid

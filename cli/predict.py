@@ -1,6 +1,5 @@
 """`geoaug predict`: a model file on scenes, back onto the map; or on chips, into a table."""
 
-import logging
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import print_error, print_out, work_bar
+from geoaug.cli.console import print_error, print_note, print_out, work_bar
 
 if TYPE_CHECKING:
     from geoaug.data.raster.record import SceneRecord
@@ -50,6 +49,9 @@ def predict(
         ),
     ],
     sensor: options.SensorName = None,
+    kind: options.LayoutKind = "auto",
+    invalid: options.Invalid = None,
+    split: options.Split = None,
     resample: Annotated[
         bool,
         typer.Option(
@@ -176,7 +178,8 @@ def predict(
     if table is not None:
         raise ConfigurationError("--format: for the table of chips, and this model answers for each pixel of a scene")
     how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities, "resample": resample}
-    failed = _maps(loaded, scenes, output, how, polygons, overwrite=overwrite)
+    found = _found(scenes, how.pop("sensor"), kind, options.unwanted_classes(invalid), split)
+    failed = _maps(loaded, found, output, how, polygons, overwrite=overwrite)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -209,7 +212,7 @@ def _chips(
 
 def _maps(
     loaded: "LoadedModel",
-    scenes: list[str],
+    scenes: tuple[list[tuple[str, "str | SceneRecord", str | None]], int],
     output: Path,
     how: dict[str, Any],
     polygons: Path | None,
@@ -230,7 +233,7 @@ def _maps(
             raise ConfigurationError("--polygons are of classes, one for each pixel")
         if polygons.exists() and not overwrite:
             raise ConfigurationError(f"{polygons}: is there already; give --overwrite, or another name")
-    found, failed = _found(scenes, how.pop("sensor"))
+    found, failed = scenes
     for name, *_ in found:
         there = [path for layer in layers if (path := output / f"{name}_{layer.name}.tif").exists()]
         if there and not overwrite:
@@ -261,28 +264,22 @@ def _maps(
     return failed
 
 
-def _found(scenes: list[str], sensor: str | None) -> tuple[list[tuple[str, "str | SceneRecord", str | None]], int]:
-    """Each scene with its id and the sensor that was told of its files; how many could not be read."""
-    from geoaug.data.catalog.catalog import Catalog
-    from geoaug.data.datamodule import is_saved_catalog
-    from geoaug.errors import ConfigurationError
-    from geoaug.models.predict.scene_input import is_plain
+def _found(
+    scenes: list[str], sensor: str | None, kind: str, invalid: str | None, split: str | None
+) -> tuple[list[tuple[str, "str | SceneRecord", str | None]], int]:
+    """Each scene with its id and the sensor that its files were said to have; how many could not be read."""
+    from geoaug.data.catalog.inputs import open_scenes
 
-    if any(map(is_saved_catalog, scenes)):
-        if len(scenes) > 1:
-            raise ConfigurationError("a catalog is predicted by itself: name it alone")
-        if sensor is not None:
-            raise ConfigurationError("--sensor is said when files are indexed, and this catalog is made")
-        return [(record.id, record, None) for record in Catalog.open(scenes[0])], 0
-    log = logging.getLogger("geoaug")
-    before = log.level
-    log.setLevel(logging.ERROR)  # what is left out is told below
-    try:
-        catalog = Catalog.from_files(scenes, sensor=sensor, on_error="skip")
-    finally:
-        log.setLevel(before)
-    left_out = catalog.notes["skipped"]
-    for reason in left_out.values():
-        print_error(reason)
-    # A raster is judged anew, together with the bands that the model takes.
-    return [(one.id, one.path, sensor) if is_plain(one) else (one.id, one, None) for one in catalog], len(left_out)
+    found = open_scenes(scenes, sensor=sensor, kind=kind, invalid=invalid, split=split)
+    for error in found.failures:
+        print_error(str(error))
+    for note in found.notes:
+        print_note(note)
+    if not found.scenes:
+        raise found.failures[0]
+    # A plain raster is judged anew, together with the bands that the model takes.
+    listed: list[tuple[str, str | SceneRecord, str | None]] = [
+        (one.record.id, one.record, None) if one.header is None else (one.record.id, one.record.path, sensor)
+        for one in found.scenes
+    ]
+    return listed, len(found.failures)

@@ -22,7 +22,7 @@ RANKS = {
     "statistics": 5,
     **dict.fromkeys(("sensors", "rng", "presets"), 4),
     **dict.fromkeys(("scratch", "constants", "small_arrays"), 1),
-    **dict.fromkeys(("errors", "keywords", "processors"), 0),
+    **dict.fromkeys(("errors", "keywords", "processors", "earth", "read_ahead"), 0),
 }
 # The rooms of `geoaug.data`, from the end of the arrows to their top.
 DATA_ROOMS = ("registry", "raster", "labels", "catalog", "sampling", "loading", "pictures", "datamodule", "synthetic")
@@ -167,11 +167,11 @@ def test_a_circle_of_files_is_seen() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("geoaug.augment.planning.plan", "from geoaug.data.raster.scene import Scene"),
+        ("geoaug.augment.planning.plan", "from geoaug.data.raster.record import SceneRecord"),
         ("geoaug.augment.planning.plan", "def f():\n    import geoaug.io.geotiff"),
-        ("geoaug.data.raster.scene", "from geoaug import models"),
-        ("geoaug.data.raster.scene", "from ...io import geotiff"),
-        ("geoaug.data.raster.scene", "from geoaug import Compose"),
+        ("geoaug.data.raster.record", "from geoaug import models"),
+        ("geoaug.data.raster.record", "from ...io import geotiff"),
+        ("geoaug.data.raster.record", "from geoaug import Compose"),
         ("geoaug.models.networks.stem", "import importlib\nimportlib.import_module('geoaug.cli.main')"),
         ("geoaug.sensors", "from geoaug.rng.draws import sample_keys"),
         ("geoaug.io.geotiff", "import geoaug\ngeoaug.load_recipe('light')"),
@@ -186,7 +186,7 @@ def test_a_wrong_arrow_is_seen(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("geoaug.cli.preview", "from geoaug.models import predict\nfrom . import main"),
-        ("geoaug.data.raster.scene", "from .window import Window\nfrom geoaug import errors, sensors"),
+        ("geoaug.data.raster.record", "from .window import Window\nfrom geoaug import errors, sensors"),
         ("geoaug.io.geotiff", "import geoaug\ngeoaug.__version__"),
         ("geoaug.sensors", "from geoaug.sensors.schema import read_sensor\nfrom geoaug.errors import GeoaugError"),
     ],

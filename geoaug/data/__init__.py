@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
     from geoaug.data.catalog.index import index_files, index_folder, index_stac
+    from geoaug.data.catalog.inputs import SceneInput, Scenes, open_scene, open_scenes
     from geoaug.data.catalog.products.product import FoundScenes, LooseFiles, Package, Product, ReadScene, SceneSource
     from geoaug.data.datamodule import LoadingOptions, TileDataModule
     from geoaug.data.labels.label_source import LabelSource
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from geoaug.data.loading.options import TileOptions
     from geoaug.data.pictures.batch_picture import draw_batch
     from geoaug.data.pictures.catalog_picture import draw_catalog
+    from geoaug.data.raster.grid import Grid
     from geoaug.data.raster.headers import HeaderOptions
     from geoaug.data.raster.identify import Identification, identify_sensor
     from geoaug.data.raster.inputs import RASTER_EXTENSIONS, resolve_inputs, scene_ids
-    from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord, TileRef
-    from geoaug.data.raster.scene import Scene, SceneReader, Tile, open_scene
+    from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord, TileRef
     from geoaug.data.raster.window import Window, tile_grid
     from geoaug.data.sampling.balanced_sampler import BalancedTileSampler
     from geoaug.data.sampling.coverage import Coverage
@@ -68,14 +69,13 @@ __all__ = [
     "RandomTileSampler",
     "RasterLabels",
     "ReadScene",
-    "Scene",
-    "SceneReader",
+    "SceneInput",
     "SceneRecord",
     "SceneSource",
+    "Scenes",
     "Statistics",
     "StatisticsPlan",
     "Survey",
-    "Tile",
     "TileDataModule",
     "TileDataset",
     "TileDraws",
@@ -97,6 +97,7 @@ __all__ = [
     "index_stac",
     "open_labels",
     "open_scene",
+    "open_scenes",
     "resolve_inputs",
     "scene_ids",
     "split_by_attribute",
@@ -136,7 +137,7 @@ _HOMES = {
     "TileLoader": "loading.loader",
     "TileOptions": "loading.options",
     "BandFile": "raster.record",
-    "Grid": "raster.record",
+    "Grid": "raster.grid",
     "QualityLayer": "raster.record",
     "SceneRecord": "raster.record",
     "TileRef": "raster.record",
@@ -157,10 +158,10 @@ _HOMES = {
     "RasterLabels": "labels.raster",
     "VectorLabels": "labels.vector",
     "open_labels": "labels.opening",
-    "Scene": "raster.scene",
-    "SceneReader": "raster.scene",
-    "Tile": "raster.scene",
-    "open_scene": "raster.scene",
+    "SceneInput": "catalog.inputs",
+    "Scenes": "catalog.inputs",
+    "open_scene": "catalog.inputs",
+    "open_scenes": "catalog.inputs",
     "LeakError": "sampling.leaks",
     "check_leaks": "sampling.leaks",
     "split_by_attribute": "sampling.splits",

@@ -542,10 +542,11 @@ class TileDataModule(LightningDataModule):
     def _training_sampler(self, dataset: TileDataset) -> TileSampler:
         length = self.options.length or _tiles_of_ground(dataset)
         wanted = self.options.sampler
-        sampler: type[TileSampler] | MakeSampler = SAMPLERS.named(wanted) if isinstance(wanted, str) else wanted
-        if isinstance(sampler, type):
-            return sampler.for_training(dataset, length, seed=self.options.seed, min_valid=dataset.min_valid)
-        return sampler(dataset, length, self.options.seed)
+        make: Any = SAMPLERS.named(wanted) if isinstance(wanted, str) else wanted
+        if isinstance(make, type) and issubclass(make, TileSampler):
+            return make.for_training(dataset, length, seed=self.options.seed, min_valid=dataset.min_valid)
+        sampler: TileSampler = make(dataset, length, self.options.seed)
+        return sampler
 
     def _over_grid(self, split: str) -> CountedLoader:
         dataset = self.dataset(split)

@@ -1,4 +1,10 @@
-"""Writing what geoaug makes: GeoTIFF or COG tiles, and the manifest that lists them.
+"""Jobs and what they write: augmented tiles with their manifest, contact sheets, and rasters in general.
+
+Begin with `augment_tiles` (the job from its start to its report) and `job` (what it is asked for). `intake` finds its
+scenes, `source_tiles` reads them, `augmenter` makes the copies, `output` writes them, and `pipeline` does these three
+at once. `preview` draws what a job would write. `geotiff` and `streamed` write rasters for everyone, `manifest` the
+table.
+Imports from `geoaug.data` and `geoaug.augment`, and knows nothing of models.
 
 The names below are imported on first use, so that rasterio and geopandas are loaded only by what needs them.
 """

@@ -1,6 +1,6 @@
 """The job behind `geoaug augment`: scenes in; augmented, georeferenced tiles with masks and a manifest out.
 
-Here are the order of things and the records beside the tiles. What a job is told and reports is in `geoaug.io.job`,
+Here are the order of things and the records beside the tiles. What a job asks for and reports is in `geoaug.io.job`,
 and how reading, augmenting and writing overlap in `geoaug.io.pipeline`.
 """
 
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import geoaug
 from geoaug.errors import ConfigurationError, GeoaugError
-from geoaug.io.intake import Intake, SceneWork, resolved_paths, scene_notes, sensor_uses, sort_out, take_in
+from geoaug.io.intake import Intake, JobScene, scene_notes, scenes_of, sensor_uses, take_in, usable
 from geoaug.io.job import AugmentJob, AugmentReport, Failure, Progress, Tally
 from geoaug.io.manifest import Manifest
-from geoaug.io.output_folder import OutputFolder
+from geoaug.io.output import OutputFolder
 
 if TYPE_CHECKING:
     from geoaug.augment.recipe import Recipe
@@ -53,12 +53,11 @@ def run(
     job.check()
     folder = OutputFolder(Path(job.output))
     folder.check(overwrite=job.overwrite)
-    paths = resolved_paths(job)
-    folder.check_inputs(paths)
-    intake = take_in(job, paths)
+    intake = take_in(job, scenes_of(job))
+    folder.check_inputs(path for scene in intake.scenes for path in scene.files)
     tally = Tally(on_progress or (lambda progress: None), cancel or threading.Event(), started)
-    if not intake.works:
-        return _report(job, folder, intake, (), intake.failures, tally)
+    if not intake.scenes:
+        return _report(folder, intake, (), intake.failures, tally)
 
     # Importing torch and kornia takes seconds, which wrong usage should not.
     from geoaug.augment.recipe import load_recipe
@@ -67,24 +66,24 @@ def run(
 
     recipe = load_recipe(job.recipe)
     augmenter = Augmenter(job, recipe)
-    suited = [_suited(augmenter, work) for work in intake.works]
-    works, unsuited = sort_out([work.scene.path for work in intake.works], suited)
-    folder.prepare(masks=intake.labels is not None)
-    folder.write_text(folder.recipe, _recipe_text(job, recipe, works))
+    scenes, unsuited = usable([_suited(augmenter, scene) for scene in intake.scenes])
+    folder.prepare(masks=intake.labelled)
+    folder.write_text(folder.recipe, _recipe_text(job, recipe, scenes))
     try:
-        Pipeline(job, folder, intake, augmenter, tally).process(works)
+        Pipeline(job, folder, intake, augmenter, tally).process(scenes)
     finally:
         # An error leaves whole files, and a manifest that matches them.
         _write_records(job, folder, intake, tally)
-    return _report(job, folder, intake, works, (*intake.failures, *unsuited, *tally.failures()), tally)
+    return _report(folder, intake, scenes, (*intake.failures, *unsuited, *tally.failures()), tally)
 
 
-def _suited(augmenter: "Augmenter", work: SceneWork) -> SceneWork | GeoaugError:
+def _suited(augmenter: "Augmenter", scene: JobScene) -> JobScene | GeoaugError:
     try:
-        augmenter.kind(work)
+        augmenter.compose_for(scene)
     except ConfigurationError as error:
+        error.path = error.path or scene.record.path
         return error
-    return work
+    return scene
 
 
 def _write_records(job: AugmentJob, folder: OutputFolder, intake: Intake, tally: Tally) -> None:
@@ -93,15 +92,15 @@ def _write_records(job: AugmentJob, folder: OutputFolder, intake: Intake, tally:
     for record in tally.records:
         manifest.add(record)
     manifest.write(folder.manifest)
-    if intake.labels is None:
+    if not intake.labelled:
         return
     pixels: dict[int, int] = defaultdict(int)
     for record in tally.records:
         for number, count in (record.class_counts or {}).items():
             pixels[number] += count
-    names = intake.labels.class_names
+    names = {} if intake.labels is None else intake.labels.class_names
     classes = {
-        "labels": str(job.labels),
+        "labels": "of each scene" if job.labels is None else str(job.labels),
         "field": job.label_field,
         "ignore_index": job.ignore_index,
         "classes": [
@@ -112,20 +111,20 @@ def _write_records(job: AugmentJob, folder: OutputFolder, intake: Intake, tally:
     folder.write_text(folder.classes, json.dumps(classes, indent=2) + "\n")
 
 
-def _recipe_text(job: AugmentJob, recipe: "Recipe", works: list[SceneWork]) -> str:
+def _recipe_text(job: AugmentJob, recipe: "Recipe", used: list[JobScene]) -> str:
     """The recipe with every default, and in comments how it was used."""
     from geoaug.augment.recipe import dump_yaml
     from geoaug.sensors import available_sensors
 
     comments = [f"Written by geoaug {geoaug.__version__} for the tiles beside it.", job.command()]
-    for use in sensor_uses(works):
+    for use in sensor_uses(used):
         scenes = f"{use.scenes} scene" + ("" if use.scenes == 1 else "s")
         comments.append(f"{scenes}: {use.sensor}, bands {' '.join(use.bands)} ({use.reason})")
     resolved = recipe.resolved()
-    names = {work.scene.sensor.name for work in works}
-    told = str(job.sensor) if isinstance(job.sensor, str | Path) else recipe.sensor
+    names = {scene.sensor.name for scene in used}
+    stated = str(job.sensor) if isinstance(job.sensor, str | Path) else recipe.sensor
     judged = next(iter(names)) if len(names) == 1 and names <= set(available_sensors()) else None
-    resolved["sensor"] = told or judged
+    resolved["sensor"] = stated or judged
     resolved["size"] = resolved.get("size", job.tile)
     order = ("summary", "sensor", "size", "operations")
     content = {key: resolved[key] for key in order if resolved.get(key) is not None}
@@ -133,15 +132,13 @@ def _recipe_text(job: AugmentJob, recipe: "Recipe", works: list[SceneWork]) -> s
 
 
 def _report(
-    job: AugmentJob,
     folder: OutputFolder,
     intake: Intake,
-    works: Sequence[SceneWork],
+    scenes: Sequence[JobScene],
     failures: tuple[Failure, ...],
     tally: Tally,
 ) -> AugmentReport:
-    if intake.labels is not None:
-        intake.labels.close()
+    intake.close()
     return AugmentReport(
         output=folder.root,
         written=sum(record.copy > 0 for record in tally.records),
@@ -151,8 +148,8 @@ def _report(
         dropped=tally.dropped,
         unlabelled=sum(record.class_counts == {} for record in tally.records),
         failures=failures,
-        notes=scene_notes(works),
-        sensors=sensor_uses(works),
+        notes=(*intake.notes, *scene_notes(scenes)),
+        sensors=sensor_uses(scenes),
         seconds=time.perf_counter() - tally.started,
         cancelled=tally.cancel.is_set(),
     )

@@ -1,4 +1,4 @@
-"""Augmenting tiles of any scenes in batches: one `Compose` for each kind of scene, arrays in and arrays out."""
+"""Augmenting tiles of any scenes in batches: one `Compose` for scenes that are alike, arrays in and arrays out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from affine import Affine
 from geoaug.augment.compose import Compose
 from geoaug.augment.recipe import Recipe
 from geoaug.errors import ConfigurationError
-from geoaug.io.intake import SceneWork
+from geoaug.io.intake import JobScene
 from geoaug.io.job import AugmentJob
-from geoaug.io.tile_reader import SourceTile
-from geoaug.io.tile_writer import OutputTile
+from geoaug.io.output import OutputTile
+from geoaug.io.source_tiles import SourceTile
 from geoaug.rng.draws import sample_keys, stable_id
 from geoaug.scratch import scratch
 
@@ -25,8 +25,8 @@ _LARGEST_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kind:
-    """Scenes that share a `Compose`: the same bands, pixel type and fill value.
+class SharedCompose:
+    """What scenes of the same bands, pixel type, fill value and type of labels are augmented by.
 
     Attributes:
         compose: in digital numbers, giving tiles of the job's size.
@@ -43,7 +43,7 @@ class Kind:
 class Sample:
     """One copy to be made of a tile that was read."""
 
-    work: SceneWork
+    scene: JobScene
     tile: SourceTile
     copy: int
 
@@ -55,13 +55,13 @@ class Augmenter:
         self._job = job
         self._recipe = recipe
         self.device = choose_device(job.device)
-        self._kinds: dict[tuple[Any, ...], Kind] = {}
+        self._shared: dict[tuple[Any, ...], SharedCompose] = {}
 
-    def kind(self, work: SceneWork) -> Kind:
-        """The kind of a scene; raises `ConfigurationError` where the recipe does not suit it."""
-        scene, pixels = work.scene, work.pixels
-        identity = (scene.sensor, pixels.working.name, repr(pixels.working_fill))
-        if identity not in self._kinds:
+    def compose_for(self, scene: JobScene) -> SharedCompose:
+        """What augments the tiles of a scene; raises `ConfigurationError` where the recipe does not suit it."""
+        pixels = scene.pixels
+        identity = (scene.sensor, pixels.working.name, repr(pixels.working_fill), scene.label_dtype)
+        if identity not in self._shared:
             compose = self._recipe.compose(
                 sensor=scene.sensor,
                 size=self._recipe.size or self._job.tile,
@@ -74,21 +74,21 @@ class Augmenter:
             )
             if not compose.keeps_place:
                 raise ConfigurationError(
-                    f"recipe '{self._recipe.name}': an operation bends the tile, so that it has no place on the ground "
-                    "any more; such operations are for training, not for tiles with a geotransform"
+                    f"recipe '{self._recipe.name}': an operation bends the tile, which no geotransform describes any "
+                    "more; such operations are for training, not for tiles that are written"
                 )
             context = compose.required_context(self._job.tile)
-            self._kinds[identity] = Kind(
+            self._shared[identity] = SharedCompose(
                 compose.train(), context, self._batch_size(len(scene.sensor) * pixels.working.itemsize, context)
             )
-        return self._kinds[identity]
+        return self._shared[identity]
 
-    def augment(self, kind: Kind, samples: Sequence[Sample]) -> list[OutputTile]:
-        """The augmented tiles of samples of one kind, in their order."""
+    def augment(self, shared: SharedCompose, samples: Sequence[Sample]) -> list[OutputTile]:
+        """The augmented tiles of samples of scenes that are alike, in their order."""
         batch = self._batch(samples)
         with torch.inference_mode():
-            plan = kind.compose.plan(batch, kind.context)
-            out = kind.compose.apply(batch, plan)
+            plan = shared.compose.plan(batch, shared.context)
+            out = shared.compose.apply(batch, plan)
         parameters = plan.parameters()
         image, valid = out["image"].cpu().numpy(), out["valid"][:, 0].cpu().numpy()
         mask = None if "mask" not in out else out["mask"].cpu().numpy()
@@ -96,7 +96,7 @@ class Augmenter:
         transforms, keys = out["transform"].tolist(), batch["key"].tolist()
         return [
             OutputTile(
-                work=sample.work,
+                scene=sample.scene,
                 window=sample.tile.window,
                 copy=sample.copy,
                 key=int(keys[index]),
@@ -110,17 +110,17 @@ class Augmenter:
             for index, sample in enumerate(samples)
         ]
 
-    def original(self, work: SceneWork, tile: SourceTile) -> OutputTile:
+    def original(self, scene: JobScene, tile: SourceTile) -> OutputTile:
         """A tile as it was read, as copy 0."""
         valid = tile.valid[tile.core]
         mask = None
         if tile.labels is not None:
             mask = np.where(valid, tile.labels[tile.core], tile.labels.dtype.type(self._job.ignore_index))
         return OutputTile(
-            work=work,
+            scene=scene,
             window=tile.window,
             copy=0,
-            key=int(self._keys([Sample(work, tile, 0)])[0]),
+            key=int(self._keys([Sample(scene, tile, 0)])[0]),
             image=tile.image[:, *tile.core],
             valid=valid,
             mask=mask,
@@ -143,7 +143,7 @@ class Augmenter:
 
     def _keys(self, samples: Sequence[Sample]) -> torch.Tensor:
         identities = [
-            stable_id(sample.work.scene.id, sample.tile.window.row, sample.tile.window.col, sample.copy)
+            stable_id(sample.scene.record.id, sample.tile.window.row, sample.tile.window.col, sample.copy)
             for sample in samples
         ]
         return sample_keys(self._job.seed, identities)

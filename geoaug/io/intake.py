@@ -1,165 +1,240 @@
-"""Opening what a job was given: its scenes, their windows and the labels over them, before any pixel is read.
+"""What a job has to work on: its scenes, their windows and the labels over them, before any pixel is read.
 
-A scene that cannot be used is set aside with its reason; wrong usage that concerns every scene is an error.
+A scene that cannot be used is set aside with its reason; wrong use that concerns every scene is an error.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
+import numpy as np
+import shapely
 from rasterio.crs import CRS
 
+from geoaug.data.catalog.inputs import SceneInput, Scenes, open_scenes
 from geoaug.data.labels.label_source import LabelSource
 from geoaug.data.labels.opening import open_labels
-from geoaug.data.raster.inputs import resolve_inputs, scene_ids
-from geoaug.data.raster.scene import Scene, open_scene
-from geoaug.data.raster.scene_info import is_class_raster
+from geoaug.data.labels.tile_labels import TileLabels
+from geoaug.data.raster.grid import Grid, target_grid
+from geoaug.data.raster.identify import Identification
+from geoaug.data.raster.record import SceneRecord
+from geoaug.data.raster.view import SceneView, scene_view
 from geoaug.data.raster.window import Window, tile_grid
+from geoaug.data.sampling.region_grid import pieces, tiles_in
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.io.job import AugmentJob, Failure, SensorUse
 from geoaug.io.pixel_types import PixelType
 from geoaug.sensors import Sensor
 
-_OPENED_AT_ONCE = 8
+_REGION_CRS = "EPSG:4326"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SceneWork:
+class JobScene:
     """A scene that can be used, and what is to be done with it.
 
     Attributes:
-        scene: its header.
+        number: its place among those of the job.
+        source: as it was found.
+        view: of its files, on the grid of the tiles.
         windows: the tiles to be cut, row by row.
         pixels: its type, and the type it is augmented in.
-        crs_text: an authority code or WKT, None where the scene has no CRS.
+        crs: of the tiles, None where the scene has none.
+        labels: of all scenes of the job, None where there are none such.
+        own_labels: of each scene, from a raster of its own; None where this scene has none.
+        region: the part that a split holds, in columns and rows of the grid; None for all of it.
     """
 
-    scene: Scene
+    number: int
+    source: SceneInput
+    view: SceneView
     windows: list[Window]
     pixels: PixelType
-    crs_text: str | None
+    crs: CRS | None
+    labels: LabelSource | None = None
+    own_labels: TileLabels | None = None
+    region: shapely.Geometry | None = None
+
+    @property
+    def record(self) -> SceneRecord:
+        """What is known of the scene."""
+        return self.source.record
+
+    @property
+    def sensor(self) -> Sensor:
+        """With the bands of the tiles, scaled as the files are."""
+        return self.source.sensor
+
+    @property
+    def identification(self) -> Identification:
+        """What the scene was taken for."""
+        return self.source.identification
+
+    @property
+    def files(self) -> set[str]:
+        """Paths of the files of its bands, and its quality layer."""
+        layer = self.record.quality
+        return {band.path for band in (*self.record.bands, *([] if layer is None else [layer.band]))}
+
+    @property
+    def crs_text(self) -> str | None:
+        """An authority code or WKT."""
+        return None if self.crs is None else str(self.crs.to_string())
+
+    @property
+    def label_dtype(self) -> str | None:
+        """numpy's name of the type of the labels, None where there are none."""
+        labels = self.labels or self.own_labels
+        return None if labels is None else str(labels.dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
     """What a job has to work on, in the order given, and what it has not."""
 
-    works: tuple[SceneWork, ...]
+    scenes: tuple[JobScene, ...]
     failures: tuple[Failure, ...]
-    labels: LabelSource | None
+    labels: LabelSource | None = None
+    own_labels: TileLabels | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether masks are written."""
+        return self.labels is not None or self.own_labels is not None
+
+    def close(self) -> None:
+        """Close the files of labels."""
+        for labels in (self.labels, self.own_labels):
+            if labels is not None:
+                labels.close()
 
 
-def take_in(job: AugmentJob, paths: Sequence[str]) -> Intake:
-    """Open the scenes and labels of a job.
-
-    Raises `ConfigurationError` for labels that cannot be used at all, or where wrong usage leaves no scene.
-    """
-    labels = None
-    if job.labels is not None:
-        labels = open_labels(job.labels, field=job.label_field, ignore_index=job.ignore_index)
-    take = partial(_take, job, job.stated_sensor, labels, scene_ids(paths))
-    with ThreadPoolExecutor(min(_OPENED_AT_ONCE, len(paths))) as pool:
-        taken = list(pool.map(take, paths))
-    works, failures = sort_out(paths, taken)
-    return Intake(tuple(works), tuple(failures), labels)
-
-
-def sort_out(paths: Sequence[str], taken: Sequence[SceneWork | GeoaugError]) -> tuple[list[SceneWork], list[Failure]]:
-    """The scenes that can be used, and the failures of the others.
-
-    Wrong usage is raised where it leaves nothing to do; where other scenes agree with the usage, it is the scene
-    that fails.
-    """
-    works = [item for item in taken if isinstance(item, SceneWork)]
-    errors = [item for item in taken if isinstance(item, GeoaugError)]
-    if not works:
-        for error in errors:
-            if isinstance(error, ConfigurationError):
-                raise error
-    failures = [
-        Failure(path, str(item).removeprefix(f"{path}: "))
-        for path, item in zip(paths, taken, strict=True)
-        if isinstance(item, GeoaugError)
-    ]
-    return works, failures
-
-
-def resolved_paths(job: AugmentJob) -> list[str]:
-    """The rasters that a job names, without its labels where these lie in the same folder.
-
-    Raises `ConfigurationError` where there are none.
-    """
-    scenes = [job.scenes] if isinstance(job.scenes, str) else job.scenes
-    found = resolve_inputs([str(scene) for scene in scenes])
-    if job.labels is None:
-        return found
-    labels = Path(job.labels).resolve()
-    paths = [path for path in found if Path(path).resolve() != labels]
-    if not paths:
-        raise ConfigurationError(f"{job.labels}: is the labels and the only scene; name the scene to augment")
-    return paths
-
-
-def sensor_uses(works: Iterable[SceneWork]) -> tuple[SensorUse, ...]:
-    """What the scenes were taken for; scenes of one sensor are counted together, the reason is that of the first."""
-    alike: dict[tuple[str, bool], list[Scene]] = defaultdict(list)
-    for work in works:
-        alike[(work.scene.sensor.name, work.scene.identification.certain)].append(work.scene)
-    return tuple(
-        SensorUse(
-            sensor=name,
-            bands=tuple(dict.fromkeys(band for scene in scenes for band in scene.band_names)),
-            certain=certain,
-            reason=scenes[0].identification.reason,
-            scenes=len(scenes),
-        )
-        for (name, certain), scenes in alike.items()
+def scenes_of(job: AugmentJob) -> Scenes:
+    """The scenes that a job names; raises `ConfigurationError` where there are none."""
+    return open_scenes(
+        [job.scenes] if isinstance(job.scenes, str) else job.scenes,
+        sensor=job.stated_sensor,
+        bands=job.bands,
+        kind=job.kind,
+        invalid=job.invalid,
+        split=job.split,
+        labels=job.labels,
     )
 
 
-def scene_notes(works: Sequence[SceneWork]) -> tuple[str, ...]:
+def take_in(job: AugmentJob, found: Scenes) -> Intake:
+    """What a job does with the scenes that it names; its labels are opened.
+
+    Raises:
+        ConfigurationError: labels cannot be used at all, or wrong use leaves no scene.
+    """
+    shared, own = _open_labels(job, found.scenes)
+    taken = [_take(job, number, source, shared, own) for number, source in enumerate(found.scenes)]
+    scenes, failures = usable(taken)
+    failures = [*map(Failure.of, found.failures), *failures]
+    return Intake(tuple(scenes), tuple(failures), shared, own, found.notes)
+
+
+def usable(taken: Sequence[JobScene | GeoaugError]) -> tuple[list[JobScene], list[Failure]]:
+    """The scenes that can be used, and the failures of the others.
+
+    Wrong use is raised where it leaves nothing to do; where other scenes agree with it, it is the scene that fails.
+    """
+    scenes = [item for item in taken if isinstance(item, JobScene)]
+    errors = [item for item in taken if isinstance(item, GeoaugError)]
+    if not scenes:
+        for error in errors:
+            if isinstance(error, ConfigurationError):
+                raise error
+    return scenes, [Failure.of(error) for error in errors]
+
+
+def sensor_uses(scenes: Iterable[JobScene]) -> tuple[SensorUse, ...]:
+    """What the scenes were taken for; scenes of one sensor are counted together, the reason is that of the first."""
+    alike: dict[tuple[str, bool], list[JobScene]] = defaultdict(list)
+    for scene in scenes:
+        alike[(scene.sensor.name, scene.identification.certain)].append(scene)
+    return tuple(
+        SensorUse(
+            sensor=name,
+            bands=tuple(dict.fromkeys(band for scene in some for band in scene.sensor.band_names)),
+            certain=certain,
+            reason=some[0].identification.reason,
+            scenes=len(some),
+        )
+        for (name, certain), some in alike.items()
+    )
+
+
+def scene_notes(scenes: Sequence[JobScene]) -> tuple[str, ...]:
     """What a person should know of the scenes, each said once."""
     notes = []
-    without = [work.scene for work in works if work.scene.crs is None]
+    without = [scene for scene in scenes if scene.crs is None]
     if without:
-        which = _some(without)
-        hint = "; ground control points are not applied" if any(scene.gcp_count for scene in without) else ""
-        notes.append(f"no CRS in {which}: tiles are written without one{hint}")
-    classes = [work.scene for work in works if is_class_raster(work.scene)]
+        points = any(scene.source.header is not None and scene.source.header.gcp_count for scene in without)
+        hint = "; ground control points are not applied" if points else ""
+        notes.append(f"no CRS in {_some(without)}: tiles are written without one{hint}")
+    classes = [scene for scene in scenes if scene.source.header is not None and scene.source.header.holds_classes]
     if classes:
         notes.append(
             f"{_some(classes)}: holds classes or flags by its name, and is augmented as an image; "
             "give such rasters as labels, or leave them out"
         )
-    for note in dict.fromkeys(work.pixels.note for work in works):
+    for note in dict.fromkeys(scene.pixels.note for scene in scenes):
         if note is not None:
             notes.append(note)
     return tuple(notes)
 
 
-def _some(scenes: Sequence[Scene]) -> str:
-    return scenes[0].path if len(scenes) == 1 else f"{len(scenes)} scenes ({scenes[0].path}, ...)"
+def _some(scenes: Sequence[JobScene]) -> str:
+    return scenes[0].record.path if len(scenes) == 1 else f"{len(scenes)} scenes ({scenes[0].record.path}, ...)"
+
+
+def _open_labels(job: AugmentJob, scenes: Sequence[SceneInput]) -> tuple[LabelSource | None, TileLabels | None]:
+    """The labels of all scenes, or those that belong to each."""
+    if job.labels is not None and not job.labels_of_each:
+        return open_labels(job.labels, field=job.label_field, ignore_index=job.ignore_index), None
+    first = next((scene.record for scene in scenes if scene.record.mask_path is not None), None)
+    if first is None:
+        return None, None
+    return None, TileLabels(None, classes=None, ignore_index=job.ignore_index, first=first)
 
 
 def _take(
-    job: AugmentJob,
-    sensor: str | Path | Sensor | None,
-    labels: LabelSource | None,
-    ids: dict[str, str],
-    path: str,
-) -> SceneWork | GeoaugError:
+    job: AugmentJob, number: int, source: SceneInput, shared: LabelSource | None, own: TileLabels | None
+) -> JobScene | GeoaugError:
+    record, header = source.record, source.header
     try:
-        scene = open_scene(path, sensor=sensor, bands=job.bands, scene_id=ids[path])
-        windows = tile_grid(scene.height, scene.width, job.tile, job.stride)
-        if labels is not None and not labels.overlaps(scene.transform, scene.crs, scene.height, scene.width):
-            return RasterError(f"the labels {labels.path} do not overlap this scene")
+        own = own if record.mask_path is not None else None
+        grid = target_grid(record.grid, None, job.gsd_m)
+        region = None if source.region is None else grid.in_pixels(source.region, _REGION_CRS)
+        windows = tile_grid(grid.height, grid.width, job.tile, job.stride)
+        if region is not None:
+            windows = _windows_in(region, grid, job)
+        crs = header.crs if header is not None else None if grid.crs is None else CRS.from_user_input(grid.crs)
+        if shared is not None and not shared.overlaps(grid.transform, crs, grid.height, grid.width):
+            return RasterError(f"{record.path}: the labels {shared.path} do not overlap this scene", path=record.path)
+        if own is not None:
+            own.check_place(record, grid)
+        pixels = PixelType(np.dtype(record.dtype), record.fill)
+        view = scene_view(record, grid, fill=pixels.fill)
     except GeoaugError as error:
-        return error
-    return SceneWork(scene, windows, PixelType(scene.dtype, scene.fill), _crs_text(scene.crs))
+        if error.path is not None:
+            return error
+        return type(error)(f"{record.path}: {error}", path=record.path, scene=record.id, argument=error.argument)
+    return JobScene(number, source, view, windows, pixels, crs, shared, own, region)
 
 
-def _crs_text(crs: CRS | None) -> str | None:
-    return None if crs is None else str(crs.to_string())
+def _windows_in(region: shapely.Geometry, grid: Grid, job: AugmentJob) -> list[Window]:
+    """The windows that lie wholly in a region of the grid, as samplers lay them."""
+    tile, step = (job.tile, job.tile), (job.stride or job.tile,) * 2
+    found: set[tuple[int, int]] = set()
+    for piece in pieces(region, grid.shape, tile, step):
+        rows, cols = tiles_in(piece, grid.shape, tile, step, shift=True)
+        found.update(zip(rows.tolist(), cols.tolist(), strict=True))
+    if not found:
+        raise RasterError(
+            f"no tile of {job.tile} x {job.tile} pixels lies wholly in its part of the split '{job.split}'"
+        )
+    return [Window(row, col, *tile) for row, col in sorted(found)]

@@ -1,5 +1,6 @@
 """What a job has done so far: counts, records of written tiles, and telling of the progress."""
 
+import math
 import shlex
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import yaml
 
-from geoaug.errors import ConfigurationError
+from geoaug.errors import ConfigurationError, GeoaugError
 from geoaug.io.manifest import TileRecord
 from geoaug.presets import find_recipe
 from geoaug.sensors import Sensor
@@ -28,15 +29,21 @@ class AugmentJob:
     """Cut scenes into tiles and write augmented copies of each.
 
     Attributes:
-        scenes: files, folders, globs, text lists or addresses, as for `geoaug.data.resolve_inputs`.
+        scenes: files, folders, products, globs, text lists, addresses, STAC items or a saved catalog, as for
+            `geoaug.data.open_scenes`.
         output: folder for the tiles, the manifest and the recipe.
         recipe: a preset's name, a YAML file, a mapping, or a `Recipe`.
         copies: augmented tiles made from each window. 0 only cuts, with `include_original`.
-        tile: side of a tile in pixels of the scene; also of the written tile unless the recipe has a size.
+        tile: side of a tile in pixels of the scene's grid; also of the written tile unless the recipe has a size.
         stride: from one window to the next in pixels; None: the tile's side.
         bands: names or 1-based numbers, "B04,B03,B02"; None: all.
         sensor: wins over the recipe's, which wins over what the file says.
-        labels: a raster or a vector file of class labels.
+        kind: how files are laid out, as for `geoaug index`; judged by what is there where "auto".
+        invalid: what in quality layers makes a pixel invalid, by name or number; the usual where None, "" for no layer.
+        split: only the ground of this split of a saved catalog, or of a folder of chips.
+        gsd_m: ground sampling distance of the tiles in metres; that of the finest wanted band where None.
+        labels: a raster or a vector file of class labels; or a folder with a raster for each scene, named as it. Where
+            None, the labels that belong to each scene (masks beside images, those that a catalog knows), if any.
         label_field: attribute of a vector file that holds the class.
         ignore_index: id of pixels without a label.
         seed: with the scene's name, the window and the copy it decides all that is drawn.
@@ -59,6 +66,10 @@ class AugmentJob:
     stride: int | None = None
     bands: str | Sequence[str | int] | None = None
     sensor: str | Path | Sensor | None = None
+    kind: str = "auto"
+    invalid: str | Sequence[str | int] | None = None
+    split: str | None = None
+    gsd_m: float | None = None
     labels: str | Path | None = None
     label_field: str | None = None
     ignore_index: int = 255
@@ -80,6 +91,8 @@ class AugmentJob:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ConfigurationError(f"{name.replace('_', ' ')} is {number}: it must be at least 1")
+        if self.gsd_m is not None and not 0 < self.gsd_m < math.inf:
+            raise ConfigurationError(f"gsd is {self.gsd_m:g}: it is a distance in metres, above 0", argument="gsd_m")
         if not 0 <= self.min_valid <= 1:
             raise ConfigurationError(f"min valid is {self.min_valid}: it is a share within 0 to 1")
         if not 0 <= self.seed < 2**63:
@@ -93,6 +106,11 @@ class AugmentJob:
             find_recipe(self.recipe)
         if self.bands is not None and not [band for band in _listed(self.bands) if band]:
             raise ConfigurationError("no bands are asked for: name at least one, or leave bands out for all of them")
+
+    @property
+    def labels_of_each(self) -> bool:
+        """Whether `labels` is a folder with a raster for each scene."""
+        return self.labels is not None and Path(self.labels).is_dir()
 
     @property
     def stated_sensor(self) -> str | Path | Sensor | None:
@@ -126,6 +144,10 @@ class AugmentJob:
             "stride": self.stride,
             "bands": None if self.bands is None else ",".join(_listed(self.bands)),
             "sensor": self.sensor.name if isinstance(self.sensor, Sensor) else self.sensor,
+            "kind": self.kind,
+            "invalid": None if self.invalid is None else ",".join(_listed(self.invalid)) or "none",
+            "split": self.split,
+            "gsd": self.gsd_m,
             "labels": self.labels,
             "label-field": self.label_field,
             "ignore-index": self.ignore_index,
@@ -136,7 +158,7 @@ class AugmentJob:
         }
         always = ("recipe", "copies", "tile", "seed")
         for name, value in options.items():
-            if value is not None and (name in always or value != getattr(defaults, name.replace("-", "_"))):
+            if value is not None and (name in always or value != getattr(defaults, name.replace("-", "_"), None)):
                 words += [f"--{name}", str(value)]
         if self.include_original:
             words.append("--include-original")
@@ -155,10 +177,25 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An input that could not be used, wholly or in part, and why."""
+    """An input that could not be used, wholly or in part.
+
+    Attributes:
+        path: of the input.
+        reason: why, in a sentence that names it.
+    """
 
     path: str
     reason: str
+
+    @staticmethod
+    def of(error: GeoaugError, share: str = "") -> "Failure":
+        """From the error that it ended in.
+
+        Args:
+            error: which tells its path.
+            share: how much of the input it concerns, where that is not all.
+        """
+        return Failure(error.path or "", f"{error} ({share})" if share else str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +252,20 @@ _PROGRESS_EVERY_S = 0.1
 
 @dataclass
 class Tally:
-    """What has been done so far; touched by the calling thread only."""
+    """What has been done so far; touched by the calling thread only.
+
+    Attributes:
+        on_progress: called with the progress.
+        cancel: set to stop.
+        started: when.
+        total: tiles to be made.
+        done: of them, made or not.
+        skipped: windows with too little to show.
+        dropped: tiles with too little to show.
+        records: of the tiles that were written.
+        unreadable: errors of windows, by the id of their scene.
+        windows: number of windows, by the id of their scene.
+    """
 
     on_progress: Callable[[Progress], None]
     cancel: threading.Event
@@ -225,27 +275,29 @@ class Tally:
     skipped: int = 0
     dropped: int = 0
     records: list[TileRecord] = field(default_factory=list)
-    unreadable: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    unreadable: dict[str, list[GeoaugError]] = field(default_factory=lambda: defaultdict(list))
     windows: dict[str, int] = field(default_factory=dict)
-    _told: float = 0.0
+    _reported: float = 0.0
 
     def settle(self, record: TileRecord | None) -> None:
+        """Count a tile that was written, or dropped."""
         self.done += 1
         if record is None:
             self.dropped += 1
         else:
             self.records.append(record)
 
-    def tell(self, *, last: bool = False) -> None:
+    def report(self, *, last: bool = False) -> None:
+        """Report the progress, a few times a second."""
         now = time.perf_counter()
-        if last or now - self._told >= _PROGRESS_EVERY_S:
-            self._told = now
+        if last or now - self._reported >= _PROGRESS_EVERY_S:
+            self._reported = now
             self.on_progress(Progress(self.done, self.total, len(self.records), now - self.started))
 
     def failures(self) -> list[Failure]:
+        """The scenes of which windows could not be read, each with the first error."""
         found = []
-        for path, reasons in self.unreadable.items():
-            count, reason = len(reasons), reasons[0].removeprefix(f"{path}: ")
-            share = "" if count == 1 == self.windows[path] else f"{count} of {self.windows[path]} windows: "
-            found.append(Failure(path, share + reason))
+        for scene, errors in self.unreadable.items():
+            count, total = len(errors), self.windows[scene]
+            found.append(Failure.of(errors[0], "" if count == total == 1 else f"{count} of {total} windows"))
         return found

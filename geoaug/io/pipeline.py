@@ -6,26 +6,23 @@ a byte of the output.
 """
 
 import os
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 
+from geoaug.data.raster.window import Window
 from geoaug.errors import RasterError
-from geoaug.io.augmenter import Augmenter, Kind, Sample
-from geoaug.io.intake import Intake, SceneWork
+from geoaug.io.augmenter import Augmenter, Sample, SharedCompose
+from geoaug.io.intake import Intake, JobScene
 from geoaug.io.job import AugmentJob, Tally
-from geoaug.io.manifest import TileRecord
-from geoaug.io.output_folder import OutputFolder
-from geoaug.io.tile_reader import SourceTile, TileReader
-from geoaug.io.tile_writer import OutputTile, TileWriter
+from geoaug.io.output import OutputFolder, OutputTile, TileWriter
+from geoaug.io.source_tiles import SourceTile, TileReader
+from geoaug.read_ahead import in_order
 
 
 def _threads(workers: int | None) -> tuple[int, int]:
-    """How many threads read, and how many write.
-
-    Writing compresses and takes longer. Reading gains little from company on a small machine: every thread has a file
-    handle of its own, and blocks that windows share are decompressed once for each.
-    """
+    """How many threads read, and how many write; writing compresses and takes longer."""
     if workers is not None:
         return workers, workers
     cores = os.cpu_count() or 1
@@ -41,104 +38,98 @@ class Pipeline:
         self._job = job
         self._augmenter = augmenter
         self._tally = tally
-        self._reader = TileReader(intake.labels, job.min_valid)
-        self._writer = TileWriter(job, folder, intake.labels)
-        self._writing: deque[Future[TileRecord | None]] = deque()
-        self._waiting: dict[Kind, list[Sample]] = defaultdict(list)
+        self._writer = TileWriter(job, folder, intake)
+        self._waiting: dict[SharedCompose, list[Sample]] = defaultdict(list)
+        self._ahead = 0  # tiles that may be written while the next are augmented
 
-    def process(self, works: Sequence[SceneWork]) -> None:
+    def process(self, scenes: Sequence[JobScene]) -> None:
         """Make all tiles of the scenes, or those begun when the job is cancelled."""
         tally = self._tally
         reading, writing = _threads(self._job.workers)
-        tiles_each = self._job.copies + self._job.include_original
-        tally.windows = {work.scene.path: len(work.windows) for work in works}
-        tally.total = tiles_each * sum(tally.windows.values())
+        tally.windows = {scene.record.id: len(scene.windows) for scene in scenes}
+        tally.total = (self._job.copies + self._job.include_original) * sum(tally.windows.values())
+        context = max((self._augmenter.compose_for(scene).context for scene in scenes), default=0)
+        reader = TileReader(scenes, self._job.tile + 2 * context, self._job.min_valid, reading)
         try:
             with (
                 ThreadPoolExecutor(reading, "geoaug-read") as readers,
                 ThreadPoolExecutor(writing, "geoaug-write") as writers,
+                ExitStack() as stack,
             ):
-                try:
-                    for work, tile in self._read(works, readers, reading):
-                        tally.tell()
-                        if tile is None:
-                            tally.done += tiles_each
-                            continue
-                        if self._job.include_original:
-                            self._write([self._augmenter.original(work, tile)], writers, ahead=self._job.copies)
-                        self._augment(work, tile, writers)
-                    for kind in self._waiting:
-                        if not tally.cancel.is_set():
-                            self._flush(kind, writers)
-                    self._settle(0)
-                except BaseException:
-                    readers.shutdown(wait=False, cancel_futures=True)
-                    self._abandon()
-                    raise
+                tiles = stack.enter_context(closing(self._tiles(scenes, reader, readers, reading)))
+                # An error leaves no file without its record: what is being written then comes to its end.
+                for record in in_order(
+                    (writers.submit(self._writer.write, tile) for tile in tiles),
+                    lambda: self._ahead,
+                    unused=tally.settle,
+                ):
+                    tally.settle(record)
+                    tally.report()
         finally:
             # Not before the last thread is done: a file must not be closed under its reader.
-            self._reader.close()
-        tally.tell(last=True)
+            reader.close()
+        tally.report(last=True)
+
+    def _tiles(
+        self, scenes: Sequence[JobScene], reader: TileReader, readers: ThreadPoolExecutor, threads: int
+    ) -> Generator[OutputTile, None, None]:
+        """The tiles to be written, in the order in which they are made."""
+        job, tally = self._job, self._tally
+        for scene, tile in self._read(scenes, reader, readers, threads):
+            tally.report()
+            if tile is None:
+                tally.done += job.copies + job.include_original
+                continue
+            if job.include_original:
+                self._ahead = job.copies
+                yield self._augmenter.original(scene, tile)
+            shared = self._augmenter.compose_for(scene)
+            waiting = self._waiting[shared]
+            waiting.extend(Sample(scene, tile, copy) for copy in range(1, job.copies + 1))
+            while len(waiting) >= shared.batch_size and not tally.cancel.is_set():
+                yield from self._augmented(shared)
+        for shared in self._waiting:
+            if not tally.cancel.is_set():
+                yield from self._augmented(shared)
+
+    def _augmented(self, shared: SharedCompose) -> list[OutputTile]:
+        """A batch of what waits, augmented."""
+        waiting = self._waiting[shared]
+        samples, waiting[:] = waiting[: shared.batch_size], waiting[shared.batch_size :]
+        if not samples:
+            return []
+        self._ahead = len(samples)
+        return self._augmenter.augment(shared, samples)
 
     def _read(
-        self, works: Sequence[SceneWork], readers: ThreadPoolExecutor, workers: int
-    ) -> Iterator[tuple[SceneWork, SourceTile | None]]:
+        self, scenes: Sequence[JobScene], reader: TileReader, readers: ThreadPoolExecutor, threads: int
+    ) -> Iterator[tuple[JobScene, SourceTile | None]]:
         """The windows of all scenes in order, None for those that have too little to show or cannot be read."""
-        ahead: deque[tuple[SceneWork, Future[SourceTile | None]]] = deque()
-        tasks = ((work, window) for work in works for window in work.windows)
-        for work, window in tasks:
-            if self._tally.cancel.is_set():
-                break
-            kind = self._augmenter.kind(work)
-            ahead.append((work, readers.submit(self._reader.read, work.scene, work.pixels, window, kind.context)))
-            # A batch's worth, so that reading goes on while one is augmented.
-            if len(ahead) > workers + kind.batch_size // max(self._job.copies, 1):
-                yield self._arrived(*ahead.popleft())
-        while ahead:
-            if self._tally.cancel.is_set():
-                readers.shutdown(wait=False, cancel_futures=True)
+        tally, ahead = self._tally, threads
+
+        def read(scene: JobScene, window: Window, context: int) -> tuple[JobScene, SourceTile | RasterError | None]:
+            try:
+                return scene, reader.read(scene, window, context)
+            except RasterError as error:
+                return scene, error
+
+        def begun() -> Iterator[Future[tuple[JobScene, SourceTile | RasterError | None]]]:
+            nonlocal ahead
+            for scene in scenes:
+                shared = self._augmenter.compose_for(scene)
+                # A batch's worth, so that reading goes on while one is augmented.
+                ahead = threads + shared.batch_size // max(self._job.copies, 1)
+                for window in scene.windows:
+                    if tally.cancel.is_set():
+                        return
+                    yield readers.submit(read, scene, window, shared.context)
+
+        for scene, tile in in_order(begun(), lambda: ahead):
+            if tally.cancel.is_set():
                 return
-            yield self._arrived(*ahead.popleft())
-
-    def _arrived(self, work: SceneWork, reading: Future[SourceTile | None]) -> tuple[SceneWork, SourceTile | None]:
-        try:
-            tile = reading.result()
-        except RasterError as error:
-            self._tally.unreadable[work.scene.path].append(str(error))
-            return work, None
-        self._tally.skipped += tile is None
-        return work, tile
-
-    def _augment(self, work: SceneWork, tile: SourceTile, writers: ThreadPoolExecutor) -> None:
-        kind = self._augmenter.kind(work)
-        waiting = self._waiting[kind]
-        waiting.extend(Sample(work, tile, copy) for copy in range(1, self._job.copies + 1))
-        while len(waiting) >= kind.batch_size and not self._tally.cancel.is_set():
-            self._flush(kind, writers)
-
-    def _flush(self, kind: Kind, writers: ThreadPoolExecutor) -> None:
-        """Augment a batch of what waits."""
-        waiting = self._waiting[kind]
-        samples, waiting[:] = waiting[: kind.batch_size], waiting[kind.batch_size :]
-        if samples:
-            self._write(self._augmenter.augment(kind, samples), writers, ahead=len(samples))
-
-    def _write(self, tiles: list[OutputTile], writers: ThreadPoolExecutor, ahead: int) -> None:
-        self._writing.extend(writers.submit(self._writer.write, tile) for tile in tiles)
-        self._settle(ahead)
-
-    def _settle(self, ahead: int) -> None:
-        """Wait until no more than `ahead` tiles are being written; raises what writing raised."""
-        while self._writing and (len(self._writing) > ahead or self._writing[0].done()):
-            self._tally.settle(self._writing[0].result())
-            self._writing.popleft()
-            self._tally.tell()
-
-    def _abandon(self) -> None:
-        """After an error: let what is being written come to its end, and count it."""
-        for writing in self._writing:
-            writing.cancel()
-        for writing in self._writing:
-            if not writing.cancelled() and writing.exception() is None:
-                self._tally.settle(writing.result())
-        self._writing.clear()
+            if isinstance(tile, RasterError):
+                tally.unreadable[scene.record.id].append(tile)
+                tile = None
+            else:
+                tally.skipped += tile is None
+            yield scene, tile

@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from geoaug.data.catalog.inputs import SceneInput
 from geoaug.data.labels.label_source import LabelSource
 from geoaug.data.labels.raster import RasterLabels
 from geoaug.data.pictures.composites import Composite
 from geoaug.data.pictures.contact_sheet import SheetImage, SheetTile, contact_sheet
+from geoaug.data.raster.grid import target_grid
 from geoaug.data.raster.overview import Overview, read_overview
-from geoaug.data.raster.scene import Scene, open_scene
 from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError, RasterError
-from geoaug.io.intake import SceneWork, resolved_paths, take_in
+from geoaug.io.intake import JobScene, scenes_of, take_in
 from geoaug.io.job import AugmentJob
-from geoaug.io.tile_reader import TileReader
-from geoaug.io.tile_writer import OutputTile
+from geoaug.io.output import OutputTile
+from geoaug.io.source_tiles import TileReader
 from geoaug.sensors import Sensor, false_colour_bands, rgb_bands
 
 _DEFAULT_TILE = 256
@@ -29,7 +30,7 @@ _OVERVIEW = 2048
 class Preview:
     """What a contact sheet shows: the scene, the side of its tiles, and their windows."""
 
-    scene: Scene
+    scene: SceneInput
     tile: int
     windows: tuple[Window, ...]
 
@@ -40,7 +41,7 @@ def write_preview(job: AugmentJob, path: str | Path, *, tiles: int = 3, tile: in
     The copies are exactly those that the job writes for these windows when the scene is its only one.
 
     Args:
-        job: one scene, and what to do with it; its output, its tile and what belongs to writing are not looked at.
+        job: one scene, and what to do with it; its output, its tile and what belongs to writing do not matter.
         path: of the PNG.
         tiles: how many; fewer where the scene has no more.
         tile: side in pixels; None: 256, or the scene's shorter side.
@@ -62,19 +63,21 @@ def write_preview(job: AugmentJob, path: str | Path, *, tiles: int = 3, tile: in
         raise ConfigurationError(f"{target}: cannot be written ({error.strerror or error})") from error
     if not exists:
         raise ConfigurationError(f"{target}: the folder {target.parent} does not exist")
-    paths = resolved_paths(job)
-    if len(paths) != 1:
-        raise ConfigurationError(f"{len(paths)} rasters are named: a preview is of one")
-    scene = open_scene(paths[0], sensor=job.stated_sensor, bands=job.bands)
-    side = tile or min(_DEFAULT_TILE, scene.height, scene.width)
-    job = replace(job, tile=side, min_valid=0.0)
+    found = scenes_of(job)
+    if len(found.scenes) > 1:
+        some = ", ".join(one.record.id for one in found.scenes[:3])
+        raise ConfigurationError(f"{len(found.scenes)} scenes are named ({some}...): a preview is of one")
+    for failure in found.failures:
+        raise failure
+    grid = target_grid(found.scenes[0].record.grid, None, job.gsd_m)
+    job = replace(job, tile=tile or min(_DEFAULT_TILE, *grid.shape), min_valid=0.0)
     job.check()
-    intake = take_in(job, paths)
+    intake = take_in(job, found)
     if intake.failures:
-        raise RasterError(f"{intake.failures[0].path}: {intake.failures[0].reason}")
-    [work] = intake.works
-    windows = choose_windows(work, tiles, intake.labels)
-    sheet = _sheet_tiles(job, work, windows, intake.labels)
+        raise RasterError(intake.failures[0].reason, path=intake.failures[0].path)
+    [scene] = intake.scenes
+    windows = choose_windows(scene, tiles)
+    sheet = _sheet_tiles(job, scene, windows)
     names, colours = _legend(intake.labels)
     contact_sheet(
         sheet,
@@ -83,31 +86,28 @@ def write_preview(job: AugmentJob, path: str | Path, *, tiles: int = 3, tile: in
         class_names=names,
         colours=colours,
         ignore_index=job.ignore_index,
-        title=f"{scene.id} · {scene.sensor.name} · recipe {_recipe_name(job)} · seed {job.seed}",
+        title=f"{scene.record.id} · {scene.sensor.name} · recipe {_recipe_name(job)} · seed {job.seed}",
     )
-    return Preview(scene, side, tuple(windows))
+    return Preview(scene.source, job.tile, tuple(windows))
 
 
-def choose_windows(work: SceneWork, count: int, labels: LabelSource | None = None) -> list[Window]:
+def choose_windows(scene: JobScene, count: int) -> list[Window]:
     """Windows worth looking at: valid, full of contrast, labelled, and apart from each other; always the same ones.
 
     Judged by a reduced reading of the scene. In the order of the scene, row by row.
     """
-    scene, windows = work.scene, work.windows
-    overview = read_overview(scene, _OVERVIEW)
+    windows, (height, width) = scene.windows, scene.view.grid.shape
+    overview = read_overview(scene.record, _OVERVIEW)
     classes = None
-    if labels is not None:
-        classes = labels.read(overview.transform, scene.crs, *overview.valid.shape)
-    worth = np.array([_worth(scene, overview, classes, labels, window) for window in windows])
+    if scene.labels is not None:
+        classes = scene.labels.read(overview.transform, scene.crs, *overview.valid.shape)
+    worth = np.array([_worth(scene, overview, classes, window) for window in windows])
     centres = np.array([(window.row + window.height / 2, window.col + window.width / 2) for window in windows])
-    extent = float(np.hypot(scene.height, scene.width))
+    extent = float(np.hypot(height, width))
     chosen: list[int] = []
     apart = np.ones(len(windows))
     # A window at the edge has nothing around it to turn into the corners of its copies.
-    inner = [
-        min(window.row, window.col, scene.height - window.row_stop, scene.width - window.col_stop) > 0
-        for window in windows
-    ]
+    inner = [min(window.row, window.col, height - window.row_stop, width - window.col_stop) > 0 for window in windows]
     worth += 0.3 * np.array(inner)
     while len(chosen) < min(count, len(windows)):
         score = worth + 2 * apart
@@ -133,16 +133,10 @@ def composites(sensor: Sensor) -> list[Composite]:
     return [Composite(name, (number,)) for number, name in enumerate(names)]
 
 
-def _worth(
-    scene: Scene,
-    overview: Overview,
-    classes: npt.NDArray[np.integer] | None,
-    labels: LabelSource | None,
-    window: Window,
-) -> float:
-    height, width = overview.valid.shape
-    rows = _span(window.row, window.row_stop, height / scene.height)
-    cols = _span(window.col, window.col_stop, width / scene.width)
+def _worth(scene: JobScene, overview: Overview, classes: npt.NDArray[np.integer] | None, window: Window) -> float:
+    (height, width), grid = overview.valid.shape, scene.view.grid
+    rows = _span(window.row, window.row_stop, height / grid.height)
+    cols = _span(window.col, window.col_stop, width / grid.width)
     valid = overview.valid[rows, cols]
     share = float(valid.mean())
     if share == 0:
@@ -151,9 +145,9 @@ def _worth(
     spread, level = values.std(axis=1), np.abs(values.mean(axis=1))
     contrast = float(np.mean(spread / np.maximum(spread + level, 1e-9)))
     found = 0.0
-    if classes is not None and labels is not None:
+    if classes is not None and scene.labels is not None:
         here = classes[rows, cols]
-        here = here[here != labels.ignore_index]
+        here = here[here != scene.labels.ignore_index]
         found = min(len(np.unique(here)), 3) / 3
     return 2 * share + contrast + found
 
@@ -163,37 +157,35 @@ def _span(start: int, stop: int, scale: float) -> slice:
     return slice(first, max(first + 1, int(stop * scale)))
 
 
-def _sheet_tiles(
-    job: AugmentJob, work: SceneWork, windows: Sequence[Window], labels: LabelSource | None
-) -> list[SheetTile]:
+def _sheet_tiles(job: AugmentJob, scene: JobScene, windows: Sequence[Window]) -> list[SheetTile]:
     from geoaug.augment.recipe import load_recipe
     from geoaug.io.augmenter import Augmenter, Sample
 
     augmenter = Augmenter(job, load_recipe(job.recipe))
-    kind = augmenter.kind(work)
-    reader = TileReader(labels, min_valid=0.0)
+    shared = augmenter.compose_for(scene)
+    reader = TileReader([scene], job.tile + 2 * shared.context, min_valid=0.0, threads=1)
     sheet = []
     try:
         for window in windows:
-            tile = reader.read(work.scene, work.pixels, window, kind.context)
+            tile = reader.read(scene, window, shared.context)
             if tile is None:
                 continue
-            original = augmenter.original(work, tile)
-            samples = [Sample(work, tile, copy) for copy in range(1, job.copies + 1)]
+            original = augmenter.original(scene, tile)
+            samples = [Sample(scene, tile, copy) for copy in range(1, job.copies + 1)]
             copies = [
                 augmented
-                for first in range(0, len(samples), kind.batch_size)
-                for augmented in augmenter.augment(kind, samples[first : first + kind.batch_size])
+                for first in range(0, len(samples), shared.batch_size)
+                for augmented in augmenter.augment(shared, samples[first : first + shared.batch_size])
             ]
-            place = f"row {window.row}, column {window.col}"
-            sheet.append(SheetTile(_shown(original, "original"), tuple(_shown(copy) for copy in copies), place))
+            title = f"row {window.row}, column {window.col}"
+            sheet.append(SheetTile(_shown(original, "original"), tuple(_shown(copy) for copy in copies), title))
     finally:
         reader.close()
     return sheet
 
 
 def _shown(tile: OutputTile, title: str = "") -> SheetImage:
-    image = tile.work.pixels.from_working(tile.image, tile.valid) if tile.copy else tile.image
+    image = tile.scene.pixels.from_working(tile.image, tile.valid) if tile.copy else tile.image
     return SheetImage(image, tile.valid, tile.mask, tile.parameters, title or f"copy {tile.copy}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
 
-from geoaug.data.raster.record import Grid
+from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.window import Window
 from geoaug.io.streamed import StreamedRaster
 from geoaug.models.tasks.base import MapLayer

@@ -12,7 +12,7 @@ _TOLERANCE = 0.1
 
 
 def scene_gsds(dataset: TileDataset, resized_to: int | None = None) -> list[float | None]:
-    """How wide a pixel of each scene is as the network is given it, metres; None where nobody knows.
+    """How wide a pixel of each scene is as the network is given it, metres; None where it is not known.
 
     Args:
         dataset: of tiles: their pixels are those of the finest band that is read, which need not be the finest of the

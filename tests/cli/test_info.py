@@ -8,8 +8,13 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geoaug.data.raster.scene import open_scene
-from geoaug.data.raster.scene_info import inspect_scene
+from geoaug.data import open_scene
+from geoaug.data.raster.overview import SceneInfo, inspect_scene
+
+
+def inspected(path: Path, **options: str) -> SceneInfo:
+    scene = open_scene(path, **options)
+    return inspect_scene(scene.record, scene.sensor, scene.header, certain=scene.identification.certain)
 
 
 def test_a_scene_is_described(geoaug: Callable, scene: Path) -> None:
@@ -33,7 +38,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(geoaug: Callable, sc
 
 
 def test_statistics_are_those_of_the_valid_pixels(scene: Path) -> None:
-    info = inspect_scene(open_scene(scene, bands="B08,B02"))
+    info = inspected(scene, bands="B08,B02")
     with rasterio.open(scene) as dataset:
         stack = dataset.read([4, 1])
     valid = (stack != 0).all(axis=0)
@@ -52,7 +57,7 @@ def warnings_of(path: Path, array: np.ndarray, **profile: object) -> str:
         path, "w", driver="GTiff", count=count, height=height, width=width, dtype=array.dtype, **settings
     ) as dataset:
         dataset.write(array)
-    info = inspect_scene(open_scene(path))
+    info = inspected(path)
     return " | ".join((*info.warnings, *info.remarks))
 
 

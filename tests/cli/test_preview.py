@@ -12,7 +12,7 @@ import rasterio
 from affine import Affine
 
 from geoaug.io import read_manifest
-from geoaug.io.intake import take_in
+from geoaug.io.intake import scenes_of, take_in
 from geoaug.io.job import AugmentJob
 from geoaug.io.preview import choose_windows
 
@@ -68,10 +68,11 @@ def test_windows_are_valid_full_of_contrast_and_apart(tmp_path: Path) -> None:
         path, "w", driver="GTiff", count=1, height=320, width=320, dtype="uint16", nodata=0, **grid
     ) as dataset:
         dataset.write(image)
-    [work] = take_in(AugmentJob([str(path)], tmp_path, tile=32), [str(path)]).works
-    chosen = [(window.row, window.col) for window in choose_windows(work, 2)]
+    job = AugmentJob([str(path)], tmp_path, tile=32)
+    [found] = take_in(job, scenes_of(job)).scenes
+    chosen = [(window.row, window.col) for window in choose_windows(found, 2)]
     assert chosen == [(192, 32), (256, 224)]
-    assert chosen == [(window.row, window.col) for window in choose_windows(work, 2)]
+    assert chosen == [(window.row, window.col) for window in choose_windows(found, 2)]
 
 
 def test_the_demo_makes_everything_and_says_where(geoaug: Callable, tmp_path: Path) -> None:

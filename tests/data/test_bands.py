@@ -9,7 +9,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geoaug.data.raster.scene import open_scene
+from geoaug.data.raster.headers import read_header
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import generic_sensor, get_sensor
 
@@ -54,7 +54,7 @@ def test_a_told_sensor_keeps_the_offset_that_the_file_states(
     tmp_path: Path, count: int, descriptions: Sequence[str], bands: str | None, name: str, scale: Any, offset: float
 ) -> None:
     # A scale of 0.0001 without an offset is stated too: it comes before the baseline of the name.
-    scene = open_scene(
+    scene = read_header(
         write(tmp_path / f"{name}.tif", count, descriptions, scale), sensor="sentinel-2-l2a", bands=bands
     )
     assert set(scene.sensor.offset) == {offset}
@@ -69,11 +69,11 @@ def test_the_scaling_that_a_person_gave_a_sensor_comes_before_the_baseline_but_n
     tmp_path: Path,
 ) -> None:
     own = get_sensor("sentinel-2-l2a").with_scaling(offset=-500.0)
-    plain = open_scene(write(tmp_path / f"{PRODUCT}.tif", 12), sensor=own)
+    plain = read_header(write(tmp_path / f"{PRODUCT}.tif", 12), sensor=own)
     assert set(plain.sensor.offset) == {-500}
-    stated = open_scene(write(tmp_path / "b.tif", 12, scale=(0.0001, -0.1)), sensor=own)
+    stated = read_header(write(tmp_path / "b.tif", 12, scale=(0.0001, -0.1)), sensor=own)
     assert set(stated.sensor.offset) == {-1000}
-    floats = open_scene(write(tmp_path / "c.tif", 2, dtype="float32"), sensor=generic_sensor(2, 50.0))
+    floats = read_header(write(tmp_path / "c.tif", 2, dtype="float32"), sensor=generic_sensor(2, 50.0))
     assert floats.sensor.quantification == (50, 50)
 
 
@@ -88,32 +88,32 @@ def test_the_scaling_that_a_person_gave_a_sensor_comes_before_the_baseline_but_n
 def test_a_band_is_known_by_the_file_name_where_the_sensor_is_told(
     tmp_path: Path, name: str, sensor: str, band: str
 ) -> None:
-    scene = open_scene(write(tmp_path / name, 1), sensor=sensor)
-    assert scene.band_names == (band,)
+    scene = read_header(write(tmp_path / name, 1), sensor=sensor)
+    assert scene.sensor.band_names == (band,)
     assert scene.sensor.bands[0].wavelength_nm == get_sensor(sensor).select(band).bands[0].wavelength_nm
     assert band in scene.identification.reason
 
 
 @pytest.mark.parametrize("bands", ["1,2,3,4", [6, 4, 2, 8]])
 def test_as_many_numbers_as_the_sensor_has_bands_are_its_bands_in_order(tmp_path: Path, bands: Any) -> None:
-    scene = open_scene(write(tmp_path / "a.tif", 8, dtype="uint8"), sensor="rgbn", bands=bands)
-    assert scene.band_names == ("red", "green", "blue", "nir")
+    scene = read_header(write(tmp_path / "a.tif", 8, dtype="uint8"), sensor="rgbn", bands=bands)
+    assert scene.sensor.band_names == ("red", "green", "blue", "nir")
     assert scene.band_indexes == ((1, 2, 3, 4) if isinstance(bands, str) else (6, 4, 2, 8))
 
 
 @pytest.mark.parametrize("bands", ["1,2,3", "1,2,3,9", "1,2,3,3", None])
 def test_numbers_that_cannot_be_the_bands_of_the_sensor_are_refused(tmp_path: Path, bands: str | None) -> None:
     with pytest.raises(ConfigurationError, match=r"a\.tif: has"):
-        open_scene(write(tmp_path / "a.tif", 8), sensor="rgbn", bands=bands)
+        read_header(write(tmp_path / "a.tif", 8), sensor="rgbn", bands=bands)
 
 
 def test_only_the_bands_that_are_chosen_must_be_of_the_sensor(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", 13, L1C)
-    scene = open_scene(path, sensor="sentinel-2-l2a", bands="B04,B03,B02,B08")
+    scene = read_header(path, sensor="sentinel-2-l2a", bands="B04,B03,B02,B08")
     assert scene.band_indexes == (4, 3, 2, 8)
-    assert open_scene(path, sensor="sentinel-2-l2a", bands="B11").band_indexes == (12,)
+    assert read_header(path, sensor="sentinel-2-l2a", bands="B11").band_indexes == (12,)
     for bands in (None, "11", "1,11"):
         with pytest.raises(ConfigurationError, match="B10 is not in 'sentinel-2-l2a'; choose among"):
-            open_scene(path, sensor="sentinel-2-l2a", bands=bands)
+            read_header(path, sensor="sentinel-2-l2a", bands=bands)
     with pytest.raises(ConfigurationError, match="'B10' is not one of"):
-        open_scene(path, sensor="sentinel-2-l2a", bands="B04,B10")
+        read_header(path, sensor="sentinel-2-l2a", bands="B04,B10")

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.raster.record import BandFile, Grid, SceneRecord
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.record import BandFile, SceneRecord
 from geoaug.data.sampling.coverage import Coverage, CoverageCounter, cell_size, coverage_column
 
 

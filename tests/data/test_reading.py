@@ -17,7 +17,8 @@ from rasterio.windows import Window
 from scenes import PLACE, UTM32, band_files, catalog_of, numbers, scene_of, write_raster
 
 from geoaug.data import Catalog, QualityLayer, TileDataset, TileRef
-from geoaug.data.raster.record import BandFile, Grid, SceneRecord
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.record import BandFile, SceneRecord
 from geoaug.data.raster.view import scene_view
 
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -1,10 +1,11 @@
-"""A scene's header is told as it is, and every pixel comes with its validity."""
+"""A header is told as it is, and every pixel of a scene comes with its validity."""
 
 import math
 import pickle
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning
 
-from geoaug.data.raster.scene import SUPPORTED_DTYPES, Scene, SceneReader, Tile, open_scene
+from geoaug.data import SceneRecord, open_scene
+from geoaug.data.raster.headers import SUPPORTED_DTYPES, Header, band_files, read_header
+from geoaug.data.raster.reading import Pixels, Reader
+from geoaug.data.raster.view import scene_view
 from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import generic_sensor
@@ -69,9 +73,22 @@ def vrt(path: Path, bands: Sequence[tuple[str, str, int, str]], size: tuple[int,
     return path
 
 
-def everything(scene: Scene) -> Tile:
-    with SceneReader(scene) as reader:
-        return reader.read(Window(0, 0, scene.height, scene.width))
+def record_of(header: Header) -> SceneRecord:
+    return SceneRecord("a", "raster", header.path, band_files(header), header.sensor.name)
+
+
+def read(header: Header, window: Window) -> Pixels:
+    """A window, by a reader that is opened for it."""
+    record = record_of(header)
+    reader = Reader(2**25, 1, 2**25)
+    try:
+        return reader.window(scene_view(record, record.grid, fill=record.fill), window)
+    finally:
+        reader.close()
+
+
+def everything(header: Header) -> Pixels:
+    return read(header, Window(0, 0, header.height, header.width))
 
 
 def test_the_header_is_told_as_rasterio_tells_it(tmp_path: Path) -> None:
@@ -79,29 +96,32 @@ def test_the_header_is_told_as_rasterio_tells_it(tmp_path: Path) -> None:
         tmp_path / "a.tif", numbers(), descriptions=["B02", "B03", "B04", "B08"], nodata=0, tiled=True, blockxsize=32,
         blockysize=16,
     )  # fmt: skip
-    scene = open_scene(path)
-    assert (scene.id, scene.count, scene.height, scene.width) == ("a", 4, 60, 80)
+    scene = read_header(path)
+    assert (scene.count, scene.height, scene.width) == (4, 60, 80)
+    assert open_scene(path).record == replace(
+        record_of(scene), size=path.stat().st_size, mtime_ns=path.stat().st_mtime_ns
+    )
     assert scene.dtype == np.uint16
     assert scene.crs is not None
     assert scene.crs.to_epsg() == 32633
     assert scene.transform == NORTH_UP
-    assert scene.nodata == 0
+    assert record_of(scene).nodata == 0
     assert scene.block_shape == (16, 32)
     assert scene.descriptions == ("B02", "B03", "B04", "B08")
     assert scene.band_indexes == (1, 2, 3, 4)
-    assert scene.gsd_m == pytest.approx(10.0)
+    assert scene.grid.gsd_m == pytest.approx(10.0)
     assert not scene.has_mask
 
 
 def test_a_scene_travels_between_processes(tmp_path: Path) -> None:
-    scene = open_scene(write(tmp_path / "a.tif", numbers()))
+    scene = read_header(write(tmp_path / "a.tif", numbers()))
     assert pickle.loads(pickle.dumps(scene)) == scene
 
 
 @pytest.mark.parametrize("dtype", SUPPORTED_DTYPES)
 def test_pixels_are_read_as_stored(tmp_path: Path, dtype: str) -> None:
     image = numbers(dtype)
-    tile = everything(open_scene(write(tmp_path / "a.tif", image)))
+    tile = everything(read_header(write(tmp_path / "a.tif", image)))
     assert tile.image.dtype == dtype
     np.testing.assert_array_equal(tile.image, image)
     assert tile.valid.all()
@@ -119,9 +139,8 @@ def test_a_window_is_cut_from_the_padded_scene(
     path = tmp_path_factory.getbasetemp() / "padded.tif"
     if not path.exists():
         write(path, image)
-    scene = open_scene(path)
-    with SceneReader(scene) as reader:
-        tile = reader.read(Window(row, col, height, width), context)
+    scene = read_header(path)
+    tile = read(scene, Window(row, col, height, width).padded(context))
     margin = 160
     rows = slice(row - context + margin, row + height + context + margin)
     cols = slice(col - context + margin, col + width + context + margin)
@@ -129,8 +148,6 @@ def test_a_window_is_cut_from_the_padded_scene(
     expected = np.pad(image, ((0, 0), *pad), constant_values=0)[:, rows, cols]
     np.testing.assert_array_equal(tile.image, expected)
     np.testing.assert_array_equal(tile.valid, np.pad(np.ones((60, 80), bool), pad)[rows, cols])
-    assert tile.window == Window(row, col, height, width)
-    assert tile.transform * (context, context) == pytest.approx(NORTH_UP * (col, row))
 
 
 def test_a_pixel_is_invalid_where_any_chosen_band_is_nodata(tmp_path: Path) -> None:
@@ -138,7 +155,7 @@ def test_a_pixel_is_invalid_where_any_chosen_band_is_nodata(tmp_path: Path) -> N
     image[1, 3, 4] = 0
     image[3, 7, 9] = 0
     path = write(tmp_path / "a.tif", image, nodata=0)
-    both, first = everything(open_scene(path)), everything(open_scene(path, bands=[1, 2]))
+    both, first = everything(read_header(path)), everything(read_header(path, bands=[1, 2]))
     assert list(zip(*np.nonzero(~both.valid), strict=True)) == [(3, 4), (7, 9)]
     assert list(zip(*np.nonzero(~first.valid), strict=True)) == [(3, 4)]
 
@@ -156,18 +173,18 @@ def test_what_is_not_finite_or_nodata_is_invalid_in_floats(tmp_path: Path, nodat
     source = write(tmp_path / "a.tif", image)
     extra = "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
     path = vrt(tmp_path / "a.vrt", [("Float32", source.name, band, extra) for band in (1, 2, 3, 4)])
-    scene = open_scene(path)
+    scene = read_header(path)
     np.testing.assert_array_equal(everything(scene).valid, expected)
-    assert np.float32(scene.fill) == scene.fill or math.isnan(scene.fill)
+    assert np.float32(record_of(scene).fill) == record_of(scene).fill or math.isnan(record_of(scene).fill)
 
 
 @pytest.mark.parametrize("nodata", ["-9999", "nan", "0.5", "70000"])
 def test_a_nodata_value_that_no_pixel_can_hold_is_none(tmp_path: Path, nodata: str) -> None:
     source = write(tmp_path / "a.tif", numbers())
     extra = f"<NoDataValue>{nodata}</NoDataValue>"
-    scene = open_scene(vrt(tmp_path / "a.vrt", [("UInt16", source.name, 1, extra)]), sensor=generic_sensor(1, 1e4))
-    assert scene.nodata is None
-    assert scene.fill == 0
+    scene = read_header(vrt(tmp_path / "a.vrt", [("UInt16", source.name, 1, extra)]), sensor=generic_sensor(1, 1e4))
+    assert record_of(scene).nodata is None
+    assert record_of(scene).fill == 0
     assert everything(scene).valid.all()
 
 
@@ -182,9 +199,9 @@ def test_bands_may_have_nodata_of_their_own(tmp_path: Path) -> None:
     source = write(tmp_path / "a.tif", image)
     extras = [f"<NoDataValue>{value}</NoDataValue>" for value in (7, 9)]
     path = vrt(tmp_path / "a.vrt", [("UInt16", source.name, band, extras[band - 1]) for band in (1, 2)])
-    scene = open_scene(path)
+    scene = read_header(path)
     assert scene.band_nodata == (7, 9)
-    assert scene.fill == 7
+    assert record_of(scene).fill == 7
     assert list(zip(*np.nonzero(~everything(scene).valid), strict=True)) == [(1, 1), (2, 2)]
 
 
@@ -193,21 +210,20 @@ def test_bands_may_have_nodata_of_their_own(tmp_path: Path) -> None:
     [("uint8", 0), ("uint16", 0), ("uint32", 0), ("int8", -128), ("int16", -9999), ("int32", -9999)],
 )
 def test_the_fill_fits_the_type_where_nothing_is_nodata(tmp_path: Path, dtype: str, fill: int) -> None:
-    scene = open_scene(write(tmp_path / "a.tif", numbers(dtype)), sensor=generic_sensor(4, 1.0))
-    assert scene.nodata is None
-    assert scene.fill == fill
-    with SceneReader(scene) as reader:
-        assert reader.read(Window(-1, 0, 1, 1)).image.ravel().tolist() == [fill] * 4
+    scene = read_header(write(tmp_path / "a.tif", numbers(dtype)), sensor=generic_sensor(4, 1.0))
+    assert record_of(scene).nodata is None
+    assert record_of(scene).fill == fill
+    assert read(scene, Window(-1, 0, 1, 1)).image.ravel().tolist() == [fill] * 4
 
 
 def test_floats_are_filled_with_nan(tmp_path: Path) -> None:
-    assert math.isnan(open_scene(write(tmp_path / "a.tif", numbers("float64"))).fill)
+    assert math.isnan(record_of(read_header(write(tmp_path / "a.tif", numbers("float64")))).fill)
 
 
 def test_the_nodata_of_the_file_comes_before_that_of_the_sensor(tmp_path: Path) -> None:
     sensor = generic_sensor(4, 1e4, nodata=0)
-    assert open_scene(write(tmp_path / "a.tif", numbers()), sensor=sensor).nodata == 0
-    assert open_scene(write(tmp_path / "b.tif", numbers(), nodata=65535), sensor=sensor).nodata == 65535
+    assert read_header(write(tmp_path / "a.tif", numbers()), sensor=sensor).band_nodata[0] == 0
+    assert read_header(write(tmp_path / "b.tif", numbers(), nodata=65535), sensor=sensor).band_nodata[0] == 65535
 
 
 @pytest.mark.parametrize("sidecar", [False, True])
@@ -222,7 +238,7 @@ def test_the_mask_of_the_file_is_heeded(tmp_path: Path, sidecar: bool) -> None:
         assert (tmp_path / "a.tif.msk").exists()
     else:
         write(path, numbers(), mask=mask)
-    scene = open_scene(path)
+    scene = read_header(path)
     assert scene.has_mask
     np.testing.assert_array_equal(everything(scene).valid, mask)
 
@@ -231,7 +247,7 @@ def test_an_alpha_band_is_a_mask_and_no_image_band(tmp_path: Path) -> None:
     image = numbers("uint8")
     image[3] = 255
     image[3, 4:9, 5:6] = 0
-    scene = open_scene(write(tmp_path / "a.tif", image, photometric="RGB", alpha="YES"))
+    scene = read_header(write(tmp_path / "a.tif", image, photometric="RGB", alpha="YES"))
     assert scene.count == len(scene.sensor) == 3
     assert scene.band_indexes == (1, 2, 3)
     tile = everything(scene)
@@ -245,22 +261,22 @@ def test_near_infrared_marked_as_alpha_by_default_is_kept_where_told(tmp_path: P
     image[3, 4:9, 5:6] = 0
     described = ["red", "green", "blue", "nir"] if told_by == "description" else []
     path = write(tmp_path / "a.tif", image, photometric="RGB", alpha="YES", descriptions=described)
-    scene = open_scene(
+    scene = read_header(
         path,
         sensor=generic_sensor(4, 255.0) if told_by == "sensor" else None,
         bands="1,2,3,4" if told_by == "index" else None,
     )
     tile = everything(scene)
     np.testing.assert_array_equal(tile.image, image)
-    if scene.nodata is None:
+    if record_of(scene).nodata is None:
         assert tile.valid.all()
 
 
 def test_bands_are_chosen_by_name_in_any_order(tmp_path: Path) -> None:
     image = numbers()
     path = write(tmp_path / "a.tif", image, descriptions=["B02", "B03", "B04", "B08"])
-    scene = open_scene(path, sensor="sentinel-2-l2a", bands="B08,b4")
-    assert scene.band_names == ("B08", "B04")
+    scene = read_header(path, sensor="sentinel-2-l2a", bands="B08,b4")
+    assert scene.sensor.band_names == ("B08", "B04")
     assert scene.band_indexes == (4, 3)
     assert scene.sensor.bands[0].wavelength_nm == pytest.approx(833, abs=10)
     np.testing.assert_array_equal(everything(scene).image, image[[3, 2]])
@@ -268,10 +284,10 @@ def test_bands_are_chosen_by_name_in_any_order(tmp_path: Path) -> None:
 
 def test_unnamed_bands_take_the_names_told_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", numbers())
-    scene = open_scene(path, sensor="sentinel-2-l2a", bands=["B02", "B03", "B04", "B08"])
-    assert (scene.band_names, scene.band_indexes) == (("B02", "B03", "B04", "B08"), (1, 2, 3, 4))
+    scene = read_header(path, sensor="sentinel-2-l2a", bands=["B02", "B03", "B04", "B08"])
+    assert (scene.sensor.band_names, scene.band_indexes) == (("B02", "B03", "B04", "B08"), (1, 2, 3, 4))
     with pytest.raises(ConfigurationError, match=r"a\.tif: has 4 bands and the sensor 'sentinel-2-l2a' has 12"):
-        open_scene(path, sensor="sentinel-2-l2a")
+        read_header(path, sensor="sentinel-2-l2a")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +297,7 @@ def test_unnamed_bands_take_the_names_told_in_the_order_of_the_file(tmp_path: Pa
 def test_bands_that_are_not_there_are_named(tmp_path: Path, bands: Any, message: str) -> None:
     path = write(tmp_path / "a.tif", numbers(), descriptions=["B02", "B03", "B04", "B08"])
     with pytest.raises(ConfigurationError, match=message):
-        open_scene(path, bands=bands)
+        read_header(path, bands=bands)
 
 
 @pytest.mark.parametrize(
@@ -293,31 +309,29 @@ def test_bands_that_are_not_there_are_named(tmp_path: Path, bands: Any, message:
     ],
 )
 def test_any_geotransform_is_carried(tmp_path: Path, transform: Affine) -> None:
-    scene = open_scene(write(tmp_path / "a.tif", numbers(), transform=transform))
-    with SceneReader(scene) as reader:
-        tile = reader.read(Window(5, 9, 8, 8), context=3)
-    assert tile.transform * (3, 3) == pytest.approx(transform * (9, 5))
-    assert scene.gsd_m == pytest.approx(math.sqrt(abs(transform.determinant)))
+    scene = read_header(write(tmp_path / "a.tif", numbers(), transform=transform))
+    assert scene.grid.crop(Window(5, 9, 8, 8).padded(3)).transform * (3, 3) == pytest.approx(transform * (9, 5))
+    assert scene.grid.gsd_m == pytest.approx(math.sqrt(abs(transform.determinant)))
 
 
 def test_a_raster_without_a_place_is_read_without_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", numbers(), crs=None, transform=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error", NotGeoreferencedWarning)
-        scene = open_scene(path)
+        scene = read_header(path)
         assert everything(scene).valid.all()
     assert scene.crs is None
     assert scene.transform == Affine.identity()
-    assert scene.gsd_m is None
+    assert scene.grid.gsd_m is None
 
 
 def test_the_ground_sampling_distance_in_degrees_and_feet(tmp_path: Path) -> None:
-    degrees = open_scene(
+    degrees = read_header(
         write(tmp_path / "d.tif", numbers(), crs="EPSG:4326", transform=Affine(1e-4, 0, 12.0, 0, -1e-4, 60.0))
     )
-    assert degrees.gsd_m == pytest.approx(11.132 * math.sqrt(0.5), rel=1e-3)
-    feet = open_scene(write(tmp_path / "f.tif", numbers(), crs="EPSG:2264", transform=NORTH_UP))
-    assert feet.gsd_m == pytest.approx(3.048, rel=1e-4)
+    assert degrees.grid.gsd_m == pytest.approx(11.132 * math.sqrt(0.5), rel=1e-3)
+    feet = read_header(write(tmp_path / "f.tif", numbers(), crs="EPSG:2264", transform=NORTH_UP))
+    assert feet.grid.gsd_m == pytest.approx(3.048, rel=1e-4)
 
 
 @pytest.mark.parametrize("tiled", [True, False])
@@ -326,44 +340,47 @@ def test_a_file_cut_short_names_itself_and_the_window(tmp_path: Path, tiled: boo
     path = write(tmp_path / "a.tif", numbers(shape=(2, 512, 512)), **layout)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    scene = open_scene(path)
-    with SceneReader(scene) as reader:
-        with pytest.raises(RasterError, match=r"a\.tif: cannot read rows 256 to 511, columns 128 to 383"):
-            reader.read(Window(256, 128, 256, 256))
-        assert reader.read(Window(0, 0, 64, 64)).valid.all() or not tiled
+    scene = read_header(path)
+    with pytest.raises(RasterError, match=r"cannot read rows 256 to 511, columns 128 to 383 of .*a\.tif") as caught:
+        read(scene, Window(256, 128, 256, 256))
+    assert (caught.value.path, caught.value.scene) == (str(path), "a")
+    assert read(scene, Window(0, 0, 64, 64)).valid.all() or not tiled
 
 
 def test_what_is_no_raster_is_named(tmp_path: Path) -> None:
     text = tmp_path / "a.tif"
     text.write_text("no raster")
     with pytest.raises(RasterError, match=r"a\.tif: not a raster that GDAL can read"):
-        open_scene(text)
+        read_header(text)
     with pytest.raises(RasterError, match=r"b\.tif: no such file"):
-        open_scene(tmp_path / "b.tif")
+        read_header(tmp_path / "b.tif")
 
 
 def test_types_that_are_not_supported_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", numbers("complex64"))
     with pytest.raises(RasterError, match=r"a\.tif: pixels of type complex64 are not supported"):
-        open_scene(path)
+        read_header(path)
 
 
 def test_bands_of_different_types_are_refused_unless_one_is_chosen(tmp_path: Path) -> None:
     source = write(tmp_path / "a.tif", numbers())
     path = vrt(tmp_path / "a.vrt", [("UInt16", source.name, 1, ""), ("Float32", source.name, 2, "")])
     with pytest.raises(RasterError, match=r"different types \(float32, uint16\)"):
-        open_scene(path)
-    assert open_scene(path, bands=[2]).dtype == np.float32
+        read_header(path)
+    assert read_header(path, bands=[2]).dtype == np.float32
 
 
-def test_threads_with_a_reader_each_read_what_one_thread_reads(tmp_path: Path) -> None:
+def test_threads_that_share_a_reader_read_what_one_thread_reads(tmp_path: Path) -> None:
     image = numbers(shape=(3, 256, 256))
-    scene = open_scene(write(tmp_path / "a.tif", image, tiled=True, compress="deflate"))
+    scene = read_header(write(tmp_path / "a.tif", image, tiled=True, compress="deflate"))
 
-    def read(row: int) -> bool:
-        with SceneReader(scene) as reader:
-            tile = reader.read(Window(row, 0, 32, 256))
+    record = record_of(scene)
+    view, reader = scene_view(record, record.grid), Reader(2**25, 8, 2**25)
+
+    def part(row: int) -> bool:
+        tile = reader.window(view, Window(row, 0, 32, 256))
         return bool((tile.image == image[:, row : row + 32]).all() and tile.valid.all())
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(read, list(range(0, 224, 4)) * 4))
+        assert all(pool.map(part, list(range(0, 224, 4)) * 4))
+    reader.close()

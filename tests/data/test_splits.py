@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from made_catalogs import made_scene
 
 from geoaug.data import Catalog, GridTileSampler, RandomTileSampler
+from geoaug.data.raster.window import Window
 from geoaug.data.sampling.coverage import Coverage, coverage_column
 from geoaug.data.sampling.ground_blocks import GroundBlocks
 from geoaug.data.sampling.leaks import LeakError, _worst, check_leaks
@@ -94,7 +95,7 @@ def test_random_tiles_of_splits_keep_their_distance_too() -> None:
         source = CatalogTiles(catalog.split(name), TILE)
         outlines[name] = []
         for tile in RandomTileSampler(source, 600):
-            grid = source.grid(tile.scene).shifted(tile.row, tile.col, TILE, TILE)
+            grid = source.grid(tile.scene).crop(Window(tile.row, tile.col, TILE, TILE))
             outlines[name].append(grid.footprint("EPSG:32632"))
     tree = shapely.STRtree(outlines["test"])
     nearest = min(shapely.distance(shape, tree.geometries[tree.nearest(shape)]) for shape in outlines["train"])

@@ -510,16 +510,16 @@ def test_progress_ends_at_the_total(scene: Path, tmp_path: Path) -> None:
 def test_a_tile_that_cannot_be_written_ends_the_job_with_a_manifest_of_the_others(
     scene: Path, labels: Path, augment: Callable[..., AugmentReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import geoaug.io.tile_writer as tile_writer
+    import geoaug.io.output as output
 
-    written = tile_writer.write_geotiff
+    written = output.write_geotiff
 
     def full_disk(path: Path, *arguments: Any, **options: Any) -> None:
         if path == tmp_path / "out" / "masks" / "scene_r64_c64_a1.tif":
             raise GeoaugError(f"{path}: cannot be written (No space left on device)")
         written(path, *arguments, **options)
 
-    monkeypatch.setattr(tile_writer, "write_geotiff", full_disk)
+    monkeypatch.setattr(output, "write_geotiff", full_disk)
     with pytest.raises(GeoaugError, match="No space left"):
         augment(scene, labels=labels, batch_size=2)
     manifest = read_manifest(tmp_path / "out" / "manifest.parquet")
@@ -531,11 +531,11 @@ def test_a_tile_that_cannot_be_written_ends_the_job_with_a_manifest_of_the_other
 def test_a_fault_in_a_reading_thread_surfaces(
     scene: Path, augment: Callable[..., AugmentReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from geoaug.data.raster.scene import SceneReader
+    from geoaug.data.raster.reading import Reader
 
     def broken(*arguments: Any) -> None:
         raise RuntimeError("a fault in the code")
 
-    monkeypatch.setattr(SceneReader, "read", broken)
+    monkeypatch.setattr(Reader, "window", broken)
     with pytest.raises(RuntimeError, match="a fault in the code"):
         augment(scene)

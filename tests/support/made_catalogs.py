@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from affine import Affine
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.raster.record import BandFile, Grid, SceneRecord
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.record import BandFile, SceneRecord
 
 
 def made_scene(

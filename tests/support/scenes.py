@@ -12,7 +12,8 @@ from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.raster.record import BandFile, Grid, SceneRecord
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.record import BandFile, SceneRecord
 
 UTM32 = "EPSG:32632"
 PLACE = Affine(10, 0, 600000, 0, -10, 5400000)

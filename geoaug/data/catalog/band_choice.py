@@ -18,7 +18,8 @@ from affine import Affine
 from geoaug.data.catalog.arrow_arrays import text_scalar, to_numpy, whole_numbers
 from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.raster.advice import LEAVE_OUT, as_type
-from geoaug.data.raster.record import Grid, SceneRecord
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.record import SceneRecord
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
 

@@ -165,7 +165,7 @@ def _indexed(
         raise RasterError(f"{reason}{more}; to leave such scenes out: {LEAVE_OUT}", path=path)
     known = _unchanged(scenes.sources, old, options or {})
     fresh = [source for source in scenes.sources if source.path not in known]
-    read, faulty = _read_all(fresh, _ids(scenes.sources, fresh, old), wanted, on_error, threads, progress)
+    read, faulty = read_sources(fresh, _ids(scenes.sources, fresh, old), wanted, on_error, threads, progress)
     faulty = {path: RasterError(reason, path=path) for path, reason in scenes.faulty.items()} | faulty
     skipped = _left_out(faulty, none_left=not read and not known)
     catalog = _joined(scenes.sources, read, old, known)
@@ -173,7 +173,7 @@ def _indexed(
     return _noted(catalog, scenes, options, old, known)
 
 
-def _read_all(
+def read_sources(
     sources: Sequence[SceneSource],
     ids: Mapping[str, str],
     wanted: HeaderOptions,
@@ -181,7 +181,7 @@ def _read_all(
     threads: int | None,
     progress: Progress | None,
 ) -> tuple[list[ReadScene], dict[str, GeoaugError]]:
-    """What was read, in order, and why the rest is left out, by path."""
+    """What was read of scenes, in order, and why the rest is left out, by path; `ids` are by path, too."""
     found: list[ReadScene | GeoaugError | None] = [None] * len(sources)
     # GDAL lists the folder of each file that it opens, which in a folder of 100,000 takes longer than the rest.
     settings = {} if "GDAL_DISABLE_READDIR_ON_OPEN" in os.environ else {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}

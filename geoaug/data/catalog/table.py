@@ -20,7 +20,8 @@ import shapely
 from affine import Affine
 
 from geoaug.data.catalog.arrow_arrays import text_scalar, whole_numbers
-from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError
 
 _ARCHIVE = r"^(/vsi(?:zip|tar|gzip)/)?"

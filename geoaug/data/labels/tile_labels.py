@@ -13,7 +13,8 @@ from geoaug.data.labels.label_source import LabelSource
 from geoaug.data.labels.opening import open_labels
 from geoaug.data.raster.advice import LEAVE_OUT
 from geoaug.data.raster.files import reading
-from geoaug.data.raster.record import Grid, SceneRecord
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.record import SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 
 _MOST_OPEN = 32

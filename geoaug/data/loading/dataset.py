@@ -27,9 +27,10 @@ from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
 from geoaug.data.loading.options import Size, TileKeywords, TileMemory, TileOptions
 from geoaug.data.raster.bands import band_list
+from geoaug.data.raster.grid import Grid, target_grid
 from geoaug.data.raster.reading import Assembly, BatchBuffers, Reader, Task, empty_batch
-from geoaug.data.raster.record import Grid, SceneRecord, TileRef
-from geoaug.data.raster.view import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view, target_grid
+from geoaug.data.raster.record import SceneRecord, TileRef
+from geoaug.data.raster.view import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view
 from geoaug.data.raster.window import Window
 from geoaug.data.sampling.tile_source import SceneGrids, ground_area_m2
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
@@ -521,9 +522,8 @@ class _LabelWork:
     def __call__(self) -> None:
         labels, view = self.dataset.labels, self.dataset.view(self.scene)
         assert labels is not None
-        w = self.window
         labels.check_place(view.record, view.grid)
-        labels.read(view.record, view.grid.shifted(w.row, w.col, w.height, w.width), self.out)
+        labels.read(view.record, view.grid.crop(self.window), self.out)
 
 
 def _transforms(grids: Sequence[Grid], refs: Sequence[TileRef]) -> Tensor:

@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.pictures.composites import Colour, class_colours
 from geoaug.data.pictures.page import DPI, INK, QUIET
+from geoaug.earth import METRES_PER_DEGREE
 from geoaug.errors import ConfigurationError
 
 
@@ -68,7 +69,6 @@ def _crosses(outlines: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     return found
 
 
-_KM_PER_DEGREE = 111.32
 _SPLIT_COLOURS = {"train": (0.27, 0.47, 0.67), "val": (0.93, 0.60, 0.20), "test": (0.80, 0.20, 0.30)}
 _MOST_NAMED = 14
 _LEGEND_LETTERS = 130  # in a line
@@ -310,7 +310,7 @@ def _dress(axes: Axes, *, small: bool) -> None:
         spine.set_color("#c9c9c9")
     west, east = axes.get_xlim()
     south, north = axes.get_ylim()
-    per_degree = _KM_PER_DEGREE * max(math.cos(math.radians((south + north) / 2)), 0.05)
+    per_degree = METRES_PER_DEGREE / 1000 * max(math.cos(math.radians((south + north) / 2)), 0.05)
     wanted = (east - west) * per_degree / 4
     power = 10.0 ** math.floor(math.log10(wanted))
     length = max(nice * power for nice in _NICE if nice * power <= wanted)

@@ -1,7 +1,7 @@
 """Which bands of a file are image, which of a sensor's bands they are, and which are wanted.
 
-The judgement of a file that nobody described is in `geoaug.data.raster.identify`; reading pixels is in
-`geoaug.data.raster.scene`.
+The judgement of a file that nothing describes is in `geoaug.data.raster.identify`; reading pixels is in
+`geoaug.data.raster.reading`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,9 @@ def band_list(bands: str | Sequence[str | int] | None) -> list[str | int] | None
     wanted = [entry.strip() if isinstance(entry, str) else int(entry) for entry in entries]
     wanted = [entry for entry in wanted if entry != ""]
     if not wanted:
-        raise ConfigurationError("no bands are asked for: name at least one, or leave bands out for all of them")
+        raise ConfigurationError(
+            "no bands are asked for: name at least one, or leave bands out for all of them", argument="bands"
+        )
     return wanted
 
 
@@ -61,11 +63,11 @@ def identify_bands(
     found = identify_sensor(path, len(indexes), descriptions, dtype, tags, scales, offsets)
     if given is None:
         return found
-    bands, reason = _bands_as_told(path, len(indexes), descriptions, given, wanted, found)
+    bands, reason = _bands_as_given(path, len(indexes), descriptions, given, wanted, found)
     return with_scaling_of_file(given, bands, reason, path, dtype, tags, scales, offsets)
 
 
-def _bands_as_told(
+def _bands_as_given(
     path: str,
     count: int,
     descriptions: tuple[str | None, ...],
@@ -84,9 +86,9 @@ def _bands_as_told(
         return named, f"bands {' '.join(named.band_names)} {source}, {as_in}"
     if found.certain and (in_given := _bands_named(given, found.sensor.band_names)) is not None:
         return in_given, f"{found.reason.rpartition('; ')[0]}, {as_in}"
-    told = _bands_named(given, wanted or ())
-    if told is not None and len(told) == count and not any(descriptions):
-        return told, "the bands as told, in the order of the file"
+    asked = _bands_named(given, wanted or ())
+    if asked is not None and len(asked) == count and not any(descriptions):
+        return asked, "the bands as told, in the order of the file"
     matches = [bands_named(given, [name]) for name in names]
     places = {place: match.bands[0] for place, match in enumerate(matches) if match is not None}
     if places and len({band.name for band in places.values()}) == len(places):
@@ -97,11 +99,15 @@ def _bands_as_told(
             places = {number - 1: band for number, band in zip(numbers, given.bands, strict=True)}
             listed = " ".join(map(str, numbers))
             return _with_others(given, count, places), f"bands {listed} are {' '.join(given.band_names)} as told"
-        raise ConfigurationError(f"{path}: has bands 1 to {count}; choose {len(given)} different ones of them")
+        raise ConfigurationError(
+            f"{path}: has bands 1 to {count}; choose {len(given)} different ones of them", path=path, argument="bands"
+        )
     raise ConfigurationError(
         f"{path}: has {_count(count, 'band')} and the sensor '{given.name}' has {len(given)}: describe "
         "the bands in the file by their names in the sensor, name all of them in the file's order, choose as many "
-        "by their numbers as the sensor has, or give a sensor of your own with the bands that it has"
+        "by their numbers as the sensor has, or give a sensor of your own with the bands that it has",
+        path=path,
+        argument="sensor",
     )
 
 
@@ -117,13 +123,15 @@ def _some_bands(
         known = ",".join(band.name for band in places.values())
         raise ConfigurationError(
             f"{path}: {', '.join(unknown)} {verb} not in '{given.name}'; choose among the bands that are "
-            f"(bands {known}), or another sensor"
+            f"(bands {known}), or another sensor",
+            path=path,
+            argument="bands",
         )
     return bands
 
 
 def _with_others(given: Sensor, count: int, places: Mapping[int, Band]) -> Sensor:
-    """The sensor with its bands at `places` of a file, and nameless ones elsewhere, which nobody may choose."""
+    """The sensor with its bands at `places` of a file, and nameless ones elsewhere, which cannot be chosen."""
     first = given.bands[0]
     bands = tuple(
         places.get(place)
@@ -151,7 +159,7 @@ def choose_bands(path: str, sensor: Sensor, wanted: list[str | int] | None) -> l
     try:
         return [sensor.index(name) for name in sensor.select(wanted).band_names]
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        raise ConfigurationError(f"{path}: {error}", path=path, argument="bands") from error
 
 
 def _count(number: int, noun: str) -> str:

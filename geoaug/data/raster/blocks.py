@@ -75,12 +75,12 @@ def read_chunk(
         start += len(view.indexes)
         tries = attempts if is_remote(view.source.path) else 1
         masks = _decode_patiently(pool, view, window, scene, part, tries)
-        told = _validity(view, part, masks)
+        known = _validity(view, part, masks)
         for band, shift in zip(part, view.shift, strict=True):
             if shift:
-                _shift(band, shift, told, scene, view.source.path)
-        if told is not None:
-            valid = told if valid is None else np.logical_and(valid, told, out=valid)
+                _shift(band, shift, known, scene, view.source.path)
+        if known is not None:
+            valid = known if valid is None else np.logical_and(valid, known, out=valid)
     if stack.like.quality is not None:
         image = image[:0]
     if valid is None or valid.all():
@@ -95,7 +95,7 @@ def read_chunk(
 def _decode_patiently(
     pool: HandlePool, view: View, window: Window, scene: str, out: npt.NDArray[Any], attempts: int
 ) -> list[npt.NDArray[np.uint8]]:
-    """The bands of a window into `out`, tried so often; returns the masks that apply to them."""
+    """The bands of a window into `out`, in so many attempts; returns the masks that apply to them."""
     for left in reversed(range(attempts)):
         try:
             return _decode(pool, view, window, out)
@@ -132,10 +132,10 @@ def _what_failed(view: View, window: Window, error: Exception, attempts: int) ->
 def _validity(view: View, image: npt.NDArray[Any], masks: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_] | None:
     """Where all bands hold data; None where they do everywhere by their kind."""
     if view.quality is not None:
-        told: npt.NDArray[np.bool_] = ~view.quality.invalid_pixels(image[0])
+        usable: npt.NDArray[np.bool_] = ~view.quality.invalid_pixels(image[0])
         if view.nodata[0] is not None:
-            told &= image[0] != view.nodata[0]
-        return told
+            usable &= image[0] != view.nodata[0]
+        return usable
     valid: npt.NDArray[np.bool_] | None = None
     scratch = np.empty(image.shape[1:], dtype=bool)
     for band, nodata in zip(image, view.nodata, strict=True):
@@ -169,6 +169,7 @@ def _shift(band: npt.NDArray[Any], shift: int, valid: npt.NDArray[np.bool_] | No
                 f"scenes' offset ({shift:+d}), which int32 holds: {as_type('int32')}",
                 path=path,
                 scene=scene,
+                argument="dtype",
             )
     np.add(band, np.asarray(shift).astype(band.dtype), out=band, where=where)
 

@@ -26,8 +26,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
+from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.inputs import is_remote
-from geoaug.data.raster.record import Grid
 from geoaug.errors import RasterError
 
 # A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in it. On a
@@ -55,7 +55,7 @@ def open_dataset(path: str) -> DatasetReader:
     """Open the raster at `path` for reading, as every reader of geoaug does; `RasterError` where it cannot
     be."""
     if not is_remote(path) and not path.startswith("/vsi") and ":" not in path and not Path(path).exists():
-        raise RasterError(f"{path}: no such file")
+        raise RasterError(f"{path}: no such file", path=path)
     try:
         if is_remote(path):
             with gdal_environment(path)():
@@ -68,7 +68,7 @@ def open_dataset(path: str) -> DatasetReader:
                 return rasterio.open(path)
     except (RasterioError, OSError) as error:
         forget_cached(path)
-        raise RasterError(f"{path}: not a raster that GDAL can read ({error})") from error
+        raise RasterError(f"{path}: not a raster that GDAL can read ({error})", path=path) from error
 
 
 def forget_cached(path: str) -> None:
@@ -83,7 +83,7 @@ def forget_cached(path: str) -> None:
 def limit_gdal_cache(size: int) -> None:
     """Let GDAL keep at most `size` bytes of decoded blocks in this process, unless GDAL_CACHEMAX is set.
 
-    Left alone it takes a twentieth of the machine's memory, which nobody counted.
+    Left alone it takes a twentieth of the machine's memory, which is counted nowhere.
     """
     if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") > size:
         set_gdal_config("GDAL_CACHEMAX", size)
@@ -167,7 +167,7 @@ class Source:
 class HandlePool:
     """Open handles of sources; at most `limit` lie idle. May be used from many threads, and after a fork.
 
-    As many as 256 unless told, where the system lets a process open four times as many files: scenes of a file for each
+    As many as 256 by default, where the system lets a process open four times as many files: scenes of a file for each
     band have a dozen each, and opening one takes as long as decoding a block of it.
     """
 
@@ -185,7 +185,7 @@ class HandlePool:
 
     @contextmanager
     def borrow(self, source: Source) -> Iterator[Any]:
-        """An open dataset that nobody else uses meanwhile, within the GDAL settings that its place asks for.
+        """An open dataset that no other thread uses meanwhile, within the GDAL settings that its path asks for.
 
         Raises:
             RasterError: it cannot be opened.
@@ -299,7 +299,8 @@ def _check_unchanged(dataset: Any, source: Source) -> None:
             changed = "lies at another place than it did"
     if changed:
         raise RasterError(
-            f"{source.path}: was changed since it was indexed: it {changed}; index it again (geoaug index --refresh)"
+            f"{source.path}: was changed since it was indexed: it {changed}; index it again (geoaug index --refresh)",
+            path=source.path,
         )
 
 

@@ -1,25 +1,194 @@
-"""Where a pixel grid lies: its footprint, and its pixel centres in another CRS or on another grid.
+"""Grids of pixels on the ground: what can be worked out from numbers alone, without a raster.
 
-Pure geometry with pyproj and shapely. A grid is a geotransform (rasterio's convention: (0, 0) is the outer
-corner of the first pixel), a CRS and a size; nothing here reads or writes a raster.
+`Grid` is the value that scenes, tiles and maps lie on, with its algebra: crop, pad, zoom, windows and bounds. Below it
+are the functions that it rests on: footprints, and pixel centres in another CRS or on another grid. Geotransforms
+follow rasterio: (0, 0) is the outer corner of the first pixel. Rows and columns without a place on the ground are in
+`geoaug.data.raster.window`.
 """
 
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyproj
+import rasterio.transform
+import rasterio.warp
 import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
+from geoaug.data.raster.window import Window
+from geoaug.earth import degrees_to_metres
 from geoaug.errors import ConfigurationError
 
 Coordinates = npt.NDArray[np.float64]
 
 _LATTICE_STEP = 16  # pixels between the points that are projected exactly; between them positions are interpolated
 _LATTICE_TOLERANCE = 0.01  # pixels of the other grid
+
+
+# Pixels over the whole grid within which two grids are the same.
+_SHIFT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A grid of pixels on the ground.
+
+    Attributes:
+        crs: authority code or WKT, None where nothing tells it.
+        transform: rasterio's geotransform, of any rotation and shear.
+        height: in pixels.
+        width: in pixels.
+    """
+
+    crs: str | None
+    transform: Affine
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    @property
+    def resolution(self) -> tuple[float, float]:
+        """(across, down): the lengths of a pixel's sides in units of the CRS."""
+        a, b, _, d, e, _ = self.transform[:6]
+        return math.hypot(a, d), math.hypot(b, e)
+
+    @property
+    def gsd_m(self) -> float | None:
+        """Side in metres of a square of a pixel's area, at the grid's centre; None without a CRS."""
+        if self.crs is None:
+            return None
+        side = math.sqrt(abs(self.transform.determinant))
+        crs = CRS.from_user_input(self.crs)
+        if crs.is_geographic:
+            _, latitude = self.transform * (self.width / 2, self.height / 2)
+            return degrees_to_metres(side, latitude)
+        return side * float(crs.linear_units_factor[1])
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top) of the outline, in the grid's CRS."""
+        return self.bounds_of(Window(0, 0, self.height, self.width))
+
+    def bounds_of(self, window: Window) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top) of a window's outline, in the grid's CRS."""
+        corners = [
+            self.transform * (col, row)
+            for row in (window.row, window.row_stop)
+            for col in (window.col, window.col_stop)
+        ]
+        x, y = zip(*corners, strict=True)
+        return min(x), min(y), max(x), max(y)
+
+    def window_of(self, bounds: tuple[float, float, float, float]) -> Window:
+        """The smallest window of whole pixels that covers (left, bottom, right, top); it may reach past the grid."""
+        left, bottom, right, top = bounds
+        columns, rows = zip(*(~self.transform * (x, y) for x in (left, right) for y in (bottom, top)), strict=True)
+        row, col = math.floor(min(rows) + _SHIFT_TOLERANCE), math.floor(min(columns) + _SHIFT_TOLERANCE)
+        row_stop, col_stop = math.ceil(max(rows) - _SHIFT_TOLERANCE), math.ceil(max(columns) - _SHIFT_TOLERANCE)
+        return Window(row, col, max(row_stop - row, 1), max(col_stop - col, 1))
+
+    def crop(self, window: Window) -> "Grid":
+        """The grid of a window, which may reach past this one's edges."""
+        transform = self.transform * Affine.translation(window.col, window.row)
+        return Grid(self.crs, transform, window.height, window.width)
+
+    def pad(self, pixels: int) -> "Grid":
+        """The grid with `pixels` more on each of its four sides."""
+        return self.crop(Window(0, 0, self.height, self.width).padded(pixels))
+
+    def zoom(self, factor: float) -> "Grid":
+        """Pixels `factor` times as wide and as high over the same ground, to half a pixel, from the same corner."""
+        height, width = max(1, round(self.height / factor)), max(1, round(self.width / factor))
+        return Grid(self.crs, self.transform * Affine.scale(factor), height, width)
+
+    def snap(self, other: "Grid") -> tuple[int, int] | None:
+        """(row, column) of this grid at which another begins; None unless they differ by whole pixels alone."""
+        if self == other:
+            return 0, 0
+        if not same_crs(self.crs, other.crs):
+            return None
+        a, b, c, d, e, f = (~self.transform * other.transform)[:6]
+        stretch = max(abs(a - 1) * other.width, abs(b) * other.height, abs(d) * other.width, abs(e - 1) * other.height)
+        if max(stretch, abs(c - round(c)), abs(f - round(f))) > _SHIFT_TOLERANCE:
+            return None
+        return round(f), round(c)
+
+    def overlap(self, other: "Grid") -> Window | None:
+        """The window of this grid, inside its edges, that holds what it shares with another; None if that is nothing.
+
+        Another CRS counts by the outline of the other grid in this one.
+        """
+        if same_crs(self.crs, other.crs):
+            bounds = other.bounds
+        else:
+            outline = None if self.crs is None else other.footprint(self.crs)
+            if outline is None:
+                return None
+            bounds = outline.bounds
+        own = self.bounds
+        if bounds[0] >= own[2] or own[0] >= bounds[2] or bounds[1] >= own[3] or own[1] >= bounds[3]:
+            return None
+        return self.window_of(bounds).inside(self.height, self.width)
+
+    def footprint(self, crs: str, *, steps: int = 5) -> shapely.Polygon | None:
+        """The outline in another CRS, each side cut into `steps` parts; None where that CRS does not reach it."""
+        if self.crs is None:
+            return None
+        return footprint_in(self.transform, self.crs, self.height, self.width, crs, steps=steps)
+
+    def in_pixels(self, shape: shapely.Geometry, crs: str) -> shapely.Geometry:
+        """A geometry of a CRS as (column, row) of this grid, counted from the outer corner of the first pixel.
+
+        Raises:
+            ConfigurationError: the grid has no CRS.
+        """
+        own, to_pixels = self.crs, ~self.transform
+        if own is None:
+            raise ConfigurationError("a grid without a CRS has no place on the ground")
+
+        def change(points: Coordinates) -> Coordinates:
+            x, y = reproject_points(points[:, 0], points[:, 1], crs, own)
+            return np.stack(_apply(to_pixels, x, y), axis=1)
+
+        return shapely.transform(shape, change)
+
+
+def target_grid(grid: Grid, crs: str | None, gsd_m: float | None) -> Grid:
+    """The grid that a scene's tiles are cut from: its own, or one of another CRS or ground sampling distance.
+
+    A grid of another gsd begins at the same corner. One of another CRS covers the scene, with GDAL's choice of pixel
+    size unless `gsd_m` (in metres; for a geographic CRS, at the scene's centre) says otherwise.
+
+    Raises:
+        ConfigurationError: the scene has no CRS, or the CRS does not reach it.
+    """
+    if crs is None and gsd_m is None:
+        return grid
+    own = grid.gsd_m
+    if own is None:
+        raise ConfigurationError(
+            "a scene without a CRS has no place to be warped to: leave crs and gsd_m (--gsd) out", argument="gsd_m"
+        )
+    if crs is None or same_crs(crs, grid.crs):
+        return grid.zoom(1.0 if gsd_m is None else gsd_m / own)
+    bounds = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
+    source, target = CRS.from_user_input(grid.crs), CRS.from_user_input(crs)
+    transform, width, height = rasterio.warp.calculate_default_transform(
+        source, target, grid.width, grid.height, *bounds
+    )
+    if transform is None or width is None or height is None:
+        raise ConfigurationError(f"the CRS {crs} does not reach a scene in {grid.crs}", argument="crs")
+    warped = Grid(crs, transform, int(height), int(width))
+    return warped if gsd_m is None else target_grid(warped, None, gsd_m)
 
 
 def crs_text(crs: CRS | str | None) -> str | None:

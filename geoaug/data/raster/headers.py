@@ -1,27 +1,101 @@
-"""From the headers of rasters to the bands of a scene record; and the size and age of files.
+"""What the header of a raster says, and the bands of a scene record that are made of it; the size and age of files.
 
-What belongs together as a scene is decided by those who call: `geoaug.data.catalog.index` and the modules of
-products.
+Pixels are not read here. What belongs together as a scene is decided by those who call: `geoaug.data.catalog.index` and
+the modules of products. Which sensor's bands a file holds is judged in `geoaug.data.raster.identify`.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
 
 from geoaug.data.raster.advice import A_SCENE_A_FILE
-from geoaug.data.raster.bands import band_list
+from geoaug.data.raster.bands import band_list, choose_bands, identify_bands, image_indexes
+from geoaug.data.raster.files import open_dataset
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.identify import Identification, is_categorical
 from geoaug.data.raster.inputs import is_remote
 from geoaug.data.raster.quality import check_chosen
-from geoaug.data.raster.record import BandFile, Grid, QualityLayer
-from geoaug.data.raster.scene import Scene, open_scene
+from geoaug.data.raster.record import BandFile, QualityLayer
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
+SUPPORTED_DTYPES: tuple[str, ...] = (
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "float32",
+    "float64",
+)
+
 _ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip)/(.+?\.(?:zip|tar\.gz|tgz|tar|gz))(?:/|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of a raster says, and which of its bands are wanted.
+
+    Attributes:
+        path: as it was named.
+        count: of the file's image bands; an alpha band is not one.
+        height: in pixels.
+        width: in pixels.
+        dtype: of the chosen bands.
+        crs: None where the file has none; `transform` is then often the identity.
+        transform: the geotransform.
+        band_nodata: for each chosen band which stored value is nodata, None where none is.
+        block_shape: (rows, columns) that are compressed together.
+        descriptions: of the chosen bands.
+        sensor: with exactly the chosen bands, in their order; `identification.sensor` has those of the whole file.
+        band_indexes: of the chosen bands, 1-based as GDAL counts them.
+        identification: what the file was taken for.
+        has_mask: whether the file also holds a mask or alpha band of its own.
+        scales: GDAL's, of the chosen bands.
+        offsets: likewise.
+        gcp_count: of ground control points, which geoaug does not apply.
+    """
+
+    path: str
+    count: int
+    height: int
+    width: int
+    dtype: np.dtype[Any]
+    crs: CRS | None
+    transform: Affine
+    band_nodata: tuple[float | None, ...]
+    block_shape: tuple[int, int]
+    descriptions: tuple[str | None, ...]
+    sensor: Sensor
+    band_indexes: tuple[int, ...]
+    identification: Identification
+    has_mask: bool
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    gcp_count: int
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the file."""
+        crs = None if self.crs is None else crs_name(self.crs.to_wkt())
+        return Grid(crs, self.transform, self.height, self.width)
+
+    @property
+    def holds_classes(self) -> bool:
+        """Whether it holds classes or flags, by its name: a scene classification, a quality band, labels."""
+        names = [text for text in self.descriptions if text]
+        return is_categorical(self.path, self.count, names, self.dtype.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +104,7 @@ class HeaderOptions:
 
     Attributes:
         sensor: whose bands the files have; judged from each file where None.
-        definition: the YAML file that the sensor was told by, None where it is built in.
+        definition: the YAML file that defines the sensor, None where it is built in.
         bands: the bands wanted, in order, by name or number; all where None.
         invalid: classes or flags of quality layers that make a pixel invalid, by name or number; the usual ones where
             None, no quality layer where empty.
@@ -65,25 +139,88 @@ class HeaderOptions:
         )
 
 
-def header_of(path: str, options: HeaderOptions) -> Scene:
-    """The header of one raster, with the bands that are wanted; raises as `open_scene`."""
-    return open_scene(path, sensor=options.sensor, bands=options.bands, scene_id="")
+def read_header(
+    path: str | Path, *, sensor: Sensor | str | Path | None = None, bands: str | Sequence[str | int] | None = None
+) -> Header:
+    """Read the header of the raster at `path` and choose its `bands` (all of them where None).
+
+    Bands are names of the sensor (`"B04,B03"`) or 1-based indexes. Without `sensor`, the sensor is identified
+    from the file. A sensor with another number of bands than the file is matched through the file's band
+    descriptions; a file without any may have its bands named, each in the file's order, by `bands`.
+
+    A band that the file marks as alpha is its mask, not an image band, unless it has a description, is asked
+    for by its index, or `sensor` has as many bands as the file with it. (GDAL marks the fourth band of 8-bit
+    images so by default, though it is often near infrared.)
+
+    Raises:
+        RasterError: it is no usable raster.
+        ConfigurationError: a sensor or bands that it does not have.
+    """
+    name = str(path)
+    wanted = band_list(bands)
+    given = None if sensor is None else get_sensor(sensor)
+    with open_dataset(name) as dataset:
+        if dataset.count == 0:
+            inside = "".join(f"\n  {entry}" for entry in dataset.subdatasets)
+            raise RasterError(
+                f"{name}: holds no bands of its own" + (f"; name one of its subdatasets:{inside}" if inside else ""),
+                path=name,
+            )
+        indexes = image_indexes(dataset, given, wanted)
+        descriptions = tuple(dataset.descriptions[index - 1] for index in indexes)
+        identification = identify_bands(dataset, name, indexes, descriptions, given, wanted)
+        places = choose_bands(name, identification.sensor, wanted)
+        chosen_sensor = identification.sensor.select([place + 1 for place in places])
+        chosen = [indexes[place] - 1 for place in places]
+        dtype = _common_dtype(name, [dataset.dtypes[band] for band in chosen])
+        flags_of_all = dataset.mask_flag_enums  # each look computes them all
+        flags = [flags_of_all[band] for band in chosen]
+        # An alpha band that was taken for an image band masks nothing, though GDAL says it masks all the
+        # others.
+        alpha_is_image = len(indexes) == dataset.count and any(MaskFlags.alpha in flag for flag in flags)
+        return Header(
+            path=name,
+            count=len(indexes),
+            height=dataset.height,
+            width=dataset.width,
+            dtype=dtype,
+            crs=dataset.crs or None,
+            transform=dataset.transform,
+            band_nodata=tuple(
+                usable_nodata(dtype, dataset.nodatavals[band], of_sensor.nodata)
+                for band, of_sensor in zip(chosen, chosen_sensor.bands, strict=True)
+            ),
+            block_shape=dataset.block_shapes[chosen[0]],
+            descriptions=tuple(dataset.descriptions[band] for band in chosen),
+            sensor=chosen_sensor,
+            band_indexes=tuple(band + 1 for band in chosen),
+            identification=identification,
+            has_mask=not alpha_is_image and any(_has_mask(flag) for flag in flags),
+            scales=tuple(dataset.scales[band] for band in chosen),
+            offsets=tuple(dataset.offsets[band] for band in chosen),
+            gcp_count=len(dataset.gcps[0]),
+        )
 
 
-def band_files(scene: Scene) -> tuple[BandFile, ...]:
+def header_of(path: str, options: HeaderOptions) -> Header:
+    """The header of one raster, with the bands that are wanted; raises as `read_header`."""
+    return read_header(path, sensor=options.sensor, bands=options.bands)
+
+
+def band_files(header: Header) -> tuple[BandFile, ...]:
     """The chosen bands of a raster."""
-    grid, dtype = grid_of(scene), scene.dtype.name
-    bands = zip(scene.sensor.bands, scene.band_indexes, scene.band_nodata, strict=True)
+    grid, dtype = header.grid, header.dtype.name
+    bands = zip(header.sensor.bands, header.band_indexes, header.band_nodata, strict=True)
     return tuple(
         BandFile(
             name=band.name,
-            path=scene.path,
+            path=header.path,
             index=index,
             grid=grid,
             dtype=dtype,
             nodata=nodata,
-            block_shape=(int(scene.block_shape[0]), int(scene.block_shape[1])),
-            has_mask=scene.has_mask,
+            block_shape=(int(header.block_shape[0]), int(header.block_shape[1])),
+            has_mask=header.has_mask,
             quantification=band.quantification,
             offset=band.offset,
         )
@@ -91,8 +228,19 @@ def band_files(scene: Scene) -> tuple[BandFile, ...]:
     )
 
 
-def grid_of(scene: Scene) -> Grid:
-    return Grid(None if scene.crs is None else crs_name(scene.crs.to_wkt()), scene.transform, scene.height, scene.width)
+def usable_nodata(dtype: np.dtype[Any], *candidates: float | None) -> float | None:
+    """The first candidate that a pixel of `dtype` can hold: 0.5 or -9999 is never stored in an unsigned
+    integer."""
+    for value in candidates:
+        if value is None:
+            continue
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                return float(dtype.type(value))
+        limits = np.iinfo(dtype)
+        if math.isfinite(value) and value == int(value) and limits.min <= value <= limits.max:
+            return float(value)
+    return None
 
 
 @lru_cache(maxsize=256)
@@ -109,18 +257,19 @@ def crs_name(wkt: str) -> str:
     return name if same else wkt
 
 
-def single_header(word: str, path: str) -> Scene:
+def single_header(word: str, path: str) -> Header:
     """The header of a file that holds one band, which goes by `word`.
 
     Raises:
         RasterError: it cannot be read, or holds more bands.
     """
     try:
-        return open_scene(path, sensor=generic_sensor(1, 1.0, names=[word]), scene_id="")
+        return read_header(path, sensor=generic_sensor(1, 1.0, names=[word]))
     except ConfigurationError as error:
         raise RasterError(
             f"{path}: taken for the file of band {word}, but holds several bands; index such files with "
-            f"{A_SCENE_A_FILE}"
+            f"{A_SCENE_A_FILE}",
+            path=path,
         ) from error
 
 
@@ -131,8 +280,9 @@ def single_band(name: str, path: str) -> BandFile:
 
 def quality_layer(path: str, kind: Literal["classes", "bits"], invalid: Sequence[int], index: int = 1) -> QualityLayer:
     """The layer of a file of classes or flags, in which no value means "no data" by itself."""
-    scene = open_scene(path, bands=[index], scene_id="")
-    band = replace(band_files(scene)[0], nodata=None, has_mask=False, quantification=1.0, offset=0.0)
+    band = replace(
+        band_files(read_header(path, bands=[index]))[0], nodata=None, has_mask=False, quantification=1.0, offset=0.0
+    )
     return QualityLayer(band, kind, tuple(invalid))
 
 
@@ -159,7 +309,7 @@ def on_disk(path: str) -> str | None:
 
 
 def size_and_age(paths: Iterable[str]) -> tuple[int, int]:
-    """The size of all files together in bytes, and the time in ns of the latest change; zeros where nobody knows.
+    """The size of all files together in bytes, and the time in ns of the latest change; zeros where neither is known.
 
     Raises:
         RasterError: a file is gone.
@@ -171,7 +321,25 @@ def size_and_age(paths: Iterable[str]) -> tuple[int, int]:
         except OSError as error:
             if ":" in path:  # GDAL's name of a dataset inside a file
                 continue
-            raise RasterError(f"{path}: has vanished, or cannot be reached ({error.strerror})") from error
+            raise RasterError(f"{path}: has vanished, or cannot be reached ({error.strerror})", path=path) from error
         size += found.st_size
         latest = max(latest, found.st_mtime_ns)
     return size, latest
+
+
+def _common_dtype(path: str, names: list[str]) -> np.dtype[Any]:
+    kinds = sorted(set(names))
+    if len(kinds) > 1:
+        raise RasterError(
+            f"{path}: the bands are of different types ({', '.join(kinds)}): choose bands of one type", path=path
+        )
+    if kinds[0] not in SUPPORTED_DTYPES:
+        known = ", ".join(SUPPORTED_DTYPES)
+        raise RasterError(
+            f"{path}: pixels of type {kinds[0]} are not supported: convert them to one of {known}", path=path
+        )
+    return np.dtype(kinds[0])
+
+
+def _has_mask(flags: Sequence[MaskFlags]) -> bool:
+    return MaskFlags.all_valid not in flags and MaskFlags.nodata not in flags

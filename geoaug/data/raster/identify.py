@@ -1,4 +1,4 @@
-"""Judging which sensor a raster is of, from its header and its path, where nobody said.
+"""Judging which sensor a raster is of, from its header and its path.
 
 The judgement is honest rather than clever: what is not stated by the file or by its product's naming is said to be
 uncertain, and what is not recognised becomes bands of unknown wavelength. How the path and the tags of a product
@@ -264,7 +264,7 @@ def identify_sensor(
 
 
 def with_scaling_of_file(
-    told: Sensor,
+    given: Sensor,
     bands: Sensor,
     reason: str,
     path: str | Path,
@@ -273,20 +273,20 @@ def with_scaling_of_file(
     scales: Sequence[float],
     offsets: Sequence[float],
 ) -> Identification:
-    """Settle the scaling of a file whose sensor was `told`, as `identify_sensor` does where nobody told it.
+    """Settle the scaling of a file whose sensor was `given`, as `identify_sensor` does for one that was not.
 
     GDAL's scale and offset always count. A built-in sensor further takes the scaling of the file's type and processing
     baseline; one that a person scaled (a definition of their own, a `Sensor` of theirs) is left as they scaled it.
 
     Args:
-        told: as a person gave it.
-        bands: the bands of the file, in its order, scaled as in `told`.
+        given: as a person gave it.
+        bands: the bands of the file, in its order, scaled as in `given`.
         reason: why they are these; the scaling is added to it.
         path, dtype, tags, scales, offsets: as for `identify_sensor`.
     """
     product = product_of(str(path), tags)
     kind = str(getattr(dtype, "name", dtype))
-    own = not _scaled_as_built_in(told)
+    own = not _scaled_as_built_in(given)
     found = _with_scaling_of_file(Identification(bands, True, reason), kind, product, scales, offsets, own=own)
     return Identification(found.sensor, True, found.reason.removesuffix(_CHOOSE))
 
@@ -447,8 +447,11 @@ def _with_scaling_of_file(
     stated = [pair != (1.0, 0.0) for pair in pairs]
     if any(stated) and all(math.isfinite(s) and s > 0 and math.isfinite(o) for s, o in pairs):
         sensor = sensor.with_scaling(
-            [tidy(1 / s) if told else q for (s, _), told, q in zip(pairs, stated, sensor.quantification, strict=True)],
-            [tidy(o / s) if told else p for (s, o), told, p in zip(pairs, stated, sensor.offset, strict=True)],
+            [
+                tidy(1 / s) if stored else q
+                for (s, _), stored, q in zip(pairs, stated, sensor.quantification, strict=True)
+            ],
+            [tidy(o / s) if stored else p for (s, o), stored, p in zip(pairs, stated, sensor.offset, strict=True)],
         )
         note = f"{_formula(sensor)} by the file's scale and offset"
     elif own or generic or sensor.domain == "sar":

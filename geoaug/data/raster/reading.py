@@ -1,13 +1,15 @@
-"""Batches of tiles put together by threads: each chunk is decoded once and copied to all tiles that it touches.
+"""The one reader: windows of a scene's view with their validity, from chunks that are decoded once and kept.
 
-The batches of an assembly are worked on together, in the order of their tiles, so that tiles far apart in time share
-what is decoded. Which tiles go into which batch is decided by the dataset and the loader.
+A window is read alone by the thread that asks for it (`Reader.window`), or whole batches are put together by threads
+(`Reader.start`): each chunk is decoded once and copied to all tiles that it touches. The batches of an assembly are
+worked on together, in the order of their tiles, so that tiles far apart in time share what is decoded. Which tiles go
+into which batch is decided by the dataset and the loader.
 """
 
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +24,7 @@ from torch.utils.data import get_worker_info
 
 from geoaug.data.raster.blocks import Chunk, ChunkCache, ChunkKey, read_chunk
 from geoaug.data.raster.files import HandlePool, limit_gdal_cache
-from geoaug.data.raster.view import SceneView, Stack
+from geoaug.data.raster.view import SceneView, Stack, View
 from geoaug.data.raster.window import Window
 from geoaug.errors import GeoaugError, RasterError
 from geoaug.scratch import Outputs
@@ -47,6 +49,73 @@ class BatchBuffers:
     def __post_init__(self) -> None:
         self.pixels: npt.NDArray[Any] = self.image.numpy()
         self.validity: npt.NDArray[np.bool_] = self.valid.numpy()[:, 0]
+
+
+class Pixels(NamedTuple):
+    """What was read of a window.
+
+    Attributes:
+        image: (C, H, W), as stored; the view's fill outside the scene.
+        valid: (H, W), True where all bands hold data.
+    """
+
+    image: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_]
+
+
+_LEAST_KEPT, _MOST_KEPT = 32 * 2**20, 512 * 2**20
+_BLOCK_ROWS = 256  # of the blocks that rasters are written in
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMemory:
+    """Bytes for what is decoded, so that windows read row by row decode each chunk once.
+
+    Attributes:
+        chunks: for windows of a row and the next one.
+        gdal: that GDAL keeps; it would keep a twentieth of the machine's memory.
+    """
+
+    chunks: int
+    gdal: int
+
+    @staticmethod
+    def of(view: SceneView, tile: int, *, threads: int, written: int = 0) -> "ReadMemory":
+        """What a row of windows touches, up to 512 MB.
+
+        Args:
+            view: of the scene.
+            tile: side of a window in pixels.
+            threads: that read at once.
+            written: bytes of a pixel that are written to rasters of the scene's size meanwhile.
+        """
+        width = view.grid.width
+        for_writing = 2 * _BLOCK_ROWS * (width + _BLOCK_ROWS) * written
+        large = [stack for stack in view.stacks if stack.chunk_bytes > _MOST_KEPT // 4]  # which are read directly
+        kept = [stack for stack in view.stacks if stack not in large]
+        row = sum(_row_bytes(stack, tile, width) for stack in kept)
+        chunks = min(max(row, _LEAST_KEPT, 4 * max((stack.chunk_bytes for stack in kept), default=0)), _MOST_KEPT)
+        direct = sum(_row_bytes(stack, tile, width) for stack in large) + _warped_bytes(view, threads)
+        least = _LEAST_KEPT + min(for_writing, _MOST_KEPT // 4)
+        return ReadMemory(chunks, max(min(for_writing + direct, _MOST_KEPT - chunks), least))
+
+
+def _row_bytes(stack: Stack, tile: int, width: int) -> int:
+    rows, cols = stack.like.chunk
+    return ((tile - 1) // rows + 2) * (width // cols + 2) * stack.chunk_bytes
+
+
+def _warped_bytes(view: SceneView, threads: int) -> int:
+    """Of the files' own blocks below a row of chunks of warped bands; each thread has handles of its own."""
+    total = 0
+    bands = [*view.record.bands, *([] if view.record.quality is None else [view.record.quality.band])]
+    warped = {one.source.path: one for one in view.views if one.source.warp is not None}
+    for band in bands:
+        if (one := warped.get(band.path)) is not None:
+            rows = band.block_shape[0]
+            below = one.chunk[0] * band.grid.height // view.grid.height
+            total += (below // rows + 2) * rows * band.grid.width * np.dtype(band.dtype).itemsize * threads
+    return total
 
 
 class _Copy(NamedTuple):
@@ -108,6 +177,39 @@ class Reader:
         assembly.run(pool, self._working, [*tasks, *others])
         return assembly
 
+    def window(self, view: SceneView, window: Window, scene: int = 0) -> Pixels:
+        """The pixels of a window, which may reach past the scene, read by the calling thread; from any thread.
+
+        Where a chunk cannot be read, the window alone is tried: a file that is damaged elsewhere serves it still.
+
+        Args:
+            view: of the scene.
+            window: on the view's grid.
+            scene: a number for each view, by which kept chunks are found again.
+
+        Raises:
+            RasterError: the pixels cannot be read; names the scene, the file and the window.
+        """
+        image = np.empty((len(view.record.bands), window.height, window.width), view.dtype)
+        valid = np.ones((window.height, window.width), dtype=bool)
+        for which, stack in enumerate(view.stacks):
+            inner, shifted = _inside(stack, window, view.fill, image, valid)
+            if inner is None:
+                continue
+            places = _as_slice(stack.places)
+            whole = _copy_of(0, 0, shifted, inner, inner)
+            if stack.chunk_bytes > self.budget // 4:
+                _paste(self.read(stack, inner, view.record.id), places, image, valid, whole)
+                continue
+            try:
+                for down, across in _chunks(stack.like, inner):
+                    chunk = self.decode(ChunkKey(scene, which, down, across), stack, view.record.id)
+                    copy = _copy_of(0, 0, shifted, inner, stack.like.chunk_window(down, across))
+                    _paste(chunk, places, image, valid, copy)
+            except RasterError:
+                _paste(self.read(stack, inner, view.record.id), places, image, valid, whole)
+        return Pixels(image, valid)
+
     def decode(self, key: ChunkKey, stack: Stack, scene: str) -> Chunk:
         """A chunk, decoded unless it is kept."""
         window = stack.like.chunk_window(key.down, key.across)
@@ -124,7 +226,7 @@ class Reader:
         return self.outputs.tensor(shape, dtype)
 
     def close(self) -> None:
-        """Stop the threads and close the files; the next read starts anew, and what waits for one under way is told."""
+        """Stop the threads and close the files; the next read starts anew, and one under way ends in an error."""
         pool, self._pool = self._pool, None  # at once: another thread may be starting to read
         if pool is not None and self._process == os.getpid():
             for assembly in self._assemblies():
@@ -213,7 +315,7 @@ class Assembly:
         return taken
 
     def give_up_if_stopped(self) -> None:
-        """Tell those who wait that nothing comes any more, where no thread is at work."""
+        """Release those who wait, where no thread is at work."""
         if all(future.done() for future in self._futures):
             self._give_up()
 
@@ -274,11 +376,7 @@ def _chunk_tasks(reader: Reader, batches: _Held, scenes: Callable[[int], SceneVi
                 continue
             for which, stack in enumerate(scene.stacks):
                 view = stack.like
-                shifted = Window(window.row + view.row, window.col + view.col, window.height, window.width)
-                inner = shifted.inside(view.height, view.width)
-                if inner != shifted:
-                    batch.pixels[slot, list(stack.places)] = np.asarray(scene.fill).astype(batch.pixels.dtype)
-                    _invalid_outside(batch.validity[slot], shifted, inner)
+                inner, shifted = _inside(stack, window, scene.fill, batch.pixels[slot], batch.validity[slot])
                 if inner is None:
                     continue
                 if stack.chunk_bytes > reader.budget // 4:
@@ -286,15 +384,13 @@ def _chunk_tasks(reader: Reader, batches: _Held, scenes: Callable[[int], SceneVi
                     direct = partial(_read_directly, reader, stack, inner, scene.record.id, batches, copy)
                     tasks.append(Task(order, [(number, slot)], direct))
                     continue
-                rows, cols = view.chunk
-                for down in range(inner.row // rows, (inner.row_stop - 1) // rows + 1):
-                    for across in range(inner.col // cols, (inner.col_stop - 1) // cols + 1):
-                        key = ChunkKey(place, which, down, across)
-                        copy = _copy_of(number, slot, shifted, inner, view.chunk_window(down, across))
-                        if key in wanted:
-                            wanted[key][3].append(copy)
-                        else:
-                            wanted[key] = (order, stack, scene.record.id, [copy])
+                for down, across in _chunks(view, inner):
+                    key = ChunkKey(place, which, down, across)
+                    copy = _copy_of(number, slot, shifted, inner, view.chunk_window(down, across))
+                    if key in wanted:
+                        wanted[key][3].append(copy)
+                    else:
+                        wanted[key] = (order, stack, scene.record.id, [copy])
     tasks.extend(
         Task(
             first,
@@ -304,6 +400,27 @@ def _chunk_tasks(reader: Reader, batches: _Held, scenes: Callable[[int], SceneVi
         for key, (first, stack, scene_id, copies) in wanted.items()
     )
     return tasks
+
+
+def _inside(
+    stack: Stack, window: Window, fill: float, image: npt.NDArray[Any], valid: npt.NDArray[np.bool_]
+) -> tuple[Window | None, Window]:
+    """The part of a window that the files of a stack hold, and the whole of it, in their pixels; the rest is filled."""
+    view = stack.like
+    shifted = Window(window.row + view.row, window.col + view.col, window.height, window.width)
+    inner = shifted.inside(view.height, view.width)
+    if inner != shifted:
+        image[list(stack.places)] = np.asarray(fill).astype(image.dtype)
+        _invalid_outside(valid, shifted, inner)
+    return inner, shifted
+
+
+def _chunks(view: View, inner: Window) -> Iterator[tuple[int, int]]:
+    """The places (down, across) of the chunks that a window touches."""
+    rows, cols = view.chunk
+    for down in range(inner.row // rows, (inner.row_stop - 1) // rows + 1):
+        for across in range(inner.col // cols, (inner.col_stop - 1) // cols + 1):
+            yield down, across
 
 
 def _copy_of(batch: int, slot: int, tile: Window, inner: Window, chunk: Window) -> _Copy:
@@ -334,11 +451,13 @@ def _scatter(reader: Reader, key: ChunkKey, stack: Stack, scene: str, batches: _
     chunk = reader.decode(key, stack, scene)
     places = _as_slice(stack.places)
     for copy in copies:
-        _paste(chunk, places, _held(batches, copy.batch), copy)
+        batch = _held(batches, copy.batch)
+        _paste(chunk, places, batch.pixels[copy.slot], batch.validity[copy.slot], copy)
 
 
 def _read_directly(reader: Reader, stack: Stack, window: Window, scene: str, batches: _Held, copy: _Copy) -> None:
-    _paste(reader.read(stack, window, scene), _as_slice(stack.places), _held(batches, copy.batch), copy)
+    chunk, batch = reader.read(stack, window, scene), _held(batches, copy.batch)
+    _paste(chunk, _as_slice(stack.places), batch.pixels[copy.slot], batch.validity[copy.slot], copy)
 
 
 def _held(batches: _Held, place: int) -> BatchBuffers:
@@ -354,15 +473,19 @@ def _as_slice(places: tuple[int, ...]) -> slice | list[int]:
     return slice(first, first + len(places)) if places == tuple(range(first, first + len(places))) else list(places)
 
 
-def _paste(chunk: Chunk, places: slice | list[int], batch: BatchBuffers, copy: _Copy) -> None:
+def _paste(
+    chunk: Chunk,
+    places: slice | list[int],
+    image: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    copy: _Copy,
+) -> None:
+    """A part of a chunk into a tile (C, H, W) and its validity (H, W)."""
     if len(chunk.image):
-        tile = batch.pixels[copy.slot, :, copy.to_rows, copy.to_cols]
-        tile[places] = chunk.image[:, copy.rows, copy.cols]
+        image[:, copy.to_rows, copy.to_cols][places] = chunk.image[:, copy.rows, copy.cols]
     if chunk.valid is not None:
         # Only ever false is written: several threads may write to one tile at once.
-        np.copyto(
-            batch.validity[copy.slot, copy.to_rows, copy.to_cols], False, where=~chunk.valid[copy.rows, copy.cols]
-        )
+        np.copyto(valid[copy.to_rows, copy.to_cols], False, where=~chunk.valid[copy.rows, copy.cols])
 
 
 def empty_batch(

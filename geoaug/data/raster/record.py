@@ -11,47 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-import shapely
-from affine import Affine
-from rasterio.crs import CRS
 
-from geoaug.data.raster.grid import footprint_in
+from geoaug.data.raster.grid import Grid
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor, generic_sensor, get_sensor
-
-METRES_PER_DEGREE = math.radians(6378137.0)  # along the equator of WGS 84
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A grid of pixels on the ground: rasterio's geotransform, a size, and the CRS as authority code or WKT."""
-
-    crs: str | None
-    transform: Affine
-    height: int
-    width: int
-
-    @property
-    def gsd_m(self) -> float | None:
-        """Side in metres of a square of a pixel's area, at the grid's centre; None without a CRS."""
-        if self.crs is None:
-            return None
-        side = math.sqrt(abs(self.transform.determinant))
-        crs = CRS.from_user_input(self.crs)
-        if crs.is_geographic:
-            _, latitude = self.transform * (self.width / 2, self.height / 2)
-            return side * METRES_PER_DEGREE * math.sqrt(max(math.cos(math.radians(latitude)), 0.0))
-        return side * float(crs.linear_units_factor[1])
-
-    def shifted(self, row: int, col: int, height: int, width: int) -> "Grid":
-        """The grid of a window of this one, which may reach past its edges."""
-        return Grid(self.crs, self.transform * Affine.translation(col, row), height, width)
-
-    def footprint(self, crs: str, *, steps: int = 5) -> shapely.Polygon | None:
-        """The outline in another CRS, each side cut into `steps` parts; None where that CRS does not reach it."""
-        if self.crs is None:
-            return None
-        return footprint_in(self.transform, self.crs, self.height, self.width, crs, steps=steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +110,47 @@ class SceneRecord:
     def band_names(self) -> tuple[str, ...]:
         return tuple(band.name for band in self.bands)
 
-    def full_sensor(self) -> Sensor:
-        """The sensor with exactly these bands, scaled as the files are."""
+    @property
+    def dtype(self) -> str:
+        """numpy's name of the type that all bands fit."""
+        return str(np.result_type(*(np.dtype(band.dtype) for band in self.bands)))
+
+    @property
+    def nodata(self) -> float | None:
+        """The stored value that counts as nodata: that of the first band which has one, None where none does."""
+        return next((band.nodata for band in self.bands if band.nodata is not None), None)
+
+    @property
+    def fill(self) -> float:
+        """The nodata value of what is written from this scene, always representable in its type.
+
+        It is the scene's own nodata, or else 0 for unsigned integers, -9999 for signed ones (the type's least value
+        where that does not fit) and NaN for floats.
+        """
+        if self.nodata is not None:
+            return self.nodata
+        dtype = np.dtype(self.dtype)
+        if dtype.kind == "f":
+            return math.nan
+        return 0.0 if dtype.kind == "u" else float(max(-9999, np.iinfo(dtype).min))
+
+    def full_sensor(self, definition: Sensor | None = None) -> Sensor:
+        """The sensor with exactly these bands, scaled as the files are.
+
+        Args:
+            definition: of the sensor, where its name does not find it.
+        """
         if self.sensor == "generic":
             plain = generic_sensor(len(self.bands), 1.0, names=self.band_names)
         else:
-            plain = get_sensor(self.sensor).select(self.band_names)
+            plain = (definition or get_sensor(self.sensor)).select(self.band_names)
         scaled = plain.with_scaling([band.quantification for band in self.bands], [band.offset for band in self.bands])
         pairs = zip(scaled.bands, self.bands, strict=True)
         return replace(scaled, bands=tuple(replace(band, nodata=file.nodata) for band, file in pairs))
 
-    def select(self, names: Sequence[str]) -> "SceneRecord":
-        """The scene with the named bands only, in the order asked for; names and aliases as the sensor knows them.
+    def select(self, names: Sequence[str | int]) -> "SceneRecord":
+        """The scene with these bands only, in the order asked for; names and aliases as the sensor knows them, or
+        numbers from 1.
 
         Raises:
             ConfigurationError: a band is missing in this scene.
@@ -166,7 +158,9 @@ class SceneRecord:
         try:
             chosen = self.full_sensor().select(list(names)).band_names
         except ConfigurationError as error:
-            raise ConfigurationError(f"{self.path}: {error}") from error
+            raise ConfigurationError(
+                f"{self.path}: {error}", path=self.path, scene=self.id, argument="bands"
+            ) from error
         by_name = {band.name: band for band in self.bands}
         return replace(self, bands=tuple(by_name[name] for name in chosen))
 
@@ -178,7 +172,7 @@ class TileRef(NamedTuple):
         scene: position of the scene in the catalog.
         row: first row of the tile in the scene's grid (that of the dataset, where it has a gsd or CRS of its own).
         col: first column.
-        key: identity of the sample for randomness, seed, epoch and position mixed in; None where nobody gave one.
+        key: identity of the sample for randomness, seed, epoch and position mixed in; None where it has none.
     """
 
     scene: int

@@ -10,20 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import rasterio.warp
-from affine import Affine
-from rasterio.crs import CRS
 
 from geoaug.data.raster.advice import as_type
 from geoaug.data.raster.files import Source, Warp
-from geoaug.data.raster.grid import same_crs
+from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.inputs import is_remote
-from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord
+from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError
 
-# Pixels over the whole grid within which two grids are the same.
-_SHIFT_TOLERANCE = 1e-3
 # Smaller blocks are read together, so that a call is worth its while (and a strip is not a call of its own).
 _LEAST_CHUNK = 2**16
 WARPED_BLOCK = 512
@@ -122,77 +117,57 @@ class SceneView:
     fill: float
 
     @property
+    def dtype(self) -> str:
+        """numpy's name of the type of the image."""
+        return next(stack.like.tile_dtype for stack in self.stacks if stack.places)
+
+    @property
     def views(self) -> Iterator[View]:
         """Of all files."""
         return (view for stack in self.stacks for view in stack.views)
-
-
-def target_grid(grid: Grid, crs: str | None, gsd_m: float | None) -> Grid:
-    """The grid that a scene's tiles are cut from: its own, or one of another CRS or ground sampling distance.
-
-    A grid of another gsd begins at the same corner. One of another CRS covers the scene, with GDAL's choice of pixel
-    size unless `gsd_m` (in metres; for a geographic CRS, at the scene's centre) says otherwise.
-
-    Raises:
-        ConfigurationError: the scene has no CRS, or the CRS does not reach it.
-    """
-    if crs is None and gsd_m is None:
-        return grid
-    own = grid.gsd_m
-    if own is None:
-        raise ConfigurationError("a scene without a CRS has no place to be warped to: leave crs and gsd_m out")
-    if crs is None or same_crs(crs, grid.crs):
-        factor = 1.0 if gsd_m is None else gsd_m / own
-        height, width = max(1, round(grid.height / factor)), max(1, round(grid.width / factor))
-        return Grid(grid.crs, grid.transform * Affine.scale(factor), height, width)
-    bounds = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
-    source, target = CRS.from_user_input(grid.crs), CRS.from_user_input(crs)
-    transform, width, height = rasterio.warp.calculate_default_transform(
-        source, target, grid.width, grid.height, *bounds
-    )
-    if transform is None or width is None or height is None:
-        raise ConfigurationError(f"the CRS {crs} does not reach a scene in {grid.crs}")
-    warped = Grid(crs, transform, int(height), int(width))
-    if gsd_m is None:
-        return warped
-    present = warped.gsd_m
-    assert present is not None
-    return target_grid(warped, None, gsd_m)
 
 
 def scene_view(
     record: SceneRecord,
     grid: Grid,
     *,
-    dtype: str,
-    shift: Sequence[int],
+    dtype: str | None = None,
+    shift: Sequence[int] | None = None,
     resampling: str = "bilinear",
     most_stacked: int = MOST_STACKED,
+    fill: float | None = None,
 ) -> SceneView:
     """A scene with its wanted bands on a grid.
 
     Args:
         record: with the wanted bands alone, in order.
         grid: of the tiles.
-        dtype: numpy's name of the type that pixels come in; every stored type must fit it.
-        shift: what is added to each band's numbers.
+        dtype: numpy's name of the type that pixels come in; every stored type must fit it. That of the record where it
+            is None.
+        shift: what is added to each band's numbers; nothing where it is None.
         resampling: GDAL's name, for bands on other grids.
         most_stacked: bytes of chunks of several files that may be read as one.
+        fill: what the image holds where the files hold nothing; nodata, else NaN or 0, where it is None.
 
     Raises:
         ConfigurationError: a band is stored in a type that does not fit.
     """
+    dtype = record.dtype if dtype is None else dtype
+    shift = [0] * len(record.bands) if shift is None else shift
     for band in record.bands:
         if band.dtype != dtype and not np.can_cast(np.dtype(band.dtype), np.dtype(dtype), casting="safe"):
             raise ConfigurationError(
                 f"{band.path}: band '{band.name}' is stored as {band.dtype}, which does not fit the {dtype} of the "
-                f"other scenes: {as_type(str(np.promote_types(band.dtype, dtype)))}"
+                f"other scenes: {as_type(str(np.promote_types(band.dtype, dtype)))}",
+                path=band.path,
+                scene=record.id,
+                argument="dtype",
             )
     by_file: dict[tuple[object, ...], list[int]] = {}
     offsets: dict[int, tuple[int, int] | None] = {}
     for place, band in enumerate(record.bands):
         if id(band.grid) not in offsets:
-            offsets[id(band.grid)] = _offset(band.grid, grid)
+            offsets[id(band.grid)] = band.grid.snap(grid)
         key = (band.path, band.dtype, band.has_mask) if offsets[id(band.grid)] else (band, place)
         by_file.setdefault(key, []).append(place)
     views = [
@@ -210,8 +185,10 @@ def scene_view(
         band = record.quality.band
         quality = _view([band], [], grid, shift=[0], tile_dtype=band.dtype, resampling="nearest")
         views.append(replace(quality, quality=record.quality))
-    nodata = next((band.nodata for band in record.bands if band.nodata is not None), None)
-    fill = nodata if nodata is not None else (math.nan if np.dtype(dtype).kind == "f" else 0.0)
+    if fill is None:
+        fill = record.nodata
+    if fill is None:
+        fill = math.nan if np.dtype(dtype).kind == "f" else 0.0
     return SceneView(record, grid, _stacked(views, most_stacked), fill)
 
 
@@ -233,25 +210,12 @@ def _stacked(views: list[View], most: int) -> tuple[Stack, ...]:
     return tuple(stacks)
 
 
-def _offset(own: Grid, grid: Grid) -> tuple[int, int] | None:
-    """(row, column) in the pixels of `own` at which `grid` begins; None where the two differ by more than that."""
-    if own == grid:
-        return 0, 0
-    if not same_crs(own.crs, grid.crs):
-        return None
-    a, b, c, d, e, f = (~own.transform * grid.transform)[:6]
-    stretch = max(abs(a - 1) * grid.width, abs(b) * grid.height, abs(d) * grid.width, abs(e - 1) * grid.height)
-    if max(stretch, abs(c - round(c)), abs(f - round(f))) > _SHIFT_TOLERANCE:
-        return None
-    return round(f), round(c)
-
-
 def _view(
     bands: list[BandFile], places: list[int], grid: Grid, *, shift: list[int], tile_dtype: str, resampling: str
 ) -> View:
     first = bands[0]
     stored = tuple((band.index, band.dtype) for band in bands)
-    offset = _offset(first.grid, grid)
+    offset = first.grid.snap(grid)
     if offset is not None:
         return View(
             source=Source(first.path, first.grid, stored),

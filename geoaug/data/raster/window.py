@@ -59,7 +59,7 @@ def tile_grid(
 ) -> list[Window]:
     """The windows of `tile` x `tile` pixels that cover a scene of `height` x `width` pixels, row by row.
 
-    Every window lies wholly inside the scene. `stride` (pixels, the tile's size unless told) is the step from
+    Every window lies wholly inside the scene. `stride` (pixels, the tile's size where None) is the step from
     one tile to the next: a smaller one makes tiles overlap, a larger one leaves gaps. What remains at the
     bottom and at the right, too small for a whole step, is covered by a last tile shifted inward
     (`edge="shift"`), or left out (`edge="drop"`).

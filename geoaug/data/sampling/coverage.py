@@ -14,8 +14,7 @@ import pyarrow as pa
 import shapely
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
-from geoaug.data.raster.grid import footprint, reproject_points, same_crs
-from geoaug.data.raster.record import Grid
+from geoaug.data.raster.grid import Grid, footprint, reproject_points, same_crs
 
 if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog

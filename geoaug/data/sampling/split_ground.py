@@ -17,8 +17,7 @@ from affine import Affine
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.catalog.products.classes import LARGEST_CHIP
-from geoaug.data.raster.grid import reproject_points
-from geoaug.data.raster.record import Grid
+from geoaug.data.raster.grid import Grid, reproject_points
 from geoaug.data.sampling.coverage import Coverage
 from geoaug.data.sampling.ground_blocks import (
     GEOGRAPHIC,

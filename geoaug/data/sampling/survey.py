@@ -30,8 +30,8 @@ from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
 from geoaug.data.raster.bands import band_list
 from geoaug.data.raster.files import georeference_optional
-from geoaug.data.raster.grid import reproject_points, same_crs
-from geoaug.data.raster.record import Grid, SceneRecord
+from geoaug.data.raster.grid import Grid, reproject_points, same_crs
+from geoaug.data.raster.record import SceneRecord
 from geoaug.data.raster.view import SceneView, scene_view
 from geoaug.data.raster.window import Window
 from geoaug.data.sampling.coverage import COVERAGE_TYPE, Coverage, CoverageCounter, counts_column, coverage_column
@@ -285,7 +285,7 @@ class SurveyPass:
 
     def _count(self, region: Region, pixels: Pixels) -> _Counted:
         window, view, valid = region.window, region.view, pixels.valid
-        grid = view.grid.shifted(window.row, window.col, window.height, window.width)
+        grid = view.grid.crop(window)
         labels = None
         if self.labels is not None and valid.any():
             labels = np.empty(valid.shape, dtype=self.labels.dtype)

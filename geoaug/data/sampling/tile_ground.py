@@ -18,8 +18,7 @@ import shapely
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.raster.grid import reproject_points
-from geoaug.data.raster.record import Grid
+from geoaug.data.raster.grid import Grid, reproject_points
 from geoaug.data.sampling.coverage import COLUMN
 from geoaug.data.sampling.region_grid import pieces
 from geoaug.data.sampling.tile_source import TileSource

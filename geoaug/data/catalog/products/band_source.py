@@ -16,16 +16,17 @@ import numpy as np
 from geoaug.data.catalog.products.product import ReadScene
 from geoaug.data.raster.grid import same_crs
 from geoaug.data.raster.headers import (
+    Header,
     HeaderOptions,
     band_files,
     quality_layer,
     sensor_name,
     single_header,
+    usable_nodata,
 )
 from geoaug.data.raster.identify import bands_named, identify_sensor, moment_in_name, product_of, with_scaling_of_file
 from geoaug.data.raster.quality import SCHEMES
 from geoaug.data.raster.record import BandFile, SceneRecord
-from geoaug.data.raster.scene import Scene, usable_nodata
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, generic_sensor, get_sensor
 
@@ -183,7 +184,7 @@ def words_of(sensor: Sensor, words: Iterable[str]) -> list[str]:
     return [by_band[band.name] for band in sensor.bands]
 
 
-def _as_in(sensor: Sensor, number: int, header: Scene) -> BandFile:
+def _as_in(sensor: Sensor, number: int, header: Header) -> BandFile:
     """The band of a file, with the name, nodata and scaling of a band of the sensor."""
     of_sensor, stored = sensor.bands[number], band_files(header)[0]
     return replace(

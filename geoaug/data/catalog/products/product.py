@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from geoaug.data.raster.headers import HeaderOptions
+from geoaug.data.raster.headers import Header, HeaderOptions
 from geoaug.data.raster.record import SceneRecord
 
 
@@ -22,11 +22,13 @@ class ReadScene:
         record: what a catalog keeps.
         attributes: further columns of the catalog, by name.
         doubt: why the sensor is a guess, None where it is none.
+        header: of a scene that is one raster, None for others.
     """
 
     record: SceneRecord
     attributes: Mapping[str, object] = field(default_factory=dict)
     doubt: str | None = None
+    header: Header | None = None
 
 
 class SceneSource(Protocol):

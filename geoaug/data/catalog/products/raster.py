@@ -40,7 +40,7 @@ class RasterSource:
         )
         judged = header.identification
         attributes = {} if self.split is None else {"split": self.split}
-        return ReadScene(record, attributes, None if judged.certain else judged.reason)
+        return ReadScene(record, attributes, None if judged.certain else judged.reason, header)
 
 
 class PlainRasters(Product):

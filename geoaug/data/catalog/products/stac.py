@@ -15,11 +15,18 @@ from affine import Affine
 
 from geoaug.data.catalog.products.band_source import Stored, check_extents, sensor_of_bands, words_of
 from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
-from geoaug.data.raster.headers import HeaderOptions, band_files, quality_layer, sensor_name
+from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.headers import (
+    HeaderOptions,
+    band_files,
+    quality_layer,
+    read_header,
+    sensor_name,
+    usable_nodata,
+)
 from geoaug.data.raster.inputs import address_to_path
 from geoaug.data.raster.quality import SCHEMES
-from geoaug.data.raster.record import BandFile, Grid, QualityLayer, SceneRecord
-from geoaug.data.raster.scene import open_scene, usable_nodata
+from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor
 
@@ -190,7 +197,7 @@ class StacSource:
         offset = properties.get("offset", properties.get("raster:offset"))
         kind = properties.get("data_type")
         if kind is None or self.open_headers:
-            header = open_scene(asset.path, bands=[asset.index], scene_id="")
+            header = read_header(asset.path, bands=[asset.index])
             kind = header.dtype.name
             scale = header.scales[0] if scale is None else scale
             offset = header.offsets[0] if offset is None else offset
@@ -204,9 +211,9 @@ class StacSource:
             kind, grid, own_nodata = stated
             own = usable_nodata(np.dtype(kind), own_nodata, nodata)
             return BandFile(name, asset.path, asset.index, grid, kind, own, _BLOCK, False, quantification, offset)
-        header = open_scene(asset.path, sensor=None, bands=[asset.index], scene_id="")
+        header = read_header(asset.path, bands=[asset.index])
         (opened,) = band_files(header)
-        own = usable_nodata(header.dtype, header.nodata, _number(asset.properties.get("nodata")), nodata)
+        own = usable_nodata(header.dtype, opened.nodata, _number(asset.properties.get("nodata")), nodata)
         return BandFile(
             name, opened.path, opened.index, opened.grid, opened.dtype, own, opened.block_shape, opened.has_mask,
             quantification, offset,

@@ -1,8 +1,8 @@
 """What a model is given of a scene: its bands by name, on the grid of its map, as training would have read them.
 
-A raster, a product and a record of a catalog all end as the view that training reads tiles by
-(`geoaug.data.raster.view`). Bands of other resolutions, and scenes that were brought to the model's ground sampling
-distance in training, are warped inside the read. Windows are read by `scene_windows`.
+Whatever names a scene becomes a record (`geoaug.data.catalog.inputs`), and ends as the view that training reads tiles
+by (`geoaug.data.raster.view`). Bands of other resolutions, and scenes that were brought to the model's ground sampling
+distance in training, are warped inside the read. Windows are read by `scene`.
 """
 
 from __future__ import annotations
@@ -10,38 +10,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from geoaug.data.catalog.index import index_files
-from geoaug.data.catalog.products.landsat import is_landsat_tar
-from geoaug.data.catalog.products.safe import is_zipped_safe
-from geoaug.data.raster.headers import band_files
-from geoaug.data.raster.record import Grid, SceneRecord
-from geoaug.data.raster.scene import open_scene
-from geoaug.data.raster.view import SceneView, scene_view, target_grid
+from geoaug.data.catalog.inputs import open_scene
+from geoaug.data.raster.grid import Grid, target_grid
+from geoaug.data.raster.record import SceneRecord
+from geoaug.data.raster.view import SceneView, scene_view
 from geoaug.errors import ConfigurationError
 from geoaug.models.networks.bands import check_same_bands
 from geoaug.models.networks.card import ModelCard
 from geoaug.models.predict.trained_gsd import check_gsd, is_other_gsd
 from geoaug.sensors import Sensor
 
-__all__ = ["SceneInput", "is_plain", "scene_input"]
+__all__ = ["ModelScene", "model_scene"]
 
 
 @dataclass(frozen=True, slots=True)
-class SceneInput:
+class ModelScene:
     """A scene as a model is given it.
 
     Attributes:
         id: that its maps are called after.
         sensor: with the bands of the model, scaled as the files are.
-        dtype: numpy's name of the type of the pixels as they are read.
         view: of the files, on the grid of the map.
     """
 
     id: str
     sensor: Sensor
-    dtype: str
     view: SceneView
 
     @property
@@ -50,12 +43,7 @@ class SceneInput:
         return self.view.grid
 
 
-def is_plain(record: SceneRecord) -> bool:
-    """Whether one raster is all that there is of a scene, so that its path tells as much as its record."""
-    return record.kind in ("raster", "chip") and record.quality is None and record.path == record.bands[0].path
-
-
-def scene_input(
+def model_scene(
     card: ModelCard,
     scene: str | Path | SceneRecord,
     *,
@@ -63,53 +51,32 @@ def scene_input(
     name: str | None = None,
     resample: bool = False,
     ignore_gsd: bool = False,
-) -> SceneInput:
+) -> ModelScene:
     """A scene as the model of a card is given it; see `predict_scene` for the arguments.
 
     Raises:
         ConfigurationError: a band that the scene lacks, another ground sampling distance, or not one scene.
         RasterError: a header cannot be read.
     """
-    if isinstance(scene, SceneRecord):
-        if sensor is not None:
-            raise ConfigurationError("sensor: said when files are indexed, and this record is made")
-    elif _is_product(str(scene)):
-        scene = _only_record(scene, sensor)
-        if is_plain(scene):
-            scene = scene.path
+    if isinstance(scene, SceneRecord) and sensor is not None:
+        raise ConfigurationError("sensor: said when files are indexed, and this record is made", argument="sensor")
     wanted = list(card.sensor.band_names)
     try:
         if isinstance(scene, SceneRecord):
             record = scene.select(wanted)
             found = record.full_sensor()
         else:
-            raster = open_scene(scene, sensor=sensor, bands=wanted)
-            found = raster.sensor
-            record = SceneRecord(raster.id, "raster", str(scene), band_files(raster), found.name)
+            opened = open_scene(scene, sensor=sensor, bands=wanted)
+            record, found = opened.record, opened.sensor
     except ConfigurationError as error:
         raise ConfigurationError(
             f"{error}. The model takes {' '.join(wanted)} of '{card.sensor.name}': where the file has "
-            "them and does not say so, name the sensor, or name the bands in the file"
+            "them and does not say so, name the sensor, or name the bands in the file",
+            path=error.path,
         ) from error
     check_same_bands(card.sensor, found, record.path)
-    dtype = str(np.result_type(*(np.dtype(band.dtype) for band in record.bands)))
-    grid = _map_grid(card, record, resample=resample, ignore_gsd=ignore_gsd)
-    view = scene_view(record, grid, dtype=dtype, shift=[0] * len(record.bands))
-    return SceneInput(name or record.id, found, dtype, view)
-
-
-def _is_product(path: str) -> bool:
-    return Path(path).is_dir() or (Path(path).is_file() and (is_zipped_safe(path) or is_landsat_tar(path)))
-
-
-def _only_record(path: str | Path, sensor: Sensor | str | None) -> SceneRecord:
-    catalog = index_files([path], sensor=sensor)
-    if len(catalog) > 1:
-        raise ConfigurationError(
-            f"{path}: holds {len(catalog)} scenes ({', '.join(catalog.ids[:3])}...), and one is predicted at a time: "
-            "give the records of Catalog.from_folder one by one, or all to geoaug predict"
-        )
-    return catalog[0]
+    view = scene_view(record, _map_grid(card, record, resample=resample, ignore_gsd=ignore_gsd))
+    return ModelScene(name or record.id, found, view)
 
 
 def _map_grid(card: ModelCard, record: SceneRecord, *, resample: bool, ignore_gsd: bool) -> Grid:
