@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from rasterio.crs import CRS
 
-from geoaug.data.catalog.inputs import SceneInput, Scenes, open_scenes
+from geoaug.data.catalog.inputs import SAVED_CATALOGS, SceneInput, Scenes, open_scenes
 from geoaug.data.labels.label_source import LabelSource
 from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
@@ -112,9 +112,12 @@ class Intake:
 
 def scenes_of(job: AugmentJob) -> Scenes:
     """The scenes that a job names; raises `ConfigurationError` where there are none."""
+    inputs = [job.scenes] if isinstance(job.scenes, str) else [str(scene) for scene in job.scenes]
+    # A recipe's sensor is advice for files; scenes of a catalog have theirs.
+    saved = bool(inputs) and inputs[0].lower().endswith(SAVED_CATALOGS)
     return open_scenes(
-        [job.scenes] if isinstance(job.scenes, str) else job.scenes,
-        sensor=job.stated_sensor,
+        inputs,
+        sensor=job.sensor if saved else job.stated_sensor,
         bands=job.bands,
         kind=job.kind,
         invalid=job.invalid,

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from products import make_safe
 
-from geoaug.data import open_scene
+from geoaug import get_sensor
+from geoaug.data import Catalog, open_scene
 from geoaug.data.raster.overview import SceneInfo, inspect_scene
 
 
@@ -27,6 +29,31 @@ def test_a_scene_is_described(geoaug: Callable, scene: Path) -> None:
     assert f"{values.min()}" in outcome.out
     assert f"{values.max()}" in outcome.out
     assert "2.8% of the pixels are invalid" in outcome.out
+
+
+@pytest.fixture(scope="module")
+def safe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    others = [name for name in get_sensor("sentinel-2-l2a").band_names if name not in ("B02", "B11", "B09")]
+    return make_safe(tmp_path_factory.mktemp("safe"), leave_out=others)
+
+
+def test_a_product_is_one_scene_with_its_grids_and_its_quality_layer(geoaug: Callable, safe: Path) -> None:
+    outcome = geoaug("info", safe, "--gsd", 20)
+    assert outcome.code == 0
+    assert outcome.out.count("sentinel-2-l2a (certain): by the product's metadata") == 1
+    for words in ("120 x 120 pixels, 3 bands, uint16, 10 m", "3 files: JP2OpenJPEG", "2023-06-17", "SCL_20m.jp2 make"):
+        assert words in " ".join(outcome.out.split()), words
+    assert "cut from 60 x 60 pixels of 20 m" in outcome.out
+    widths = {line.split()[1]: line.split()[3] for line in outcome.out.splitlines() if " B" in line[:6]}
+    assert widths == {"B02": "10", "B09": "60", "B11": "20"}
+
+
+def test_a_saved_catalog_is_shown_scene_by_scene(geoaug: Callable, safe: Path, scene: Path, tmp_path: Path) -> None:
+    Catalog.from_files([safe, scene]).save(tmp_path / "c.parquet")
+    outcome = geoaug("info", tmp_path / "c.parquet", "--bands", "B02")
+    assert outcome.code == 0
+    assert outcome.out.count(" size ") == 2
+    assert geoaug("info", tmp_path / "c.parquet", "--split", "train").code == 2
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(geoaug: Callable, scene: Path, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from products import make_landsat
 
+from geoaug.data import Catalog
 from geoaug.io import read_manifest
 from geoaug.io.intake import scenes_of, take_in
 from geoaug.io.job import AugmentJob
@@ -34,6 +36,17 @@ def test_a_scene_smaller_than_the_usual_tile_is_shown_whole(geoaug: Callable, sc
     outcome = geoaug("preview", scene, "-o", tmp_path / "sheet.png", "--copies", 1, "--device", "cpu")
     assert outcome.code == 0, outcome.err
     assert "1 tiles of 96 pixels" in outcome.out
+
+
+def test_a_product_is_previewed_as_one_scene(geoaug: Callable, tmp_path: Path) -> None:
+    product = make_landsat(tmp_path, side=64)
+    common = ("-o", tmp_path / "sheet.png", "--copies", 1, "--tiles", 1, "--device", "cpu")
+    outcome = geoaug("preview", product, *common, "--gsd", 60)
+    assert outcome.code == 0, outcome.err
+    assert "1 tiles of 32 pixels" in outcome.out
+    assert "landsat-8-l2; by the product's metadata" in outcome.out
+    Catalog.from_files([product]).save(tmp_path / "c.parquet")
+    assert geoaug("preview", tmp_path / "c.parquet", *common).code == 0
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def _of_files(
     if layout.passed_over:
         notes.append(
             f"{len(layout.passed_over)} files are no scenes by their names, such as {layout.passed_over[0]}; "
-            "name them, or give --kind raster"
+            "to take them for scenes, name them, or give --kind raster"
         )
     definition = _definition(options)
     return Scenes(tuple(_of_found(one, definition) for one in found), tuple(failures), tuple(notes))
