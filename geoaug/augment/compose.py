@@ -20,11 +20,10 @@ from geoaug.augment.kernels.sampling import Decoding, Pixels
 from geoaug.augment.operations.base import GeometricOperation, RadiometricOperation, as_size
 from geoaug.augment.operations.policies import Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine, is_affine
+from geoaug.augment.planner import Acquisition, Fit, OperationList, Step, TileSpec, make_plan
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Size
-from geoaug.augment.planning.members import Step
 from geoaug.augment.planning.plan import FusedStage, Plan
-from geoaug.augment.planning.planner import Fit, Habits, Scenery, TileSpec, make_plan
 from geoaug.augment.planning.scale import NormalizeBy, PixelScale, normalization, scaled_segments
 from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
@@ -145,7 +144,7 @@ class Compose(nn.Module):
         self._scale = PixelScale.of(self.sensor)
         self._normalize = normalization(normalize, self.sensor, out_units)
         self._steps: list[Step] = [self._as_step(operation) for operation in operations]
-        self._habits, self._idle = Habits.of(self._steps), Habits.of([])
+        self._list, self._nothing = OperationList.of(self._steps), OperationList.of([])
         known = [] if self.sensor is None else [band.gsd_m for band in self.sensor.bands if band.gsd_m is not None]
         self._finest_gsd_m = min(known, default=None)
 
@@ -191,7 +190,7 @@ class Compose(nn.Module):
         steps = [step for step in self._steps if isinstance(step, GeometricOperation | StockAffine | Policy)]
         if any(isinstance(step, StockAffine) for step in steps):
             probes = probes[: _CONTEXT_PROBES // 16]  # these draw one by one
-        plan = make_plan(Habits.of(steps), probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
+        plan = make_plan(OperationList.of(steps), probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
         reached = matrices.footprint(plan.matrix, plan.size)
         beyond = torch.stack(
             (
@@ -243,16 +242,16 @@ class Compose(nn.Module):
         spec = TileSpec(tiles.bands, tiles.dates or 1, tile, context)
         key = self._key(batch, tiles)
         return make_plan(
-            self._habits if self.training else self._idle,
+            self._list if self.training else self._nothing,
             key,
             spec,
             sensor=self.sensor,
             size=self.size,
             fit=self.fit,
-            scenery=self._scenery(batch, key),
+            acquisition=self._acquisition(batch, key),
         )
 
-    def _scenery(self, batch: Mapping[str, Any], key: Tensor) -> Scenery:
+    def _acquisition(self, batch: Mapping[str, Any], key: Tensor) -> Acquisition:
         """Sun and pixel size, as far as the batch or the sensor tells."""
 
         def degrees(name: str) -> Tensor | None:
@@ -275,10 +274,10 @@ class Compose(nn.Module):
             gsd = None if finest is None else constant(finest, torch.float64, key.device).expand(key.shape)
         sun, view = degrees("sun_azimuth"), degrees("view_azimuth")
         apart = None if sun is None or view is None else sun - view
-        return Scenery(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
+        return Acquisition(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
 
     def _check_bands(self, tiles: Tiles) -> None:
-        for member in self._habits.members:
+        for member in self._list.members:
             if isinstance(member.step, RadiometricOperation):
                 member.step.check_sensor(member.step.sensor or self.sensor, tiles.bands)
         if self.sensor is not None and len(self.sensor.bands) != tiles.bands:

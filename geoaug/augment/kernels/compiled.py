@@ -15,16 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geoaug.augment.kernels import arrays, loops, one_pass, stencil_loops, warp
+from geoaug.augment.kernels import arrays, loops, one_pass, stencil_loops, stencils, warp
 from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
+from geoaug.augment.kernels.stencils import CoarseGrid, Taps
 from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.maps import LostLines, Ramp, Stripes, Surroundings
 from geoaug.augment.planning.matrices import Size
-from geoaug.augment.planning.segments import Affine, Segment, Stencil, Taps
+from geoaug.augment.planning.segments import Affine, Segment, Stencil
 from geoaug.rng.noise import few_normal_quantiles
 from geoaug.scratch import scratch
 
@@ -287,9 +288,13 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
 
 
 def _filter(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> None:
-    """Run a stencil in place, date by date."""
-    every, known = image.view(len(image) * dates, -1, *image.shape[2:]).numpy(), valid[:, 0].numpy()
+    """Run a stencil in place, date by date: by compiled loops where there are some for its kernel, else by torch."""
+    apart = image.view(len(image) * dates, -1, *image.shape[2:])
     kernel = stencil.kernel
+    if not isinstance(kernel, Taps | CoarseGrid):
+        apart.copy_(stencils.run(apart, valid.repeat_interleave(dates, 0), stencil))
+        return
+    every, known = apart.numpy(), valid[:, 0].numpy()
     for row in np.flatnonzero(stencil.applied.numpy()):
         if isinstance(kernel, Taps):
             stencil_loops.blur(every[row], known[row // dates], kernel.weights[row, 0].float().numpy())

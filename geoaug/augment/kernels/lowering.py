@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -158,19 +159,24 @@ class Lowering:
         return Step(NORMAL, self._numbers(), key=key, channel=channel, stream=self.stream - 1)
 
     def _step(self, segment: Pointwise, source: int) -> Step:
-        if isinstance(segment, Affine):
-            terms = segment.terms
-            numbers = self._numbers(terms.gain, terms.offset, terms.floor, terms.slope)
-            return Step(AFFINE, numbers, source, terms.noisy)
-        if isinstance(segment, GammaNoise):
-            shift, scale = cube_of_normal(segment.variance.double())
-            rows = (part.float()[:, None].expand(-1, self.bands) for part in (shift, scale, segment.multiply))
-            key = self._by_sample(segment.seed[:, None].expand(-1, self.bands))
-            channel = torch.arange(self.bands, device=self.key.device).repeat(self.dates)
-            return Step(GAMMA, self._numbers(*rows, segment.add), key=key, channel=channel)
-        if isinstance(segment, Steps):
-            return Step(STEPS, self._numbers(segment.ceiling, segment.step))
-        return Step(AMPLITUDE if segment.unit == "amplitude" else DECIBEL, self._numbers())
+        match segment:
+            case Affine(terms=terms):
+                numbers = self._numbers(terms.gain, terms.offset, terms.floor, terms.slope)
+                return Step(AFFINE, numbers, source, terms.noisy)
+            case GammaNoise():
+                shift, scale = cube_of_normal(segment.variance.double())
+                rows = (part.float()[:, None].expand(-1, self.bands) for part in (shift, scale, segment.multiply))
+                key = self._by_sample(segment.seed[:, None].expand(-1, self.bands))
+                channel = torch.arange(self.bands, device=self.key.device).repeat(self.dates)
+                return Step(GAMMA, self._numbers(*rows, segment.add), key=key, channel=channel)
+            case Steps():
+                return Step(STEPS, self._numbers(segment.ceiling, segment.step))
+            case Curve(unit="amplitude"):
+                return Step(AMPLITUDE, self._numbers())
+            case Curve():
+                return Step(DECIBEL, self._numbers())
+            case _:
+                assert_never(segment)
 
     def _numbers(self, *columns: Tensor | None) -> Float[Tensor, "b n 4"]:
         shape = (len(self.key), self.dates * self.bands, 4)

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.maps import Surroundings, TileMap
 from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.tree import PlanPart
 from geoaug.constants import constant
 from geoaug.rng.noise import standard_normal
 
@@ -91,7 +92,7 @@ def _refined(field: Float[Tensor, "r n n"]) -> Float[Tensor, "r m m"]:
 
 
 @dataclass(frozen=True, slots=True)
-class CloudField:
+class CloudField(PlanPart):
     """The field of each row, and how a tile looks at it.
 
     Attributes:
@@ -150,7 +151,7 @@ class CloudField:
 
 
 @dataclass(frozen=True, slots=True)
-class CloudVeil:
+class CloudVeil(TileMap):
     """Three maps of a cloud seen from above: what it hides of the ground, what it reflects, its glow on clear air."""
 
     field: CloudField
@@ -166,7 +167,7 @@ class CloudVeil:
 
 
 @dataclass(frozen=True, slots=True)
-class CloudShade:
+class CloudShade(TileMap):
     """How much of the direct sun a cloud takes from the ground: its own field, seen towards the sun.
 
     Attributes:
