@@ -21,8 +21,8 @@ RANKS = {
     "augment": 6,
     "statistics": 5,
     **dict.fromkeys(("sensors", "rng", "presets"), 4),
-    **dict.fromkeys(("scratch", "constants", "small_arrays"), 1),
-    **dict.fromkeys(("errors", "processors"), 0),
+    **dict.fromkeys(("scratch", "small_arrays"), 1),
+    **dict.fromkeys(("errors", "processors", "earth"), 0),
 }
 # The rooms of `geoaug.data`, from the end of the arrows to their top.
 DATA_ROOMS = ("raster", "labels", "catalog", "sampling", "loading", "pictures", "datamodule", "synthetic")

@@ -25,19 +25,21 @@ from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.plan import FusedStage, Plan
 from geoaug.augment.planning.scale import NormalizeBy, PixelScale, normalization, scaled_segments
-from geoaug.constants import constant
+from geoaug.earth import METRES_PER_DEGREE
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import random_keys, sample_keys
 from geoaug.sensors import Sensor, get_sensor
+from geoaug.small_arrays import constant
 
 _CONTEXT_PROBES = 4096
 
 # Normal noises that one stage may draw.
 _STREAMS_OF_A_STAGE = 256
 
-# Metres to a degree of latitude, for geotransforms in degrees.
-_METRES_A_DEGREE = 111_320.0
+# A pixel with sides below this is taken to be in degrees.
 _LARGEST_PIXEL_DEGREES = 0.02
+# Of the cosine of a latitude: tiles at the poles keep a pixel size.
+_LEAST_COSINE = 1e-4
 
 OutUnits = Literal["reflectance", "dn", "db"]
 
@@ -248,10 +250,10 @@ class Compose(nn.Module):
             sensor=self.sensor,
             size=self.size,
             fit=self.fit,
-            acquisition=self._acquisition(batch, key),
+            acquisition=self._acquisition(batch, key, tiles.size),
         )
 
-    def _acquisition(self, batch: Mapping[str, Any], key: Tensor) -> Acquisition:
+    def _acquisition(self, batch: Mapping[str, Any], key: Tensor, size: Size) -> Acquisition:
         """Sun and pixel size, as far as the batch or the sensor tells."""
 
         def degrees(name: str) -> Tensor | None:
@@ -266,9 +268,12 @@ class Compose(nn.Module):
         transform = batch.get("transform")
         gsd: Tensor | None = None
         if isinstance(transform, Tensor) and transform.shape == (len(key), 6):
-            a, b, _, d, e, _ = transform.detach().to(key.device, torch.float64, non_blocking=True).unbind(1)
+            a, b, _, d, e, f = transform.detach().to(key.device, torch.float64, non_blocking=True).unbind(1)
             side = (a * e - b * d).abs().sqrt()
-            gsd = torch.where(side < _LARGEST_PIXEL_DEGREES, side * _METRES_A_DEGREE, side)
+            # Where pixels are in degrees: the side of a square of a pixel's area, at the tile's centre.
+            latitude = torch.deg2rad(d * (size.width / 2) + e * (size.height / 2) + f)
+            metres = side * METRES_PER_DEGREE * latitude.cos().clamp_min(_LEAST_COSINE).sqrt()
+            gsd = torch.where(side < _LARGEST_PIXEL_DEGREES, metres, side)
         elif self.sensor is not None:
             finest = self._finest_gsd_m
             gsd = None if finest is None else constant(finest, torch.float64, key.device).expand(key.shape)

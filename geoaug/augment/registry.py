@@ -106,11 +106,11 @@ def find_operation(name: str, imports: Sequence[str] = ()) -> type[nn.Module]:
         raise OperationError(
             f"'{name}' mixes the samples of a batch; in training, apply it to the batch after the recipe"
         )
-    if _STOCK + name in every:
-        raise OperationError(f"'{name}' is kornia's: write '{_STOCK}{name}'")
     offered = _offered()
     if name in offered:
         return _loaded(name, offered[name])
+    if _STOCK + name in every:
+        raise OperationError(f"'{name}' is kornia's: write '{_STOCK}{name}'")
     module, _, attribute = name.rpartition(".")
     if module and not name.startswith(_STOCK):
         return _from_module(name, module, attribute, imports)

@@ -127,7 +127,7 @@ def _recipe_text(job: AugmentJob, recipe: "Recipe", works: list[SceneWork]) -> s
     judged = next(iter(names)) if len(names) == 1 and names <= set(available_sensors()) else None
     resolved["sensor"] = told or judged
     resolved["size"] = resolved.get("size", job.tile)
-    order = ("summary", "sensor", "size", "operations")
+    order = ("summary", "sensor", "size", "packages", "operations")
     content = {key: resolved[key] for key in order if resolved.get(key) is not None}
     return "".join(f"# {line}\n" for line in comments) + dump_yaml(content)
 

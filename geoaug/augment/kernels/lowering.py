@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.augment.kernels.kinds import (
+from geoaug.augment.kernels.arrays import (
     AFFINE,
     AMPLITUDE,
     DECIBEL,

@@ -35,8 +35,8 @@ from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Segment
 from geoaug.augment.planning.tree import map_tensors
-from geoaug.constants import constant
 from geoaug.scratch import output_memory
+from geoaug.small_arrays import constant
 
 # Samples of a block together hold about this many float32 values: few enough for a cache, and enough that threads
 # spend their time in torch and not in waiting for the interpreter.

@@ -25,11 +25,10 @@ from geoaug.augment.physics.air import (
 from geoaug.augment.planning.maps import Ramp
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.planning.terms import Terms
-from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 from geoaug.sensors import Sensor
-from geoaug.small_arrays import Numbers, several_by_numpy
+from geoaug.small_arrays import Numbers, constant, several_by_numpy
 
 AerosolName = Literal["continental", "maritime", "dust", "smoke", "any"]
 

@@ -16,9 +16,9 @@ from geoaug.augment.operations.base import (
     TileShape,
     as_range,
 )
-from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
+from geoaug.small_arrays import constant
 
 _REACH = 3
 _NEWTON_STEPS = 8

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from geoaug.augment.operations.base import Params, RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.planning.terms import Terms
-from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 from geoaug.sensors import Band, Sensor
-from geoaug.small_arrays import Numbers, several_by_numpy
+from geoaug.small_arrays import Numbers, constant, several_by_numpy
 
 # For bands that publish no radiometry: a signal-to-noise ratio of 100 at a reflectance of 0.1, between the 89 and 174
 # that Sentinel-2 asks of its land bands.

@@ -20,9 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.constants import constant, kept
 from geoaug.sensors import Sensor
-from geoaug.small_arrays import Numbers, at_least, several_by_numpy
+from geoaug.small_arrays import Numbers, at_least, constant, kept, several_by_numpy
 
 _USUAL_WIDTH_NM = 50.0
 

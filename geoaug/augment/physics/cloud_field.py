@@ -18,8 +18,8 @@ from torch import Tensor
 from geoaug.augment.planning.maps import Surroundings, TileMap
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.tree import PlanPart
-from geoaug.constants import constant
 from geoaug.rng.noise import standard_normal
+from geoaug.small_arrays import constant
 
 # Variance of liquid water falls with scale as k^(-5/3) (Cahalan and Snider, 1989, Remote Sensing of Environment 28):
 # that of an octave in proportion to its wavelength to 2/3.

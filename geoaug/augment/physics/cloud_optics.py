@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.physics.air import Aerosol, diffuse_over_direct
-from geoaug.constants import constant
+from geoaug.small_arrays import constant
 
 # Reflectance of a thick cloud in proportion to the visible: wavelength in nm, water, ice. Drops (radius about 10 um)
 # and crystals (30 um) scatter all wavelengths alike and absorb beyond 1.5 um (King, Kaufman, Menzel and Tanre, 1992,

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.constants import constant, kept
-from geoaug.small_arrays import by_numpy
+from geoaug.small_arrays import by_numpy, constant, kept
 
 Matrices = Float[Tensor, "b 3 3"]
 

@@ -13,10 +13,9 @@ from torch import Tensor
 from geoaug.augment.planning.segments import Affine, Curve, Segment
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import map_tensors
-from geoaug.constants import constant, kept
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
-from geoaug.small_arrays import Numbers, several_by_numpy
+from geoaug.small_arrays import Numbers, constant, kept, several_by_numpy
 from geoaug.statistics import Statistics, Units
 
 Quantity = Literal["reflectance", "amplitude", "power", "db"]

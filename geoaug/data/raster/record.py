@@ -16,12 +16,11 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geoaug.data.raster.grid import footprint_in
+from geoaug.earth import METRES_PER_DEGREE
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor, generic_sensor, get_sensor
 
 SceneKind = Literal["raster", "bands", "sentinel-2", "landsat", "stac", "chip"]
-
-METRES_PER_DEGREE = math.radians(6378137.0)  # along the equator of WGS 84
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from geoaug.data.raster.files import gdal_environment, open_dataset
 from geoaug.data.raster.identify import Identification
 from geoaug.data.raster.inputs import scene_ids
 from geoaug.data.raster.window import Window
+from geoaug.earth import METRES_PER_DEGREE
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, get_sensor
 
@@ -38,8 +39,6 @@ SUPPORTED_DTYPES: tuple[str, ...] = (
     "float32",
     "float64",
 )
-
-_METRES_PER_DEGREE = math.radians(6378137.0)  # along the equator of WGS 84
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Scene:
         side = math.sqrt(abs(self.transform.determinant))
         if self.crs.is_geographic:
             _, latitude = self.transform * (self.width / 2, self.height / 2)
-            return side * _METRES_PER_DEGREE * math.sqrt(max(math.cos(math.radians(latitude)), 0.0))
+            return side * METRES_PER_DEGREE * math.sqrt(max(math.cos(math.radians(latitude)), 0.0))
         return side * float(self.crs.linear_units_factor[1])
 
 

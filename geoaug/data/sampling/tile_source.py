@@ -9,7 +9,8 @@ from rasterio.crs import CRS
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.raster.record import METRES_PER_DEGREE, Grid
+from geoaug.data.raster.record import Grid
+from geoaug.earth import METRES_PER_DEGREE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
