@@ -2,8 +2,8 @@
 
 A constant copied from the host would break the capture of a CUDA graph, so it is kept. A plan of sixteen samples is
 some hundreds of operations on a few hundred numbers, and calling takes most of their time on the CPU, where numpy's
-calls take a third of torch's or less. Functions for both are written in what the two have in common, and take
-the module that they run by as `xp`.
+calls take a third of torch's or less. Functions for both are written in what the two have in common, and take the
+module that they run by as `xp`.
 """
 
 from collections.abc import Callable

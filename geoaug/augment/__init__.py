@@ -23,7 +23,6 @@ from geoaug.augment.operations.atmosphere import RandomHaze, RandomWaterVapour
 from geoaug.augment.operations.base import (
     GeometricOperation,
     GeometricOptions,
-    Params,
     RadiometricOperation,
     RadiometricOptions,
     StencilOperation,
@@ -58,7 +57,7 @@ from geoaug.augment.operations.sar import RandomIncidenceAngle, RandomSpeckle, R
 from geoaug.augment.operations.sensor_noise import RandomSensorNoise
 from geoaug.augment.operations.sun import RandomSunElevation, RandomTerrainShading
 from geoaug.augment.planning.matrices import Size
-from geoaug.augment.planning.plan import Plan
+from geoaug.augment.planning.plan import Params, Plan
 from geoaug.augment.planning.segments import StencilKernel
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.recipe import Recipe, available_recipes, load_recipe, needed_packages

@@ -17,7 +17,6 @@ from torch import Tensor
 from geoaug.augment.kernels.warp import most_places
 from geoaug.augment.operations.base import (
     GeometricOperation,
-    Params,
     RadiometricOperation,
     RegistrationOperation,
     TileShape,
@@ -26,7 +25,7 @@ from geoaug.augment.operations.policies import Choice, Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Matrices, Size
-from geoaug.augment.planning.plan import Drawn, FusedStage, OpaqueStage, Plan, Stage
+from geoaug.augment.planning.plan import Drawn, FusedStage, OpaqueStage, Params, Plan, Stage
 from geoaug.augment.planning.segments import OperationSegment, folded
 from geoaug.augment.registry import operation_name, package_of
 from geoaug.rng.draws import Draws, split_keys

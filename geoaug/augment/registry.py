@@ -134,7 +134,8 @@ def check_arguments(name: str, arguments: Mapping[str, Any], imports: Sequence[s
                 near = difflib.get_close_matches(argument, allowed, n=1, cutoff=0.5)
                 hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(allowed)}"
                 raise OperationError(f"{name} has no argument '{argument}'; {hint}", argument=argument)
-    if not issubclass(operation, Operation):
+    own_base = issubclass(operation, Operation)
+    if not own_base:
         return {argument: _as_tuples(value) for argument, value in arguments.items()}
     try:
         return dict(_arguments_model(operation)(**arguments))
@@ -172,7 +173,8 @@ def operations_within(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def _subclasses(base: type) -> Iterator[type]:
-    for kind in base.__subclasses__():
+    kinds: list[type] = base.__subclasses__()
+    for kind in kinds:
         yield kind
         yield from _subclasses(kind)
 

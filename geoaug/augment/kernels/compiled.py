@@ -252,11 +252,11 @@ class _Labels:
 
 
 def _by_type(image: Tensor) -> tuple[tuple[Array, Array, Array, Array], int]:
-    """The image among empty ones of the other types, and its place."""
-    place = _STORED.index(image.dtype)
+    """The image among empty ones of the other types, and its number among them."""
+    number = _STORED.index(image.dtype)
     flat = image.flatten(2).numpy()
-    one, two, three, four = (flat if kind == place else empty for kind, empty in enumerate(_EMPTY))
-    return (one, two, three, four), place
+    one, two, three, four = (flat if kind == number else empty for kind, empty in enumerate(_EMPTY))
+    return (one, two, three, four), number
 
 
 def _validity(part: Pixels, count: int) -> Array:
@@ -314,19 +314,19 @@ def _rules(encoding: Encoding, cubic: bool) -> arrays.Rules:
 def _steps(program: Program, count: int, bands: int) -> arrays.Steps:
     steps = program.steps
     noisy = [step for step in steps if step.key is not None]
-    place = {id(step): number for number, step in enumerate(noisy)}
+    noise = {id(step): number for number, step in enumerate(noisy)}
     terms = np.zeros((len(steps), count, bands, 4), np.float32)
     keys, channels = np.zeros((len(noisy), count, bands), np.uint64), np.zeros((len(noisy), bands), np.uint64)
     for number, step in enumerate(steps):
         terms[number] = step.terms.numpy()
         if step.key is not None and step.channel is not None:
-            keys[place[id(step)]] = step.key.numpy()
-            channels[place[id(step)]] = step.channel.numpy()
+            keys[noise[id(step)]] = step.key.numpy()
+            channels[noise[id(step)]] = step.channel.numpy()
     return arrays.Steps(
         np.array([step.kind for step in steps], np.int64),
         np.array([step.source for step in steps], np.int64),
         np.array([step.noisy for step in steps], np.bool_),
-        np.array([place.get(id(step), -1) for step in steps], np.int64),
+        np.array([noise.get(id(step), -1) for step in steps], np.int64),
         np.array([step.stream for step in steps], np.uint64),
         terms,
         keys,

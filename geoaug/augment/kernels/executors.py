@@ -1,7 +1,7 @@
 """Which executor runs a plan: plain torch, compiled for the CPU by Numba, or one Triton kernel on a CUDA device.
 
-All do the same work to rounding; what is equal bit for bit is told in `docs/design.md`. The compiled ones are imported
-on first use, for theirs are large libraries, and plain torch serves wherever one of them is absent.
+All do the same work to rounding; what is equal bit for bit is in `docs/design.md`. The compiled ones are imported on
+first use, since their libraries are large, and plain torch serves wherever one of them is absent.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """A fused stage as compiled executors run it: point-wise steps with their numbers, between stencils.
 
 Segments are made for reading; here they become arrays: one row of at most four numbers a step, sample and band, the
-noise with its keys, and the layers that modulate steps, each told as what it takes to work it out at a pixel. Both
+noise with its keys, and the layers that modulate steps, each as what it takes to work it out at a pixel. Both
 compiled executors, for the CPU and for CUDA, run the same programs.
 """
 
@@ -182,14 +182,14 @@ class Lowering:
         shape = (len(self.key), self.dates * self.bands, 4)
         if runs_by_numpy(self.key, columns):
             rows = np.zeros((shape[0] * self.dates, self.bands, 4), np.float32)
-            for place, column in enumerate(columns):
+            for number, column in enumerate(columns):
                 if column is not None:
-                    rows[..., place] = column.numpy()
+                    rows[..., number] = column.numpy()
             return torch.from_numpy(rows.reshape(shape))
         numbers = torch.zeros(shape, dtype=torch.float32, device=self.key.device)
-        for place, column in enumerate(columns):
+        for number, column in enumerate(columns):
             if column is not None:
-                numbers[..., place] = self._by_sample(column)
+                numbers[..., number] = self._by_sample(column)
         return numbers
 
     def _by_sample(self, rows: Tensor) -> Tensor:

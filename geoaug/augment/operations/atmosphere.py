@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.physics.air import (
     AEROSOLS,
     Aerosol,
@@ -23,6 +23,7 @@ from geoaug.augment.physics.air import (
     wavelengths_nm,
 )
 from geoaug.augment.planning.maps import Ramp
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError

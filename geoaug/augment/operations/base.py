@@ -46,7 +46,7 @@ class TileShape:
         sun_elevation: degrees over the horizon, where the batch tells.
         sun_azimuth: degrees clockwise from the top of the tile as the operation sees it, turned and flipped as it is;
             where the batch tells.
-        gsd_m: metres to a pixel of the tile as the operation sees it; None where nobody knows.
+        gsd_m: metres to a pixel of the tile as the operation sees it; None where it is not known.
         view_zenith: degrees between the vertical and the way to the sensor, where the batch tells.
         relative_azimuth: degrees between the azimuths of sun and sensor, where the batch tells.
         sensor: whose bands the image has, where it is known.
@@ -454,7 +454,7 @@ class StencilOperation(RadiometricOperation):
 
 
 class RegistrationOperation(RadiometricOperation):
-    """An operation that takes each band from beside its place; in `Compose` it joins the single resampling."""
+    """An operation that takes each band from beside where it lies; in `Compose` it joins the single resampling."""
 
     @abstractmethod
     def band_shift(self, params: Params) -> Float[Tensor, "r c 2"]:

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, RadiometricOptions, Range, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, Range, TileShape, as_range
 from geoaug.augment.physics.air import path_of_clear_air, rayleigh_optical_depth, wavelengths_nm
 from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil
 from geoaug.augment.physics.cloud_optics import cloud_spectrum, shadow_gain
 from geoaug.augment.planning.matrices import rotation
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Annotation, Modulation, OperationSegment, ThickCloud
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError

@@ -11,13 +11,13 @@ from geoaug.augment.operations.base import (
     BatchOptions,
     GeometricOperation,
     GeometricOptions,
-    Params,
     TileShape,
     as_range,
     as_size,
 )
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Matrices, Size
+from geoaug.augment.planning.plan import Params
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 

@@ -5,9 +5,10 @@ from typing import Any, ClassVar, Unpack
 
 import torch
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.physics.air import path_of_clear_air
 from geoaug.augment.planning.maps import Ramp
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from geoaug.augment.kernels.stencils import CoarseGrid, Taps
 from geoaug.augment.operations.base import (
-    Params,
     RadiometricOptions,
     RegistrationOperation,
     StencilOperation,
     TileShape,
     as_range,
 )
+from geoaug.augment.planning.plan import Params
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 from geoaug.small_arrays import constant

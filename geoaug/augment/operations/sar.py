@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import GammaNoise, OperationSegment
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws

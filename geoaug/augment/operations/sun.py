@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.physics.air import Aerosol, diffuse_over_direct, layer, wavelengths_nm
 from geoaug.augment.physics.terrain import TerrainLight
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError

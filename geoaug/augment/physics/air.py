@@ -77,7 +77,7 @@ AEROSOLS = {
 
 
 class Aerosol(NamedTuple):
-    """Aerosol over each row; several depths of it may be told at once, before the rows."""
+    """Aerosol over each row; several depths of it may be given at once, before the rows."""
 
     aod: Float[Tensor, "*m b"]
     angstrom: Float[Tensor, " b"]
@@ -159,7 +159,7 @@ def thickened(
     view_zenith: Float[Tensor, " b"] | None = None,
     relative_azimuth: Float[Tensor, " b"] | None = None,
 ) -> tuple[Layer, Layer]:
-    """The air with so much aerosol, and with what is told of besides; see `layer`.
+    """The air with the aerosol that is there already, and with more of it added; see `layer`.
 
     Args:
         wavelength_nm: centres of the bands.
@@ -188,8 +188,8 @@ def _thickened(xp: Any, wavelength_nm: Any, aerosol: Any, before: float, *lit: A
 
 
 @several_by_numpy
-def _layer(xp: Any, *told: Any) -> tuple[Numbers, ...]:
-    path, transmittance = _layer_of(xp, *told)
+def _layer(xp: Any, *given: Any) -> tuple[Numbers, ...]:
+    path, transmittance = _layer_of(xp, *given)
     return path, transmittance
 
 

@@ -73,9 +73,9 @@ def _variance_after(refinements: int) -> float:
     response = [1.0]
     for _ in range(refinements):
         spread = [0.0] * (2 * len(response) + len(_SUBDIVISION) - 2)
-        for place, value in enumerate(response):
+        for index, value in enumerate(response):
             for step, share in enumerate(_SUBDIVISION):
-                spread[2 * place + step] += value * share
+                spread[2 * index + step] += value * share
         response = spread
     along: float = sum(value * value for value in response) / 2**refinements
     return along**2

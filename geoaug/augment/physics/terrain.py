@@ -68,5 +68,5 @@ def surface_normals(dem: Float[Tensor, "r 1 h w"], gsd_m: Float[Tensor, " r"]) -
 
 
 def _spans(count: int, device: torch.device) -> Float[Tensor, " n"]:
-    place = torch.arange(count, device=device)
-    return ((place + 1).clamp_max(count - 1) - (place - 1).clamp_min(0)).clamp_min(1).float()
+    pixel = torch.arange(count, device=device)
+    return ((pixel + 1).clamp_max(count - 1) - (pixel - 1).clamp_min(0)).clamp_min(1).float()

@@ -31,7 +31,7 @@ class FusedStage:
         matrix: input to output pixel centres, float64.
         size: of the output tile.
         segments: radiometry in reflectance, one row for each date of each sample.
-        band_shift: x and y, in input pixels, by which bands are taken from beside their place; None: none is.
+        band_shift: x and y, in input pixels, by which bands are taken from beside where they lie; None: none is.
         most_places: along an axis of an output pixel, how many places at most are sampled and averaged: more than one
             where the stage may shrink the tile.
     """
