@@ -35,11 +35,11 @@ class RecipeSummary:
 
 @dataclass(frozen=True, slots=True)
 class RecipeText:
-    """A recipe as it is written, its name, and the place to name in errors."""
+    """A recipe as it is written, its name, and what errors call it: the path of its file, or the preset's name."""
 
     text: str
     name: str
-    place: str
+    origin: str
 
 
 def find_recipe(source: str | Path) -> RecipeText:

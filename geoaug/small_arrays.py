@@ -1,12 +1,14 @@
-"""Arithmetic on the few numbers of a plan: by numpy on the CPU, where calling takes most of its time, else by torch.
+"""Tensors of a few numbers: constants, made once for each device; arithmetic, by numpy on the CPU and else by torch.
 
-A plan of sixteen samples is some hundreds of operations on a few hundred numbers, and numpy's calls take a third of
-torch's or less. Functions for both are written in what the two have in common, and told by which they run.
+A constant copied from the host would break the capture of a CUDA graph, so it is kept. A plan of sixteen samples is
+some hundreds of operations on a few hundred numbers, and calling takes most of their time on the CPU, where numpy's
+calls take a third of torch's or less. Functions for both are written in what the two have in common, and take the
+module that they run by as `xp`.
 """
 
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from functools import lru_cache, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,42 @@ Numbers = Any
 """A tensor, or an array of numpy: whatever plain arithmetic is done with."""
 
 Given = ParamSpec("Given")
+Made = TypeVar("Made", bound=Tensor | tuple[Tensor, ...])
+
+_MOST_KEPT = 1024
+_FORGET: list[Callable[[], None]] = []
+
+
+def kept(make: Callable[Given, Made]) -> Callable[Given, Made]:
+    """`make`, whose tensors are kept for each set of arguments; they must not be changed in place."""
+
+    @lru_cache(maxsize=_MOST_KEPT)
+    def made(*arguments: Given.args, **named: Given.kwargs) -> Made:
+        # Made outside inference mode, so that calls in and out of it can share it.
+        with torch.inference_mode(False):
+            return make(*arguments, **named)
+
+    @wraps(make)
+    def found(*arguments: Given.args, **named: Given.kwargs) -> Made:
+        # What is compiled has constants of its own.
+        if torch.compiler.is_compiling():
+            return make(*arguments, **named)
+        return made(*arguments, **named)  # type: ignore[arg-type]
+
+    _FORGET.append(made.cache_clear)
+    return found
+
+
+def forget() -> None:
+    """Forget all constants, as tests must that made them of tensors without contents."""
+    for clear in _FORGET:
+        clear()
+
+
+@kept
+def constant(numbers: float | tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers (a tuple of them, or of tuples) as a tensor that all callers share: it must not be changed in place."""
+    return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def by_numpy(function: Callable[Concatenate[Any, Given], Numbers]) -> Callable[Given, Tensor]:

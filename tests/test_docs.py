@@ -26,6 +26,7 @@ ROWS = {
 
 @pytest.mark.parametrize("name", sorted(own_operations()))
 def test_every_operation_is_listed_with_its_arguments(name: str) -> None:
+    assert name in ROWS, rf"docs/recipes.md has no row for {name}: add `| \`{name}\` | arguments | what it does |`"
     shown = set(re.findall(r"`(\w+)`", ROWS[name].split("|")[2]))
     known = set(inspect.signature(own_operations()[name]).parameters)
     assert shown <= known

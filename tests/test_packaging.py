@@ -21,7 +21,7 @@ RANKS = {
     "augment": 6,
     "statistics": 5,
     **dict.fromkeys(("sensors", "rng", "presets"), 4),
-    **dict.fromkeys(("scratch", "constants", "small_arrays"), 1),
+    **dict.fromkeys(("scratch", "small_arrays"), 1),
     **dict.fromkeys(("errors", "keywords", "processors", "earth", "read_ahead"), 0),
 }
 # The rooms of `geoaug.data`, from the end of the arrows to their top.

@@ -20,25 +20,26 @@ from geoaug.augment.kernels.sampling import Decoding, Pixels
 from geoaug.augment.operations.base import GeometricOperation, RadiometricOperation, as_size
 from geoaug.augment.operations.policies import Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine, is_affine
+from geoaug.augment.planner import Acquisition, Fit, OperationList, Step, TileSpec, make_plan
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Size
-from geoaug.augment.planning.members import Step
 from geoaug.augment.planning.plan import FusedStage, Plan
-from geoaug.augment.planning.planner import Fit, Habits, Scenery, TileSpec, make_plan
 from geoaug.augment.planning.scale import NormalizeBy, PixelScale, normalization, scaled_segments
-from geoaug.constants import constant
+from geoaug.earth import METRES_PER_DEGREE
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import random_keys, sample_keys
 from geoaug.sensors import Sensor, get_sensor
+from geoaug.small_arrays import constant
 
 _CONTEXT_PROBES = 4096
 
 # Normal noises that one stage may draw.
 _STREAMS_OF_A_STAGE = 256
 
-# Metres to a degree of latitude, for geotransforms in degrees.
-_METRES_A_DEGREE = 111_320.0
+# A pixel with sides below this is taken to be in degrees.
 _LARGEST_PIXEL_DEGREES = 0.02
+# Of the cosine of a latitude: tiles at the poles keep a pixel size.
+_LEAST_COSINE = 1e-4
 
 OutUnits = Literal["reflectance", "dn", "db"]
 
@@ -145,7 +146,7 @@ class Compose(nn.Module):
         self._scale = PixelScale.of(self.sensor)
         self._normalize = normalization(normalize, self.sensor, out_units)
         self._steps: list[Step] = [self._as_step(operation) for operation in operations]
-        self._habits, self._idle = Habits.of(self._steps), Habits.of([])
+        self._list, self._nothing = OperationList.of(self._steps), OperationList.of([])
         known = [] if self.sensor is None else [band.gsd_m for band in self.sensor.bands if band.gsd_m is not None]
         self._finest_gsd_m = min(known, default=None)
 
@@ -191,7 +192,7 @@ class Compose(nn.Module):
         steps = [step for step in self._steps if isinstance(step, GeometricOperation | StockAffine | Policy)]
         if any(isinstance(step, StockAffine) for step in steps):
             probes = probes[: _CONTEXT_PROBES // 16]  # these draw one by one
-        plan = make_plan(Habits.of(steps), probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
+        plan = make_plan(OperationList.of(steps), probes, spec, sensor=self.sensor, size=self.size, fit=self.fit)
         reached = matrices.footprint(plan.matrix, plan.size)
         beyond = torch.stack(
             (
@@ -243,16 +244,16 @@ class Compose(nn.Module):
         spec = TileSpec(tiles.bands, tiles.dates or 1, tile, context)
         key = self._key(batch, tiles)
         return make_plan(
-            self._habits if self.training else self._idle,
+            self._list if self.training else self._nothing,
             key,
             spec,
             sensor=self.sensor,
             size=self.size,
             fit=self.fit,
-            scenery=self._scenery(batch, key),
+            acquisition=self._acquisition(batch, key, tiles.size),
         )
 
-    def _scenery(self, batch: Mapping[str, Any], key: Tensor) -> Scenery:
+    def _acquisition(self, batch: Mapping[str, Any], key: Tensor, size: Size) -> Acquisition:
         """Sun and pixel size, as far as the batch or the sensor tells."""
 
         def degrees(name: str) -> Tensor | None:
@@ -267,18 +268,21 @@ class Compose(nn.Module):
         transform = batch.get("transform")
         gsd: Tensor | None = None
         if isinstance(transform, Tensor) and transform.shape == (len(key), 6):
-            a, b, _, d, e, _ = transform.detach().to(key.device, torch.float64, non_blocking=True).unbind(1)
+            a, b, _, d, e, f = transform.detach().to(key.device, torch.float64, non_blocking=True).unbind(1)
             side = (a * e - b * d).abs().sqrt()
-            gsd = torch.where(side < _LARGEST_PIXEL_DEGREES, side * _METRES_A_DEGREE, side)
+            # Where pixels are in degrees: the side of a square of a pixel's area, at the tile's centre.
+            latitude = torch.deg2rad(d * (size.width / 2) + e * (size.height / 2) + f)
+            metres = side * METRES_PER_DEGREE * latitude.cos().clamp_min(_LEAST_COSINE).sqrt()
+            gsd = torch.where(side < _LARGEST_PIXEL_DEGREES, metres, side)
         elif self.sensor is not None:
             finest = self._finest_gsd_m
             gsd = None if finest is None else constant(finest, torch.float64, key.device).expand(key.shape)
         sun, view = degrees("sun_azimuth"), degrees("view_azimuth")
         apart = None if sun is None or view is None else sun - view
-        return Scenery(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
+        return Acquisition(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
 
     def _check_bands(self, tiles: Tiles) -> None:
-        for member in self._habits.members:
+        for member in self._list.members:
             if isinstance(member.step, RadiometricOperation):
                 member.step.check_sensor(member.step.sensor or self.sensor, tiles.bands)
         if self.sensor is not None and len(self.sensor.bands) != tiles.bands:

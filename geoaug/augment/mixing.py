@@ -16,8 +16,9 @@ from kornia.augmentation import MixAugmentationBaseV2
 from torch import Tensor
 
 from geoaug.augment.kernels.warp import from_bits, to_bits
-from geoaug.augment.operations.base import Params, as_size
+from geoaug.augment.operations.base import as_size
 from geoaug.augment.planning.matrices import Size, transform_geotransforms, translation
+from geoaug.augment.planning.plan import Params
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws, random_keys
 
@@ -275,12 +276,12 @@ class RandomSlideMix(_Mix):
     """A window of `size` anywhere on a tile that wraps around at its edges, so every pixel is seen equally often.
 
     The window may be as large as the tile, which is then shifted around. Labels of the tile stay. Where a window has
-    crossed an edge, one geotransform no longer tells its place: `transform` is then NaN.
+    crossed an edge, one geotransform no longer describes the tile: `transform` is then NaN.
 
     Args:
         size: of the window, one number or (height, width), pixels; None: the tile's own.
         p: probability that the window slides; it stands at the tile's upper left corner otherwise.
-        same_on_batch: one place for the whole batch.
+        same_on_batch: one window for the whole batch.
         keepdim: see kornia.
         data_keys: in kornia's way, where called with tensors: "input" and "mask".
     """
@@ -334,9 +335,9 @@ class RandomSlideMix(_Mix):
         moved = {name: self.apply_transform(batch[name], params, {}) for name in grids}
         if isinstance(batch.get("transform"), Tensor):
             top, left = (params[name] * params["gate"].long() for name in ("top", "left"))
-            place = transform_geotransforms(batch["transform"], translation(-left.double(), -top.double()))
+            moved_transform = transform_geotransforms(batch["transform"], translation(-left.double(), -top.double()))
             wrapped = (top + window.height > tile.height) | (left + window.width > tile.width)
-            moved["transform"] = torch.where(wrapped[:, None], torch.nan, place)
+            moved["transform"] = torch.where(wrapped[:, None], torch.nan, moved_transform)
         return moved
 
 
@@ -349,10 +350,10 @@ def beta_quantiles(alpha: float) -> Float[Tensor, " n"]:
         raise ConfigurationError(f"alpha={alpha} of a Beta distribution is within [0.01, 100]")
     # The root first: steps are then even where large alphas have their mass.
     last = 0.5**alpha
-    place = torch.linspace(0, 1, 16 * _QUANTILES + 1, dtype=torch.float64)
-    x = place * 0.5 if alpha >= 1 else (place * last) ** (1 / alpha)
+    position = torch.linspace(0, 1, 16 * _QUANTILES + 1, dtype=torch.float64)
+    x = position * 0.5 if alpha >= 1 else (position * last) ** (1 / alpha)
     density = (x * (1 - x)) ** (alpha - 1) if alpha >= 1 else (1 - x) ** (alpha - 1)
-    total = torch.cumulative_trapezoid(density, place)
+    total = torch.cumulative_trapezoid(density, position)
     total = torch.nn.functional.pad(total / total[-1], (1, 0))
     wanted = torch.linspace(0, 1, _QUANTILES + 1, dtype=torch.float64)
     after = torch.searchsorted(total, wanted).clamp(1, len(total) - 1)
@@ -365,9 +366,9 @@ def beta_of(uniform: Float[Tensor, " b"], quantiles: Float[Tensor, " n"]) -> Flo
     """Beta distributed numbers from uniform ones, by the quantiles of the lower half."""
     table = quantiles.to(uniform.device, non_blocking=True)
     low = uniform < 0.5
-    place = torch.where(low, uniform, 1 - uniform) * 2 * (len(quantiles) - 1)
-    index = place.floor().long().clamp(0, len(quantiles) - 2)
-    value = torch.lerp(table[index], table[index + 1], place - index)
+    position = torch.where(low, uniform, 1 - uniform) * 2 * (len(quantiles) - 1)
+    index = position.floor().long().clamp(0, len(quantiles) - 2)
+    value = torch.lerp(table[index], table[index + 1], position - index)
     return torch.where(low, value, 1 - value)
 
 

@@ -1,13 +1,14 @@
 """Recipes: an augmentation written down in YAML, the same for the command line, for training and beside the output.
 
 A recipe names a sensor (optional), an output size (optional) and operations in order, each its class name alone or
-with arguments. Mistakes are reported with their place in the file.
+with arguments. Mistakes are reported with the line of the file. What a name may be is in `registry`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,14 @@ from torch import nn
 from geoaug.augment.compose import Compose
 from geoaug.augment.operations.base import as_size
 from geoaug.augment.planning.scale import normalization
-from geoaug.augment.registry import OperationError, build_operation, check_arguments
+from geoaug.augment.registry import (
+    OperationError,
+    build_operation,
+    check_arguments,
+    find_operation,
+    operations_within,
+    package_of,
+)
 from geoaug.errors import ConfigurationError
 from geoaug.presets import RecipeSummary, available_recipes, find_recipe, preset_text
 from geoaug.sensors import get_sensor
@@ -31,11 +39,12 @@ __all__ = [
     "available_recipes",
     "dump_yaml",
     "load_recipe",
+    "needed_packages",
     "preset_text",
 ]
 
 
-# Levels of a recipe that have a place: operations, position, name, argument, and the numbers of a range.
+# Levels of a recipe whose lines are known: operations, position, name, argument, and the numbers of a range.
 _DEEPEST = 6
 
 
@@ -57,6 +66,7 @@ class _RecipeModel(BaseModel):
     sensor: str | None = None
     size: int | tuple[int, int] | None = None
     normalize: str | _MeanAndStd | None = None
+    packages: dict[str, str] = {}
     operations: list[str | dict[str, dict[str, Any] | None]]
 
     def check_size(self) -> None:
@@ -97,6 +107,7 @@ class Recipe:
         specs: the operations in order.
         normalize: (mean, std) per band, or the file of `geoaug stats` that holds them, as the recipe names it.
         folder: of the recipe's file, from which that file is looked for; None for a recipe without one.
+        imports: packages that the user allows to be imported for the operations.
     """
 
     name: str
@@ -106,11 +117,12 @@ class Recipe:
     specs: tuple[OperationSpec, ...]
     normalize: str | tuple[list[float], list[float]] | None = None
     folder: Path | None = None
+    imports: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def operations(self) -> list[nn.Module]:
         """The operations, newly built."""
-        return [build_operation(spec.name, spec.arguments) for spec in self.specs]
+        return [build_operation(spec.name, spec.arguments, self.imports) for spec in self.specs]
 
     def compose(self, **arguments: Any) -> Compose:
         """`Compose` of this recipe; arguments win over what the recipe says of sensor, size and normalize."""
@@ -121,10 +133,14 @@ class Recipe:
         return Compose(self.operations, **chosen)
 
     def resolved(self) -> dict[str, Any]:
-        """The recipe with every default written out, as it would stand in a file."""
+        """The recipe with every default written out, as it would stand in a file.
+
+        Where operations come from other packages than geoaug and kornia, their versions stand under `packages`.
+        """
         head: dict[str, Any] = {"summary": self.summary or None, "sensor": self.sensor, "size": _plain(self.size)}
         by = self.normalize
         head["normalize"] = by if by is None or isinstance(by, str) else {"mean": by[0], "std": by[1]}
+        head["packages"] = needed_packages(self) or None
         operations = [
             {spec.name: {name: _plain(value) for name, value in spec.arguments.items()}}
             if spec.arguments
@@ -141,18 +157,35 @@ class Recipe:
         return dump_yaml(self.resolved())
 
 
-def load_recipe(source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
+def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, *, imports: Sequence[str] = ()) -> Recipe:
     """A recipe from a preset's name, a YAML file, or a mapping of the same shape.
 
+    Args:
+        source: see above.
+        imports: packages that may be imported for operations with dotted names, such as "mylab" for
+            `mylab.RandomSnow`, besides those in the environment variable `GEOAUG_IMPORTS`. A recipe by itself imports
+            nothing: it may have come from anywhere, and importing is running code.
+
     Raises:
-        ConfigurationError: no such preset or file, or a mistake in it, with its place.
+        ConfigurationError: no such preset or file, or a mistake in it, with the file and its line.
+
+    Warns:
+        UserWarning: the recipe was written with another version of a package that it needs.
     """
+    allowed = tuple(imports)
     if isinstance(source, Recipe):
-        return source
+        return replace(source, imports=(*source.imports, *allowed)) if allowed else source
     if isinstance(source, Mapping):
-        return _checked(dict(source), "recipe", {})
+        return _checked(dict(source), "recipe", {}, allowed)
     found = find_recipe(source)
-    return _parsed(found.text, found.name, found.place)
+    return _parsed(found.text, found.name, found.origin, allowed)
+
+
+def needed_packages(recipe: Recipe) -> dict[str, str]:
+    """Versions of the installed packages that a recipe's operations come from, by name; without geoaug and kornia."""
+    names = [name for spec in recipe.specs for name in (spec.name, *operations_within(spec.arguments))]
+    found = (package_of(find_operation(name, recipe.imports).__module__) for name in names)
+    return dict(package for package in found if package is not None)
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
@@ -178,21 +211,23 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _parsed(text: str, name: str, place: str) -> Recipe:
+def _parsed(text: str, name: str, origin: str, imports: tuple[str, ...]) -> Recipe:
     try:
         content, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
-        raise ConfigurationError(f"{place}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+        raise ConfigurationError(f"{origin}{line}: not YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{place}: a recipe is a mapping with a list of 'operations'")
-    recipe = _checked(content, place, _lines(node, place))
-    folder = Path(place).parent if Path(place).is_file() else None
+        raise ConfigurationError(f"{origin}: a recipe is a mapping with a list of 'operations'")
+    recipe = _checked(content, origin, _lines(node, origin), imports)
+    folder = Path(origin).parent if Path(origin).is_file() else None
     return replace(recipe, name=name, folder=folder)
 
 
-def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], int]) -> Recipe:
+def _checked(
+    content: dict[str, Any], origin: str, lines: dict[tuple[Any, ...], int], imports: tuple[str, ...]
+) -> Recipe:
     try:
         model = _RecipeModel.model_validate(content)
     except ValidationError as error:
@@ -208,31 +243,41 @@ def _checked(content: dict[str, Any], place: str, lines: dict[tuple[Any, ...], i
             what = "an operation is its name, or its name with arguments: - RandomRotation: {degrees: 20}"
         else:
             what = f"{'.'.join(map(str, where))}: {what}"
-        raise ConfigurationError(f"{_at(place, lines, tuple(where))}{what}") from None
+        raise ConfigurationError(f"{_at(origin, lines, tuple(where))}{what}") from None
     checks = (("size", model.check_size), ("sensor", model.check_sensor), ("normalize", model.check_normalize))
     for key, check in checks:
         try:
             check()
         except ConfigurationError as error:
-            raise ConfigurationError(f"{_at(place, lines, (key,))}{error}") from None
+            raise ConfigurationError(f"{_at(origin, lines, (key,))}{error}") from None
     specs = []
     for position, item in enumerate(model.operations):
         if isinstance(item, dict) and len(item) != 1:
-            at = _at(place, lines, ("operations", position))
+            at = _at(origin, lines, ("operations", position))
             raise ConfigurationError(f"{at}one operation to an entry, not {len(item)}: {', '.join(item)}")
         name, arguments = (item, {}) if isinstance(item, str) else next(iter(item.items()))
         arguments = arguments or {}
         try:
-            build_operation(name, arguments)
-            complete = check_arguments(name, arguments)
+            build_operation(name, arguments, imports)
+            complete = check_arguments(name, arguments, imports)
         except OperationError as error:
             path = ("operations", position, name, error.argument)
-            raise ConfigurationError(f"{_at(place, lines, path)}{error}") from None
-        told = {k: _plain(v) for k, v in complete.items() if v is not None and not _is_default(k, v)}
-        specs.append(OperationSpec(name, told))
+            raise ConfigurationError(f"{_at(origin, lines, path)}{error}", argument=error.argument) from None
+        stated = {k: _plain(v) for k, v in complete.items() if v is not None and not _is_default(k, v)}
+        specs.append(OperationSpec(name, stated))
     by = model.normalize
     numbers = (by.mean, by.std) if isinstance(by, _MeanAndStd) else by
-    return Recipe("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers)
+    recipe = Recipe("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers, imports=imports)
+    if model.packages:
+        installed = needed_packages(recipe)
+        for package, written in model.packages.items():
+            if installed.get(package, written) != written:
+                warnings.warn(
+                    f"{origin}: written with {package} {written}, and {installed[package]} is installed, whose "
+                    "operations may do something else",
+                    stacklevel=4,
+                )
+    return recipe
 
 
 def _is_default(name: str, value: Any) -> bool:
@@ -241,16 +286,16 @@ def _is_default(name: str, value: Any) -> bool:
     return name in usual and value == usual[name]
 
 
-def _at(place: str, lines: Mapping[tuple[Any, ...], int], path: tuple[Any, ...]) -> str:
-    """The place of a mistake: file and line of the nearest thing that has one."""
+def _at(origin: str, lines: Mapping[tuple[Any, ...], int], path: tuple[Any, ...]) -> str:
+    """Where a mistake is: the file, and the line of the nearest thing whose line is known."""
     while path:
         if path in lines:
-            return f"{place}:{lines[path]}: "
+            return f"{origin}:{lines[path]}: "
         path = path[:-1]
-    return f"{place}: "
+    return f"{origin}: "
 
 
-def _lines(node: yaml.Node | None, place: str, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+def _lines(node: yaml.Node | None, origin: str, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
     """Line numbers of everything in a YAML document by its path of keys and positions; a key twice is an error."""
     if node is None or len(path) > _DEEPEST:  # an alias may hold itself
         return {}
@@ -258,10 +303,10 @@ def _lines(node: yaml.Node | None, place: str, path: tuple[Any, ...] = ()) -> di
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if (*path, key.value) in found:
-                raise ConfigurationError(f"{place}:{key.start_mark.line + 1}: '{key.value}' stands here twice")
-            found |= _lines(value, place, (*path, key.value))
+                raise ConfigurationError(f"{origin}:{key.start_mark.line + 1}: '{key.value}' stands here twice")
+            found |= _lines(value, origin, (*path, key.value))
             found[(*path, key.value)] = key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for position, value in enumerate(node.value):
-            found |= _lines(value, place, (*path, position))
+            found |= _lines(value, origin, (*path, position))
     return found

@@ -1,57 +1,48 @@
-"""Operations by name, and the check of their arguments: what a recipe may say."""
+"""Operations by name, and the check of their arguments: what a recipe may say.
+
+A name is that of a class of geoaug; that of a class of kornia after `kornia.`; one that an installed package offers
+under the entry-point group `geoaug.operations`; or a module and a class in it, as in `mylab.RandomSnow`. What
+operations do is in `operations`, what a recipe looks like in `recipe`.
+
+Nothing is imported because a name says so. The module of a dotted name has been imported already, or its package is
+among those that the user allows: by `imports=`, or in the environment variable `GEOAUG_IMPORTS`. An entry point was
+installed on purpose, and is loaded when a recipe uses its name.
+"""
 
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, get_type_hints
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
+from typing import Any
 
 import kornia.augmentation as K
 from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
-from geoaug.augment.operations.base import GeometricOperation, RadiometricOperation
-from geoaug.augment.operations.policies import Policy
+from geoaug.augment.operations.base import Operation
 from geoaug.errors import ConfigurationError
 
-_HOMES = (
-    "atmosphere",
-    "clouds",
-    "detector",
-    "geometric",
-    "illumination",
-    "optics",
-    "policies",
-    "sar",
-    "sensor_noise",
-    "sun",
-)
+ENTRY_POINTS = "geoaug.operations"
+IMPORTS_VARIABLE = "GEOAUG_IMPORTS"
+
+_OWN = "geoaug.augment.operations."
 _STOCK = "kornia."
-_MIXES = ("RandomCutMix", "RandomMixUp", "RandomSlideMix")
 
 
 class OperationError(ConfigurationError):
-    """An operation that cannot be built, and which of its arguments is to blame (None: the operation itself)."""
-
-    def __init__(self, message: str, argument: str | None = None) -> None:
-        super().__init__(message)
-        self.argument = argument
+    """An operation that cannot be built; `argument` is the one to blame, None where it is the operation itself."""
 
 
 @cache
 def own_operations() -> dict[str, type[nn.Module]]:
-    """geoaug's operations by class name."""
-    found: dict[str, type[nn.Module]] = {}
-    for home in _HOMES:
-        module = importlib.import_module(f"geoaug.augment.operations.{home}")
-        for name, value in vars(module).items():
-            own = inspect.isclass(value) and issubclass(value, (GeometricOperation, RadiometricOperation, Policy))
-            own = own and value is not Policy
-            if own and value.__module__ == module.__name__ and not name.startswith("_"):
-                found[name] = value
-    return found
+    """geoaug's operations by class name, those of one module together."""
+    found = [each for each in _subclasses(Operation) if each.__module__.startswith(_OWN) and _finished(each)]
+    return {each.__name__: each for each in sorted(found, key=lambda each: each.__module__)}
 
 
 @cache
@@ -68,75 +59,216 @@ def stock_operations() -> dict[str, type[nn.Module]]:
     }
 
 
-def find_operation(name: str) -> type[nn.Module]:
-    """The class of an operation; an unknown name is answered with the nearest right ones."""
+def operation_name(operation: type) -> str:
+    """The name by which a recipe names an operation of this class, without regard to entry points."""
+    if operation.__module__.startswith(_OWN):
+        return operation.__name__
+    if operation.__module__.startswith("kornia."):
+        return _STOCK + operation.__name__
+    return f"{operation.__module__}.{operation.__qualname__}"
+
+
+@cache
+def package_of(module: str) -> tuple[str, str] | None:
+    """Name and version of the distribution that a module belongs to; None for geoaug and kornia.
+
+    Args:
+        module: dotted name, which may go on with that of a class. One that belongs to no distribution is named by its
+            first part, with its `__version__` or "unknown".
+    """
+    first = module.partition(".")[0]
+    if first in ("geoaug", "kornia"):
+        return None
+    for distribution in packages_distributions().get(first, ()):
+        try:
+            return distribution, version(distribution)
+        except PackageNotFoundError:
+            continue
+    return first, str(getattr(sys.modules.get(first), "__version__", "unknown"))
+
+
+def find_operation(name: str, imports: Sequence[str] = ()) -> type[nn.Module]:
+    """The class of an operation.
+
+    Args:
+        name: see the module.
+        imports: packages that may be imported for a dotted name, besides those of `GEOAUG_IMPORTS`.
+
+    Raises:
+        OperationError: there is no such operation (the message has the nearest right names), or its module may not be
+            imported, or cannot.
+    """
     every = {**own_operations(), **stock_operations()}
     if name in every:
         return every[name]
-    if name in _MIXES:
+    mixes = {mix.__name__ for mix in _subclasses(K.MixAugmentationBaseV2)}
+    if name.removeprefix(_STOCK) in mixes:
         raise OperationError(
             f"'{name}' mixes the samples of a batch; in training, apply it to the batch after the recipe"
         )
+    offered = _offered()
+    if name in offered:
+        return _loaded(name, offered[name])
     if _STOCK + name in every:
         raise OperationError(f"'{name}' is kornia's: write '{_STOCK}{name}'")
-    near = difflib.get_close_matches(name, every, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"operations are {' '.join(own_operations())}"
+    module, _, attribute = name.rpartition(".")
+    if module and not name.startswith(_STOCK):
+        return _from_module(name, module, attribute, imports)
+    near = difflib.get_close_matches(name, [*every, *offered], n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"operations are {' '.join([*own_operations(), *offered])}"
     raise OperationError(f"'{name}' is not an operation; {hint}")
 
 
-def check_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def check_arguments(name: str, arguments: Mapping[str, Any], imports: Sequence[str] = ()) -> dict[str, Any]:
     """The arguments of an operation, converted to their types and completed with the defaults.
 
     Raises:
-        OperationError: an argument that the operation does not have, lacks, or cannot read.
+        OperationError: see `find_operation`; or an argument that the operation does not have, lacks, or cannot read.
     """
-    kind = find_operation(name)
-    allowed = [parameter for parameter in inspect.signature(kind).parameters if parameter != "sensor"]
-    for argument in arguments:
-        if argument not in allowed:
-            near = difflib.get_close_matches(argument, allowed, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(allowed)}"
-            raise OperationError(f"{name} has no argument '{argument}'; {hint}", argument)
-    if name.startswith(_STOCK):
+    operation = find_operation(name, imports)
+    parameters = [part for part in inspect.signature(operation).parameters.values() if part.name != "sensor"]
+    if not any(part.kind is inspect.Parameter.VAR_KEYWORD for part in parameters):
+        allowed = [part.name for part in parameters]
+        for argument in arguments:
+            if argument not in allowed:
+                near = difflib.get_close_matches(argument, allowed, n=1, cutoff=0.5)
+                hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(allowed)}"
+                raise OperationError(f"{name} has no argument '{argument}'; {hint}", argument=argument)
+    own_base = issubclass(operation, Operation)
+    if not own_base:
         return {argument: _as_tuples(value) for argument, value in arguments.items()}
     try:
-        return dict(_arguments_model(name)(**arguments))
+        return dict(_arguments_model(operation)(**arguments))
     except ValidationError as error:
         first = error.errors()[0]
         argument = str(first["loc"][0])
         given = "" if first["type"] == "missing" else f", not {arguments.get(argument)!r}"
-        raise OperationError(f"{name}: {argument}: {first['msg'].lower()}{given}", argument) from None
+        raise OperationError(f"{name}: {argument}: {first['msg'].lower()}{given}", argument=argument) from None
 
 
-def build_operation(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+def build_operation(name: str, arguments: Mapping[str, Any], imports: Sequence[str] = ()) -> nn.Module:
     """An operation from its name and arguments.
 
     Raises:
         OperationError: see `check_arguments`; also a value out of its range.
     """
-    checked = check_arguments(name, arguments)
+    checked = check_arguments(name, arguments, imports)
+    for inner in operations_within(arguments):
+        find_operation(inner, imports)  # imports what the policy will look for by its name
+    operation = find_operation(name, imports)
     try:
-        return find_operation(name)(**checked)
+        return operation(**checked)
     except ConfigurationError as error:
-        message = str(error) if str(error).startswith(name) else f"{name}: {error}"
-        blamed = next((argument for argument in arguments if f"{argument}=" in message), None)
-        raise OperationError(message, blamed) from None
+        raise OperationError(f"{name}: {error}", argument=error.argument) from None
     except (TypeError, ValueError, RuntimeError, AssertionError, LookupError) as error:
-        if not name.startswith(_STOCK):
+        if operation.__module__.startswith(_OWN):
             raise
         raise OperationError(f"{name}: {error}") from error
 
 
+def operations_within(arguments: Mapping[str, Any]) -> list[str]:
+    """Names of the operations that a policy's arguments list."""
+    listed = arguments.get("operations")
+    return [each for each in listed if isinstance(each, str)] if isinstance(listed, list | tuple) else []
+
+
+def _subclasses(base: type) -> Iterator[type]:
+    kinds: list[type] = base.__subclasses__()
+    for kind in kinds:
+        yield kind
+        yield from _subclasses(kind)
+
+
+def _finished(operation: type) -> bool:
+    """Whether the class is public and leaves no method to its subclasses."""
+    left = (inspect.getattr_static(operation, name) for name in dir(operation))
+    return not operation.__name__.startswith("_") and not any(getattr(m, "__isabstractmethod__", False) for m in left)
+
+
+def _offered() -> dict[str, list[EntryPoint]]:
+    """What installed packages offer, by name."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        same = found.setdefault(point.name, [])
+        if all(other.value != point.value for other in same):
+            same.append(point)
+    return found
+
+
+def _loaded(name: str, points: list[EntryPoint]) -> type[nn.Module]:
+    if len(points) > 1:
+        values = ", ".join(sorted(point.value.replace(":", ".") for point in points))
+        raise OperationError(f"'{name}' is offered by several packages: name one of {values}")
+    [point] = points
+    try:
+        return _checked(name, point.load())
+    except OperationError:
+        raise
+    except Exception as error:
+        owner = "" if point.dist is None else f" of {point.dist.name}"
+        raise OperationError(
+            f"'{name}'{owner} cannot be imported from {point.value}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _from_module(name: str, module: str, attribute: str, imports: Sequence[str]) -> type[nn.Module]:
+    if module not in sys.modules:
+        environment = (part.strip() for part in os.environ.get(IMPORTS_VARIABLE, "").split(","))
+        allowed = [package for package in (*imports, *environment) if package]
+        first = module.partition(".")[0]
+        if not any(module == package or module.startswith(f"{package}.") for package in allowed):
+            raise OperationError(
+                f"'{name}' is from a module that has not been imported, and a recipe imports none by itself; if you "
+                f"trust it, set {IMPORTS_VARIABLE}={first}, or in Python say load_recipe(..., imports=['{first}'])"
+            )
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise OperationError(f"'{name}': importing {module} fails: {error}") from error
+            raise OperationError(
+                f"'{name}': there is no module '{error.name}' here; install the package that it is in, or put its "
+                "folder on PYTHONPATH"
+            ) from None
+        except Exception as error:
+            raise OperationError(f"'{name}': importing {module} fails: {type(error).__name__}: {error}") from error
+    # What the module holds, not what it would import when asked.
+    held = vars(sys.modules[module])
+    if attribute not in held:
+        there = [each for each, value in held.items() if _is_operation(value)]
+        near = difflib.get_close_matches(attribute, there, n=1, cutoff=0.5) or there[:5]
+        hint = f"did you mean {' or '.join(f'{module}.{each}' for each in near)}?" if near else "it has no operation"
+        raise OperationError(f"'{name}': the module {module} has no '{attribute}'; {hint}")
+    return _checked(name, held[attribute])
+
+
+def _is_operation(value: Any) -> bool:
+    known = inspect.isclass(value) and issubclass(value, (Operation, KorniaAugmentation))
+    return known and not issubclass(value, K.MixAugmentationBaseV2)
+
+
+def _checked(name: str, found: Any) -> type[nn.Module]:
+    if not _is_operation(found):
+        raise OperationError(
+            f"'{name}' is not an operation: one is a class on the base classes of geoaug.augment "
+            "(RadiometricOperation, GeometricOperation, StencilOperation) or on those of kornia"
+        )
+    operation: type[nn.Module] = found
+    return operation
+
+
 @cache
-def _arguments_model(name: str) -> type[BaseModel]:
-    kind = find_operation(name)
-    hints = get_type_hints(kind.__init__)
+def _arguments_model(operation: type[nn.Module]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
-    for argument, parameter in inspect.signature(kind).parameters.items():
-        if argument != "sensor":
+    extra: Any = "forbid"
+    for name, parameter in inspect.signature(operation).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            extra = "allow"
+        elif name != "sensor":
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[argument] = (hints[argument], default)
-    return create_model(kind.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+            unknown = parameter.annotation is inspect.Parameter.empty or isinstance(parameter.annotation, str)
+            fields[name] = (Any if unknown else parameter.annotation, default)
+    return create_model(operation.__name__, __config__=ConfigDict(extra=extra, arbitrary_types_allowed=True), **fields)
 
 
 def _as_tuples(value: Any) -> Any:

@@ -126,7 +126,7 @@ def _recipe_text(job: AugmentJob, recipe: "Recipe", used: list[JobScene]) -> str
     judged = next(iter(names)) if len(names) == 1 and names <= set(available_sensors()) else None
     resolved["sensor"] = stated or judged
     resolved["size"] = resolved.get("size", job.tile)
-    order = ("summary", "sensor", "size", "operations")
+    order = ("summary", "sensor", "size", "packages", "operations")
     content = {key: resolved[key] for key in order if resolved.get(key) is not None}
     return "".join(f"# {line}\n" for line in comments) + dump_yaml(content)
 

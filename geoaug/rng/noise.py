@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.constants import kept
 from geoaug.rng.philox import MASK32, MULTIPLIERS, ROUNDS, WEYL, key_words, philox4x32, philox_rounds, round_keys
 from geoaug.scratch import scratch
+from geoaug.small_arrays import kept
 
 # Counters of noise worked on together on the CPU: more would leave the cache, fewer would leave threads waiting for
 # the interpreter.

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from geoaug.constants import constant
-from geoaug.small_arrays import runs_by_numpy
+from geoaug.small_arrays import constant, runs_by_numpy
 
 MASK32 = 0xFFFFFFFF
 ROUNDS = 10

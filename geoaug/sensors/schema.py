@@ -69,21 +69,21 @@ def _parse(content: dict[str, Any], path: Path) -> Sensor:
 
 
 def _describe(problem: Any, content: dict[str, Any]) -> str:
-    """Turn one of pydantic's problems into a clause with place: the band (name, number), then the field."""
+    """Turn one of pydantic's problems into a clause that names the band (name, number), then the field."""
     location = list(problem["loc"])
-    place, known = "", _SENSOR_FIELDS
+    where, known = "", _SENSOR_FIELDS
     if location[0] == "bands" and len(location) > 1:
         number = location[1]
-        place, known, location = f"{_band_called(content, number)}: ", _BAND_FIELDS, location[2:]
+        where, known, location = f"{_band_called(content, number)}: ", _BAND_FIELDS, location[2:]
     elif location[0] == "defaults" and len(location) > 1:
-        place, known, location = "defaults: ", _BAND_FIELDS, location[1:]
+        where, known, location = "defaults: ", _BAND_FIELDS, location[1:]
     field = ".".join(str(part) for part in location) or "the entry"
     if problem["type"] == "extra_forbidden":
         hint = did_you_mean(field, {name: name for name in known}) or f" (fields are {', '.join(known)})"
-        return f"{place}'{field}' is not a field{hint}"
+        return f"{where}'{field}' is not a field{hint}"
     if problem["type"] == "missing":
-        return f"{place}'{field}' is missing"
-    return f"{place}'{field}': {problem['msg'][:1].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
+        return f"{where}'{field}' is missing"
+    return f"{where}'{field}': {problem['msg'][:1].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
 
 
 def _band_called(content: dict[str, Any], number: int) -> str:

@@ -114,7 +114,7 @@ class Sensor:
         quantity: what (DN + offset) / quantification is: "reflectance", or for SAR "power" (linear backscatter, which
             is its default), "amplitude" (its root) or "db" (ten times its logarithm).
         level: whether reflectance is that of the top of the atmosphere ("toa") or of the ground ("surface"); None
-            where nobody knows.
+            where it is not known.
         sun_corrected: whether reflectance has been divided by the sine of the sun's elevation.
         title: one line for people.
         reference: where the figures come from.
@@ -226,11 +226,11 @@ class Sensor:
         if not bands:
             raise ConfigurationError(f"no bands asked for; '{self.name}' has {' '.join(self.band_names)}")
         positions = [self.index(band) for band in bands]
-        for place, position in enumerate(positions):
-            if position in positions[:place]:
+        for number, position in enumerate(positions):
+            if position in positions[:number]:
                 raise ConfigurationError(
                     f"band '{self.bands[position].name}' is asked for twice (the second time as "
-                    f"'{bands[place]}'); name each band once"
+                    f"'{bands[number]}'); name each band once"
                 )
         return replace(self, bands=tuple(self.bands[position] for position in positions))
 

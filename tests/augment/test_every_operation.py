@@ -7,7 +7,7 @@ from typing import Any
 import kornia.augmentation as K
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from geoaug import Compose, get_sensor
 from geoaug.augment import (
@@ -27,8 +27,9 @@ from geoaug.augment import (
     RandomSunElevation,
     RandomWaterVapour,
 )
-from geoaug.augment.operations.base import RadiometricOperation
+from geoaug.augment.operations.base import RadiometricOperation, TileShape
 from geoaug.augment.operations.policies import Policy
+from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.plan import Plan
 from geoaug.augment.registry import own_operations
 from geoaug.rng.draws import sample_keys
@@ -47,6 +48,11 @@ RADIOMETRIC = [name for name in EVERY if issubclass(own_operations()[name], Radi
 
 def sensor_for(name: str) -> Sensor:
     return S1 if getattr(own_operations()[name], "domain", None) == "sar" else S2
+
+
+def shape_of(params: dict[str, Tensor], side: int = 160) -> TileShape:
+    rows = len(params["batch_prob"])
+    return TileShape(rows, len(S2.bands), Size(side, side), torch.device("cpu"), sensor=S2)
 
 
 def built(name: str, **more: Any) -> nn.Module:
@@ -197,7 +203,7 @@ def test_ten_radiometric_operations_are_one_segment_and_equal_their_sequence() -
     generator = torch.Generator().manual_seed(1)
     apart = torch.full_like(together, 0.2)
     for drawn, operation in zip(plan.drawn, operations, strict=True):
-        (segment,) = operation.segments(drawn.params, S2)
+        (segment,) = operation.segments(drawn.params, shape_of(drawn.params))
         floor, slope = (part[..., None, None] for part in segment.terms.variance())
         noise = torch.randn(apart.shape, generator=generator, dtype=torch.float64)
         deviation = (floor + slope * apart).clamp_min(0).sqrt()
@@ -235,7 +241,7 @@ def test_maps_fold_what_stands_beside_them_and_keep_order_and_noise_right() -> N
     valid = torch.ones(4, 1, 48, 48, dtype=torch.bool)
     for drawn, operation in zip(plan.drawn, operations, strict=True):
         block = Block(values, valid, Surroundings(), batch["key"], 0)
-        segments = operation.segments(drawn.params, S2)
+        segments = operation.segments(drawn.params, shape_of(drawn.params))
         run_segments(block, map_tensors(segments, lambda part: part.float() if part.is_floating_point() else part))
         values = block.values
     assert torch.allclose(together, values, atol=2e-6)
@@ -247,9 +253,9 @@ def test_noise_before_a_map_has_the_variance_that_the_map_gives_it() -> None:
     compose = Compose(noisy, sensor=S2)
     plan = compose.plan(batch)
     out = compose.apply(batch, plan)["image"][0].double()
-    first = noisy[0].segments(plan.drawn[0].params, S2)[0].terms.variance()[1][0]
-    last = noisy[2].segments(plan.drawn[2].params, S2)[0].terms.variance()[1][0]
-    (hazy,) = noisy[1].segments(plan.drawn[1].params, S2)
+    first = noisy[0].segments(plan.drawn[0].params, shape_of(plan.drawn[0].params))[0].terms.variance()[1][0]
+    last = noisy[2].segments(plan.drawn[2].params, shape_of(plan.drawn[2].params))[0].terms.variance()[1][0]
+    (hazy,) = noisy[1].segments(plan.drawn[1].params, shape_of(plan.drawn[1].params))
     from geoaug.augment.planning.maps import Surroundings
     from geoaug.augment.planning.matrices import Size
 

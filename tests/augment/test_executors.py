@@ -38,12 +38,12 @@ from geoaug.augment import (
 )
 from geoaug.augment.kernels import executors, warp
 from geoaug.augment.registry import own_operations
-from geoaug.constants import forget
 from geoaug.errors import ConfigurationError
 from geoaug.presets import preset_names
 from geoaug.rng.draws import sample_keys
 from geoaug.rng.philox import philox4x32
 from geoaug.sensors import Sensor
+from geoaug.small_arrays import forget
 
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
 ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from geoaug import Compose, get_sensor, load_recipe
 from geoaug.augment import RandomBandDropout, RandomHaze, RandomIllumination, RandomSensorNoise
+from geoaug.augment.operations.base import TileShape
 from geoaug.augment.operations.sensor_noise import noise_slope
+from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
@@ -64,7 +66,8 @@ def test_a_chain_equals_its_operations_one_by_one_in_mean_and_variance(name: str
     one_by_one = torch.full_like(together, 0.2)
     generator = torch.Generator().manual_seed(1)
     for drawn, operation in zip(plan.drawn, operations, strict=True):
-        (segment,) = operation.segments(drawn.params, sensor)
+        shape = TileShape(3, len(sensor.bands), Size(128, 128), torch.device("cpu"), sensor=sensor)
+        (segment,) = operation.segments(drawn.params, shape)
         terms = segment.terms
         floor, slope = (part[..., None, None] for part in terms.variance())
         noise = torch.randn(one_by_one.shape, generator=generator, dtype=torch.float64)

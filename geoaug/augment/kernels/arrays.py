@@ -1,6 +1,13 @@
-"""What the compiled CPU executor's pass reads and writes, as arrays: laid out by `kernels.compiled`."""
+"""What the compiled executors read and write: numbers for kinds of steps and of layers, and for the CPU the arrays.
+
+`lowering` makes steps of segments, `compiled` lays them out as these arrays. Neither torch nor Numba is used here.
+"""
 
 from typing import Any, NamedTuple
+
+# Kinds of steps, and of sources of layers.
+AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
+PLANES, RAMP, VEIL, SHADE = range(4)
 
 
 class Input(NamedTuple):

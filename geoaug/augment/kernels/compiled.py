@@ -15,16 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geoaug.augment.kernels import arrays, loops, one_pass, stencil_loops, warp
+from geoaug.augment.kernels import arrays, loops, one_pass, stencil_loops, stencils, warp
 from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
+from geoaug.augment.kernels.stencils import CoarseGrid, Taps
 from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.maps import LostLines, Ramp, Stripes, Surroundings
 from geoaug.augment.planning.matrices import Size
-from geoaug.augment.planning.segments import Affine, Segment, Stencil, Taps
+from geoaug.augment.planning.segments import Affine, Segment, Stencil
 from geoaug.rng.noise import few_normal_quantiles
 from geoaug.scratch import scratch
 
@@ -251,11 +252,11 @@ class _Labels:
 
 
 def _by_type(image: Tensor) -> tuple[tuple[Array, Array, Array, Array], int]:
-    """The image among empty ones of the other types, and its place."""
-    place = _STORED.index(image.dtype)
+    """The image among empty ones of the other types, and its number among them."""
+    number = _STORED.index(image.dtype)
     flat = image.flatten(2).numpy()
-    one, two, three, four = (flat if kind == place else empty for kind, empty in enumerate(_EMPTY))
-    return (one, two, three, four), place
+    one, two, three, four = (flat if kind == number else empty for kind, empty in enumerate(_EMPTY))
+    return (one, two, three, four), number
 
 
 def _validity(part: Pixels, count: int) -> Array:
@@ -287,9 +288,13 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
 
 
 def _filter(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> None:
-    """Run a stencil in place, date by date."""
-    every, known = image.view(len(image) * dates, -1, *image.shape[2:]).numpy(), valid[:, 0].numpy()
+    """Run a stencil in place, date by date: by compiled loops where there are some for its kernel, else by torch."""
+    apart = image.view(len(image) * dates, -1, *image.shape[2:])
     kernel = stencil.kernel
+    if not isinstance(kernel, Taps | CoarseGrid):
+        apart.copy_(stencils.run(apart, valid.repeat_interleave(dates, 0), stencil))
+        return
+    every, known = apart.numpy(), valid[:, 0].numpy()
     for row in np.flatnonzero(stencil.applied.numpy()):
         if isinstance(kernel, Taps):
             stencil_loops.blur(every[row], known[row // dates], kernel.weights[row, 0].float().numpy())
@@ -309,19 +314,19 @@ def _rules(encoding: Encoding, cubic: bool) -> arrays.Rules:
 def _steps(program: Program, count: int, bands: int) -> arrays.Steps:
     steps = program.steps
     noisy = [step for step in steps if step.key is not None]
-    place = {id(step): number for number, step in enumerate(noisy)}
+    noise = {id(step): number for number, step in enumerate(noisy)}
     terms = np.zeros((len(steps), count, bands, 4), np.float32)
     keys, channels = np.zeros((len(noisy), count, bands), np.uint64), np.zeros((len(noisy), bands), np.uint64)
     for number, step in enumerate(steps):
         terms[number] = step.terms.numpy()
         if step.key is not None and step.channel is not None:
-            keys[place[id(step)]] = step.key.numpy()
-            channels[place[id(step)]] = step.channel.numpy()
+            keys[noise[id(step)]] = step.key.numpy()
+            channels[noise[id(step)]] = step.channel.numpy()
     return arrays.Steps(
         np.array([step.kind for step in steps], np.int64),
         np.array([step.source for step in steps], np.int64),
         np.array([step.noisy for step in steps], np.bool_),
-        np.array([place.get(id(step), -1) for step in steps], np.int64),
+        np.array([noise.get(id(step), -1) for step in steps], np.int64),
         np.array([step.stream for step in steps], np.uint64),
         terms,
         keys,

@@ -1,9 +1,10 @@
 """Which executor runs a plan: plain torch, compiled for the CPU by Numba, or one Triton kernel on a CUDA device.
 
-All do the same work to rounding; what is equal bit for bit is told in `docs/design.md`. The compiled ones are imported
-on first use, for theirs are large libraries, and plain torch serves wherever one of them is absent.
+All do the same work to rounding; what is equal bit for bit is in `docs/design.md`. The compiled ones are imported on
+first use, since their libraries are large, and plain torch serves wherever one of them is absent.
 """
 
+import ast
 import hashlib
 import os
 import tempfile
@@ -23,21 +24,6 @@ from geoaug.rng.philox import use_words
 
 Executor = Literal["auto", "torch", "cpu", "triton"]
 Execute = Callable[[Pixels, Work, Encoding], Pixels]
-
-# What Numba compiles.
-_COMPILED_SOURCES = (
-    "arrays",
-    "cubic_loops",
-    "gathers",
-    "kinds",
-    "loops",
-    "one_pass",
-    "sampling_loops",
-    "stencil_loops",
-    "stored",
-    "straight",
-    "vectors",
-)
 
 EXECUTORS: tuple[str, ...] = get_args(Executor)
 
@@ -118,13 +104,34 @@ def _compiled() -> Execute | None:
     return compiled.execute
 
 
+def compiled_sources() -> list[Path]:
+    """The modules that Numba compiles, and those here that they take constants from, by name."""
+    here = Path(__file__).parent
+    modules = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in here.glob("*.py")}
+    imported = {name: _imported(tree) for name, tree in modules.items()}
+    found = {name for name, others in imported.items() if "numba" in others}
+    for name in list(found):
+        found |= imported[name] & modules.keys()
+    return [here / f"{name}.py" for name in sorted(found)]
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """Last names of what a module imports before it does anything else."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module.rpartition(".")[2], *(alias.name for alias in node.names)}
+    return found
+
+
 @cache
 def _cache_folder() -> Path:
     """A folder of these very sources, in the user's cache, or a new temporary one if that cannot be written."""
-    here = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=6)
-    for name in _COMPILED_SOURCES:
-        digest.update((here / f"{name}.py").read_bytes())
+    for source in compiled_sources():
+        digest.update(source.read_bytes())
     user = os.environ.get("XDG_CACHE_HOME", "")
     try:
         folder = (Path(user) if Path(user).is_absolute() else Path.home() / ".cache") / "geoaug" / digest.hexdigest()

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from geoaug.augment.kernels import vectors
-from geoaug.augment.kernels.kinds import AMPLITUDE
+from geoaug.augment.kernels.arrays import AMPLITUDE
 from geoaug.augment.kernels.vectors import GATHERS, VECTOR
 
 LANES = 8

@@ -1,7 +1,7 @@
 """A fused stage as compiled executors run it: point-wise steps with their numbers, between stencils.
 
 Segments are made for reading; here they become arrays: one row of at most four numbers a step, sample and band, the
-noise with its keys, and the layers that modulate steps, each told as what it takes to work it out at a pixel. Both
+noise with its keys, and the layers that modulate steps, each as what it takes to work it out at a pixel. Both
 compiled executors, for the CPU and for CUDA, run the same programs.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.augment.kernels.kinds import (
+from geoaug.augment.kernels.arrays import (
     AFFINE,
     AMPLITUDE,
     DECIBEL,
@@ -158,32 +159,37 @@ class Lowering:
         return Step(NORMAL, self._numbers(), key=key, channel=channel, stream=self.stream - 1)
 
     def _step(self, segment: Pointwise, source: int) -> Step:
-        if isinstance(segment, Affine):
-            terms = segment.terms
-            numbers = self._numbers(terms.gain, terms.offset, terms.floor, terms.slope)
-            return Step(AFFINE, numbers, source, terms.noisy)
-        if isinstance(segment, GammaNoise):
-            shift, scale = cube_of_normal(segment.variance.double())
-            rows = (part.float()[:, None].expand(-1, self.bands) for part in (shift, scale, segment.multiply))
-            key = self._by_sample(segment.seed[:, None].expand(-1, self.bands))
-            channel = torch.arange(self.bands, device=self.key.device).repeat(self.dates)
-            return Step(GAMMA, self._numbers(*rows, segment.add), key=key, channel=channel)
-        if isinstance(segment, Steps):
-            return Step(STEPS, self._numbers(segment.ceiling, segment.step))
-        return Step(AMPLITUDE if segment.unit == "amplitude" else DECIBEL, self._numbers())
+        match segment:
+            case Affine(terms=terms):
+                numbers = self._numbers(terms.gain, terms.offset, terms.floor, terms.slope)
+                return Step(AFFINE, numbers, source, terms.noisy)
+            case GammaNoise():
+                shift, scale = cube_of_normal(segment.variance.double())
+                rows = (part.float()[:, None].expand(-1, self.bands) for part in (shift, scale, segment.multiply))
+                key = self._by_sample(segment.seed[:, None].expand(-1, self.bands))
+                channel = torch.arange(self.bands, device=self.key.device).repeat(self.dates)
+                return Step(GAMMA, self._numbers(*rows, segment.add), key=key, channel=channel)
+            case Steps():
+                return Step(STEPS, self._numbers(segment.ceiling, segment.step))
+            case Curve(unit="amplitude"):
+                return Step(AMPLITUDE, self._numbers())
+            case Curve():
+                return Step(DECIBEL, self._numbers())
+            case _:
+                assert_never(segment)
 
     def _numbers(self, *columns: Tensor | None) -> Float[Tensor, "b n 4"]:
         shape = (len(self.key), self.dates * self.bands, 4)
         if runs_by_numpy(self.key, columns):
             rows = np.zeros((shape[0] * self.dates, self.bands, 4), np.float32)
-            for place, column in enumerate(columns):
+            for number, column in enumerate(columns):
                 if column is not None:
-                    rows[..., place] = column.numpy()
+                    rows[..., number] = column.numpy()
             return torch.from_numpy(rows.reshape(shape))
         numbers = torch.zeros(shape, dtype=torch.float32, device=self.key.device)
-        for place, column in enumerate(columns):
+        for number, column in enumerate(columns):
             if column is not None:
-                numbers[..., place] = self._by_sample(column)
+                numbers[..., number] = self._by_sample(column)
         return numbers
 
     def _by_sample(self, rows: Tensor) -> Tensor:

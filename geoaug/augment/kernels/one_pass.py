@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from geoaug.augment.kernels import cubic_loops, loops, sampling_loops, stored, straight
-from geoaug.augment.kernels.kinds import AFFINE, GAMMA, NORMAL, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels import loops, sampling_loops, stored, straight
+from geoaug.augment.kernels.arrays import AFFINE, GAMMA, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 from geoaug.augment.kernels.vectors import VECTOR
 
@@ -150,7 +150,7 @@ def _steps_of_band(
 @njit(**OPTIONS)
 def _weigh(given, xs, ys, shift_x, shift_y, length, valid, index, weights, support):
     if given.cubic:
-        cubic_loops.weigh(xs, ys, shift_x, shift_y, length, given.size, valid, index, weights, support)
+        sampling_loops.weigh_cubic(xs, ys, shift_x, shift_y, length, given.size, valid, index, weights, support)
     else:
         sampling_loops.weigh(xs, ys, shift_x, shift_y, length, given.size, valid, index, weights, support)
 

@@ -35,8 +35,8 @@ from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Segment
 from geoaug.augment.planning.tree import map_tensors
-from geoaug.constants import constant
 from geoaug.scratch import output_memory
+from geoaug.small_arrays import constant
 
 # Samples of a block together hold about this many float32 values: few enough for a cache, and enough that threads
 # spend their time in torch and not in waiting for the interpreter.
@@ -57,7 +57,7 @@ class Work:
         key: of the samples, for normal noise.
         stream: the first normal noise of the sample that this stage draws.
         dates: rows of a sample.
-        band_shift: x and y, in input pixels, by which each band is taken from beside its place; None where none are.
+        band_shift: x and y, in input pixels, by which bands are taken from beside where they lie; None where none are.
         decoding: of the input; None where a factor and an offset are all, which the segments hold.
         untouched: whether the segments only undo the decoding.
         most_places: along an axis of an output pixel, how many places at most are averaged.
@@ -170,7 +170,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
             values, valid = gathered(taken, x, y, None if raw else work.decoding)
         elif work.band_shift is not None:
             shift = work.shift_of(rows)
-            # The nearest pixel of each band is that of its own place.
+            # Each band has its own nearest pixel.
             shift = warp.rounded(shift) if work.nearest else shift
             places = [warp.Place(x, y)] if most == 1 else warp.places(work.matrix[rows], size, counts[rows], most)
             if way == "sample whole":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -69,12 +70,15 @@ def run_segments(block: Block, segments: Sequence[Segment]) -> None:
 
 
 def _run_other(block: Block, segment: GammaNoise | Steps | Stencil) -> None:
-    if isinstance(segment, GammaNoise):
-        _gamma(block, segment)
-    elif isinstance(segment, Steps):
-        _steps(block, segment)
-    else:
-        block.values.copy_(stencils.run(block.values, block.valid, segment))
+    match segment:
+        case GammaNoise():
+            _gamma(block, segment)
+        case Steps():
+            _steps(block, segment)
+        case Stencil():
+            block.values.copy_(stencils.run(block.values, block.valid, segment))
+        case _:
+            assert_never(segment)
 
 
 def certainly(truth: Bool[Tensor, " r"]) -> bool:

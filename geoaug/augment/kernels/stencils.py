@@ -1,48 +1,73 @@
-"""Operations on neighbours, weighted by validity: an invalid pixel gives nothing, and takes nothing.
+"""Stencils on pixels, in plain torch: how one runs, and the linear filters that geoaug's own operations use.
 
-Both are separable. Beyond the tile nothing is known, so its edge is treated like the edge of valid data.
+Linear filters are weighted by validity: an invalid pixel gives nothing, and takes nothing. Beyond the tile nothing is
+known, so its edge is treated like the edge of valid data. The compiled executor for the CPU has faster loops for these
+filters (`stencil_loops`); any other kernel runs here.
 """
 
 from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from geoaug.augment.planning.segments import CoarseGrid, Stencil, Taps
+from geoaug.augment.planning.segments import Stencil, StencilKernel
 
 _LEAST_WEIGHT = 1e-6
 
 
 def run(values: Float[Tensor, "r c h w"], valid: Bool[Tensor, "r 1 h w"], segment: Stencil) -> Float[Tensor, "r c h w"]:
-    """The filtered image; invalid pixels and rows that the stencil does not apply to stay as they are."""
-    weight = valid.to(values.dtype)
-    weighted = torch.where(valid, values, 0.0)
-    if isinstance(segment.kernel, Taps):
-        total, share = _filter(weighted, segment.kernel), _filter(weight, segment.kernel)
-    else:
-        total, share = _coarsen(weighted, segment.kernel), _coarsen(weight, segment.kernel)
-    changed = total / share.clamp_min(_LEAST_WEIGHT)
-    return torch.where(valid & segment.applied[:, None, None, None] & (share > _LEAST_WEIGHT), changed, values)
+    """The changed image; invalid pixels, and rows that the stencil does not apply to, stay as they are."""
+    changed = segment.kernel.apply(values, valid)
+    return torch.where(valid & segment.applied[:, None, None, None], changed, values)
 
 
-def _filter(image: Float[Tensor, "r c h w"], kernel: Taps) -> Float[Tensor, "r c h w"]:
-    weights = kernel.weights[..., None, None, :].to(image.dtype)
-    for axis in (-2, -1):
-        total, length = image * weights[..., 0], image.shape[axis]
-        for distance in range(1, min(weights.shape[-1], length)):
-            rest, weight = length - distance, weights[..., distance]
-            total.narrow(axis, distance, rest).addcmul_(image.narrow(axis, 0, rest), weight)
-            total.narrow(axis, 0, rest).addcmul_(image.narrow(axis, distance, rest), weight)
-        image = total
-    return image
+class LinearFilter(StencilKernel):
+    """Weighted means of neighbours: the filtered image over the filtered validity."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def filtered(self, image: Float[Tensor, "r n h w"]) -> Float[Tensor, "r c h w"]:
+        """The image after the filter, pixels beyond its edge being 0; an image of one band is seen by all bands."""
+
+    def apply(self, values: Float[Tensor, "r c h w"], valid: Bool[Tensor, "r 1 h w"]) -> Float[Tensor, "r c h w"]:
+        total, share = self.filtered(torch.where(valid, values, 0.0)), self.filtered(valid.to(values.dtype))
+        return torch.where(share > _LEAST_WEIGHT, total / share.clamp_min(_LEAST_WEIGHT), values)
 
 
-def _coarsen(image: Float[Tensor, "r n h w"], kernel: CoarseGrid) -> Float[Tensor, "r c h w"]:
-    """Along each axis in turn; an image of one band is seen by all of them."""
-    down = _cell_means(kernel.factor, kernel.phase[:, 0], image.shape[-2])
-    across = _cell_means(kernel.factor, kernel.phase[:, 1], image.shape[-1])
-    return down @ image @ across.transpose(-1, -2)
+@dataclass(frozen=True, slots=True)
+class Taps(LinearFilter):
+    """A symmetric separable filter: `weights[..., n]` for the neighbours at distance n, the same along both axes."""
+
+    weights: Float[Tensor, "r 1 n"]
+
+    def filtered(self, image: Float[Tensor, "r c h w"]) -> Float[Tensor, "r c h w"]:
+        weights = self.weights[..., None, None, :].to(image.dtype)
+        for axis in (-2, -1):
+            total, length = image * weights[..., 0], image.shape[axis]
+            for distance in range(1, min(weights.shape[-1], length)):
+                rest, weight = length - distance, weights[..., distance]
+                total.narrow(axis, distance, rest).addcmul_(image.narrow(axis, 0, rest), weight)
+                total.narrow(axis, 0, rest).addcmul_(image.narrow(axis, distance, rest), weight)
+            image = total
+        return image
+
+
+@dataclass(frozen=True, slots=True)
+class CoarseGrid(LinearFilter):
+    """Means over cells of `factor` pixels on a grid that starts at `phase` of a cell, interpolated linearly back."""
+
+    factor: Float[Tensor, "r c"]
+    phase: Float[Tensor, "r 2"]
+
+    def filtered(self, image: Float[Tensor, "r n h w"]) -> Float[Tensor, "r c h w"]:
+        down = _cell_means(self.factor, self.phase[:, 0], image.shape[-2])
+        across = _cell_means(self.factor, self.phase[:, 1], image.shape[-1])
+        return down @ image @ across.transpose(-1, -2)
 
 
 def _cell_means(factor: Float[Tensor, "r c"], phase: Float[Tensor, " r"], length: int) -> Float[Tensor, "r c m n"]:
@@ -51,9 +76,9 @@ def _cell_means(factor: Float[Tensor, "r c"], phase: Float[Tensor, " r"], length
     # Where a band is no coarser than the pixels, the cells are the pixels.
     start = torch.where(width > 1, -phase[:, None, None, None] * width, 0.0)
     pixel = torch.arange(length, device=factor.device, dtype=factor.dtype)
-    place = (pixel[:, None] + 0.5 - start) / width - 0.5  # in cells, counted from the centre of the first
-    cell = place.floor()
-    share = place - cell
+    position = (pixel[:, None] + 0.5 - start) / width - 0.5  # in cells, counted from the centre of the first
+    cell = position.floor()
+    share = position - cell
     first = start + cell * width
 
     def overlap(edge: Tensor) -> Tensor:

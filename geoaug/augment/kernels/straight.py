@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from geoaug.augment.kernels import loops, sampling_loops
-from geoaug.augment.kernels.kinds import AFFINE
+from geoaug.augment.kernels.arrays import AFFINE
 from geoaug.augment.kernels.loops import CONTRACTED, OPTIONS
 from geoaug.augment.kernels.vectors import VECTOR, scaled_backwards, scaled_forwards
 

@@ -9,16 +9,16 @@ numbers they have is read; a new draw of the same recipe compiles nothing.
 import triton
 import triton.language as tl
 
-from geoaug.augment.kernels import kinds
+from geoaug.augment.kernels import arrays
 
-AFFINE = tl.constexpr(kinds.AFFINE)
-NORMAL = tl.constexpr(kinds.NORMAL)
-GAMMA = tl.constexpr(kinds.GAMMA)
-STEPS = tl.constexpr(kinds.STEPS)
-AMPLITUDE = tl.constexpr(kinds.AMPLITUDE)
-PLANES = tl.constexpr(kinds.PLANES)
-RAMP = tl.constexpr(kinds.RAMP)
-VEIL = tl.constexpr(kinds.VEIL)
+AFFINE = tl.constexpr(arrays.AFFINE)
+NORMAL = tl.constexpr(arrays.NORMAL)
+GAMMA = tl.constexpr(arrays.GAMMA)
+STEPS = tl.constexpr(arrays.STEPS)
+AMPLITUDE = tl.constexpr(arrays.AMPLITUDE)
+PLANES = tl.constexpr(arrays.PLANES)
+RAMP = tl.constexpr(arrays.RAMP)
+VEIL = tl.constexpr(arrays.VEIL)
 
 
 @triton.jit

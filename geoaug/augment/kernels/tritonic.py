@@ -20,8 +20,8 @@ from geoaug.augment.kernels.triton_kernel import fused
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.segments import Stencil
-from geoaug.constants import constant
 from geoaug.rng.noise import few_normal_quantiles
+from geoaug.small_arrays import constant
 
 _UNITS = {None: 0, "amplitude": 1, "db": 2}
 

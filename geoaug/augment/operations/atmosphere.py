@@ -5,13 +5,13 @@ the air already.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Unpack, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.physics.air import (
     AEROSOLS,
     Aerosol,
@@ -23,13 +23,13 @@ from geoaug.augment.physics.air import (
     wavelengths_nm,
 )
 from geoaug.augment.planning.maps import Ramp
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.planning.terms import Terms
-from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 from geoaug.sensors import Sensor
-from geoaug.small_arrays import Numbers, several_by_numpy
+from geoaug.small_arrays import Numbers, constant, several_by_numpy
 
 AerosolName = Literal["continental", "maritime", "dust", "smoke", "any"]
 
@@ -61,7 +61,7 @@ class RandomHaze(RadiometricOperation):
         gradient: range of how much more of the aerosol lies at one edge of the tile than in its middle, as a fraction
             (and less at the other edge); 0 for none.
         residual: whether surface reflectance also gets the remainder of an imperfect correction.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     needs_sensor = True
@@ -76,22 +76,19 @@ class RandomHaze(RadiometricOperation):
         present: float = 0.1,
         gradient: float | Sequence[float] = 0.0,
         residual: bool = True,
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.aod = None if aod is None else as_range(aod, "aod", low=0, high=5)
         if aerosol not in get_args(AerosolName):
-            raise ConfigurationError(f"aerosol={aerosol!r} is one of {', '.join(get_args(AerosolName))}")
+            raise ConfigurationError(
+                f"aerosol={aerosol!r} is one of {', '.join(get_args(AerosolName))}", argument="aerosol"
+            )
         self.aerosol = aerosol
         self.angstrom = None if angstrom is None else as_range(angstrom, "angstrom", low=-1, high=4)
         self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
         if not 0 <= present <= 5:
-            raise ConfigurationError(f"present={present} is an optical depth within [0, 5]")
+            raise ConfigurationError(f"present={present} is an optical depth within [0, 5]", argument="present")
         self.present = float(present)
         self.gradient = as_range(gradient, "gradient", low=0, high=1)
         self.residual = residual
@@ -138,7 +135,8 @@ class RandomHaze(RadiometricOperation):
     def _gradual(self) -> bool:
         return self.gradient[1] > 0
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
+        sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         aod = params["aod"].double()
         if not self._gradual:
@@ -207,7 +205,7 @@ class RandomWaterVapour(RadiometricOperation):
             is narrowed to a fifth about `present`.
         present: column that the image was taken under.
         sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     needs_sensor = True
@@ -218,17 +216,12 @@ class RandomWaterVapour(RadiometricOperation):
         column: float | Sequence[float] = (0.5, 4.0),
         present: float = 1.5,
         sun_elevation: float | Sequence[float] = (30.0, 65.0),
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.column = as_range(column, "column", low=0, high=10)
         if not 0 < present <= 10:
-            raise ConfigurationError(f"present={present} is a water column in g/cm2 within (0, 10]")
+            raise ConfigurationError(f"present={present} is a water column in g/cm2 within (0, 10]", argument="present")
         self.present = float(present)
         self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
         self.flags = {"column": self.column, "present": self.present, "sun_elevation": self.sun_elevation}
@@ -243,7 +236,8 @@ class RandomWaterVapour(RadiometricOperation):
             "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
 
-    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+    def terms(self, params: Params, shape: TileShape) -> Terms:
+        sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         column = params["column"].double()
         strength = vapour_strength(wavelengths_nm(sensor, column.device), bandwidths_nm(sensor, column.device))

@@ -5,10 +5,11 @@ An operation is two short methods. `draw` takes random numbers and returns param
 resamples once; kornia's containers call the glue below, which does the same for the operation alone.
 """
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, get_args, get_type_hints
 
 import torch
 from jaxtyping import Float
@@ -20,14 +21,14 @@ from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.warp import most_places, warp
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Matrices, Size, identity, translation
-from geoaug.augment.planning.segments import Affine, OperationSegment
+from geoaug.augment.planning.plan import Params
+from geoaug.augment.planning.segments import Affine, OperationSegment, Stencil, StencilKernel
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import map_tensors
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws, random_keys
 from geoaug.sensors import Sensor, get_sensor
 
-Params = dict[str, Tensor]
 Range = tuple[float, float]
 
 _GATE = "batch_prob"
@@ -45,7 +46,7 @@ class TileShape:
         sun_elevation: degrees over the horizon, where the batch tells.
         sun_azimuth: degrees clockwise from the top of the tile as the operation sees it, turned and flipped as it is;
             where the batch tells.
-        gsd_m: metres to a pixel of the tile as the operation sees it; None where nobody knows.
+        gsd_m: metres to a pixel of the tile as the operation sees it; None where it is not known.
         view_zenith: degrees between the vertical and the way to the sensor, where the batch tells.
         relative_azimuth: degrees between the azimuths of sun and sensor, where the batch tells.
         sensor: whose bands the image has, where it is known.
@@ -63,8 +64,115 @@ class TileShape:
     sensor: Sensor | None = None
 
 
-class _KeyedParameters(KorniaAugmentation):
+class BatchOptions(TypedDict, total=False):
+    """What an operation that always applies takes by name, besides its own parameters.
+
+    Attributes:
+        same_on_batch: draw once for the whole batch.
+        keepdim: keep the rank of an unbatched input.
+    """
+
+    same_on_batch: bool
+    keepdim: bool
+
+
+class GeometricOptions(TypedDict, total=False):
+    """What a geometric operation takes by name, besides its own parameters.
+
+    Attributes:
+        p: probability that it is applied to a sample.
+        same_on_batch: draw once for the whole batch.
+        keepdim: keep the rank of an unbatched input.
+        strength: factor on how far drawn parameters are from doing nothing; 1 is the range as given.
+    """
+
+    p: float
+    same_on_batch: bool
+    keepdim: bool
+    strength: float
+
+
+class RadiometricOptions(TypedDict, total=False):
+    """What a radiometric operation takes by name, besides its own parameters.
+
+    Attributes:
+        sensor: name, YAML path or `Sensor` whose bands the image has, for use outside `Compose`; inside, `Compose`
+            says which.
+        p: probability that it is applied to a sample.
+        same_on_batch: draw once for the whole batch.
+        keepdim: keep the rank of an unbatched input.
+        strength: factor on how far drawn parameters are from doing nothing; 1 is the range as given.
+        same_on_time: draw once for all dates of a time series, instead of once for each.
+    """
+
+    sensor: Sensor | str | None
+    p: float
+    same_on_batch: bool
+    keepdim: bool
+    strength: float
+    same_on_time: bool
+
+
+_OPTION_DEFAULTS: Mapping[str, Any] = {
+    "sensor": None,
+    "same_on_batch": False,
+    "keepdim": False,
+    "strength": 1.0,
+    "same_on_time": False,
+}
+
+
+class _Signature:
+    """The signature of a class, with the options that its constructor takes as `**options` written out.
+
+    `help`, completion and recipes read it. Seen from an instance there is none: that would be of its call.
+    """
+
+    def __get__(self, instance: object, owner: type["Operation"]) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        plain = inspect.signature(owner.__init__)
+        try:
+            types = get_type_hints(owner.__init__)
+        except NameError:  # an annotation that only type checkers can resolve
+            types = {}
+        parameters: list[inspect.Parameter] = []
+        for parameter in list(plain.parameters.values())[1:]:
+            given = types.get(parameter.name, parameter.annotation)
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                parameters.append(parameter.replace(annotation=given))
+                continue
+            options = next(iter(get_args(given)), None)
+            if options is None:
+                parameters.append(parameter)
+                continue
+            parameters += [
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=_OPTION_DEFAULTS.get(name), annotation=of
+                )
+                for name, of in get_type_hints(options).items()
+                if name not in plain.parameters
+            ]
+        usual = getattr(owner, "default_p", None)
+        return plain.replace(
+            parameters=[
+                part.replace(default=usual, annotation=float) if part.name == "p" and part.default is None else part
+                for part in parameters
+            ]
+        )
+
+
+class Operation:
+    """Whatever geoaug itself offers for the list of `Compose`, and a recipe may name."""
+
+    __signature__ = _Signature()
+
+
+class _KeyedParameters(Operation, KorniaAugmentation):
     """Parameters drawn from keys instead of torch's generator, and the glue that kornia's containers expect."""
+
+    default_p: ClassVar[float] = 0.5
+    """Probability that the operation is applied to a sample where the constructor is given none."""
 
     neutral: ClassVar[Mapping[str, float]] = {}
     """Parameters that say how much, with the value at which nothing happens: what `strength` scales towards."""
@@ -72,19 +180,35 @@ class _KeyedParameters(KorniaAugmentation):
     gated = False
     """Whether something else than `p` may close the gate."""
 
-    def __init__(self, p: float, same_on_batch: bool, keepdim: bool, strength: float = 1.0) -> None:
+    def __init__(self, p: float | None, same_on_batch: bool, keepdim: bool, strength: float = 1.0) -> None:
+        p = self.default_p if p is None else p
         if not 0 <= p <= 1:
-            raise ConfigurationError(f"{type(self).__name__}: p is a probability in 0..1, not {p}")
+            raise ConfigurationError(f"p is a probability in 0..1, not {p}", argument="p")
         if not 0 <= strength <= 10:
             raise ConfigurationError(
-                f"{type(self).__name__}: strength={strength} is a factor within [0, 10]; 1 is the range as given"
+                f"strength={strength} is a factor within [0, 10]; 1 is the range as given", argument="strength"
+            )
+        if strength != 1 and not self.neutral and type(self).weakened is _KeyedParameters.weakened:
+            raise ConfigurationError(
+                f"strength={strength}: {type(self).__name__} is done or not done, by p; it has no strength",
+                argument="strength",
             )
         super().__init__(p=p, p_batch=1.0, same_on_batch=same_on_batch, keepdim=keepdim)
         self.strength = float(strength)
 
     @abstractmethod
     def draw(self, draws: Draws, shape: TileShape) -> Params:
-        """Parameters of every sample, one row each, as if the operation were applied to all of them."""
+        """Parameters of every sample, as if the operation were applied to all of them.
+
+        Args:
+            draws: random numbers, a row for each row of the tiles. Take the same numbers whatever they turn out to be:
+                what one sample draws must not change what another gets.
+            shape: counts, sizes and circumstances of the tiles; no pixels.
+
+        Returns:
+            Tensors with `shape.batch` rows, by name. They are recorded in the plan and all that `matrix`, `terms`,
+            `segments` or `kernel` see again, so whatever of the circumstances matters has to stand among them.
+        """
 
     def sample(self, draws: Draws, shape: TileShape) -> Params:
         """Parameters, and the gate: which samples the operation applies to."""
@@ -131,20 +255,30 @@ class GeometricOperation(_KeyedParameters, GeometricAugmentationBase2D):
     Alone in a kornia container it resamples by itself, bilinearly for images and nearest for masks, in float32
     whatever the image's dtype; pixels from outside the image are 0, and NaN pixels contribute nothing.
 
+    A subclass has `draw` and `matrix`, `output_size` where it changes the size of the tile, and `shrinkage` where a
+    pixel of the output may cover several of the input. Its constructor takes `**options: Unpack[GeometricOptions]` and
+    hands them on. Methods may be called from several threads at once: they must not change the operation.
+
     Args:
-        p: probability that it is applied to a sample.
-        same_on_batch: draw once for the whole batch.
-        keepdim: keep the rank of an unbatched input.
+        p: probability that it is applied to a sample; None: `default_p` of the class.
+        same_on_batch: see `GeometricOptions`, also for the following.
+        keepdim: likewise.
+        strength: likewise.
     """
 
     def __init__(
-        self, p: float = 0.5, same_on_batch: bool = False, keepdim: bool = False, strength: float = 1.0
+        self, p: float | None = None, same_on_batch: bool = False, keepdim: bool = False, strength: float = 1.0
     ) -> None:
         super().__init__(p, same_on_batch, keepdim, strength)
 
     @abstractmethod
     def matrix(self, params: Params, shape: TileShape) -> Matrices:
-        """Matrices from input to output pixel centres."""
+        """Matrices (b, 3, 3), float64, from input to output pixel centres, as if applied to all samples.
+
+        Args:
+            params: as `draw` gave them, perhaps weakened by `strength`.
+            shape: as `draw` saw it.
+        """
 
     def output_size(self, size: Size) -> Size:
         """Size of the output tile; the input's unless the operation says otherwise."""
@@ -203,14 +337,12 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
 
     Values are reflectance (linear power for SAR): a fraction that may exceed 1, never clamped. NaN pixels stay NaN.
 
+    A subclass has `draw`, and either `terms` or, where terms cannot say it, `segments`; one that looks at neighbours is
+    a `StencilOperation`. Its constructor takes `**options: Unpack[RadiometricOptions]` and hands them on. Methods may
+    be called from several threads at once: they must not change the operation.
+
     Args:
-        sensor: name, YAML path or `Sensor` whose bands the image has, for use outside `Compose`; inside, `Compose`
-            says which.
-        p: probability that it is applied to a sample.
-        same_on_batch: draw once for the whole batch.
-        keepdim: keep the rank of an unbatched input.
-        strength: factor on how far drawn parameters are from doing nothing; 1 is the range as given.
-        same_on_time: draw once for all dates of a time series, instead of once for each.
+        **options: see `RadiometricOptions`.
     """
 
     needs_sensor = False
@@ -225,7 +357,7 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
     def __init__(
         self,
         sensor: Sensor | str | None = None,
-        p: float = 0.5,
+        p: float | None = None,
         same_on_batch: bool = False,
         keepdim: bool = False,
         strength: float = 1.0,
@@ -235,13 +367,18 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         self.sensor = None if sensor is None else get_sensor(sensor)
         self.same_on_time = same_on_time
 
-    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
-        """Terms of every row and band, as if the operation were applied to all of them."""
+    def terms(self, params: Params, shape: TileShape) -> Terms:
+        """Terms of every row and band, as if the operation were applied to all rows.
+
+        Args:
+            params: as `draw` gave them, perhaps weakened by `strength`.
+            shape: as `draw` saw it: rows, bands, size, sensor. Rows are samples, or all dates of all samples.
+        """
         raise NotImplementedError(f"{type(self).__name__} is more than terms; ask for its segments")
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
-        """What the operation is, as if it were applied to all rows; its terms, unless the operation says otherwise."""
-        return (Affine(self.terms(params, sensor)),)
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
+        """What the operation is, as if it were applied to all rows; its terms, where nothing else is said."""
+        return (Affine(self.terms(params, shape)),)
 
     def following(self, params: Params, leader: Params) -> Params:
         """Its parameters beside those of the operation that it follows."""
@@ -269,9 +406,9 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
                 f"({' '.join(sensor.band_names)}); choose the image's bands with sensor.select([...])"
             )
 
-    def gated_segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def gated_segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         """The segments where the operation applies, nothing elsewhere."""
-        segments = self.segments(params, sensor)
+        segments = self.segments(params, shape)
         if self.p == 1.0 and not self.gated:
             return segments
         gate = params[_GATE] > 0.5
@@ -285,20 +422,43 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         valid = torch.isfinite(values).all(1, keepdim=True)
         values = torch.where(torch.isfinite(values), values, 0.0)
         block = Block(values, valid, Surroundings(), params["key"].to(input.device), stream=0)
+        size = Size(*input.shape[-2:])
+        shape = TileShape(input.shape[0], input.shape[1], size, params["key"].device, sensor=self.sensor)
 
         def ready(tensor: Tensor) -> Tensor:
             return (tensor.float() if tensor.dtype == torch.float64 else tensor).to(input.device)
 
-        run_segments(block, map_tensors(self.segments(params, self.sensor), ready))
+        run_segments(block, map_tensors(self.segments(params, shape), ready))
         return torch.where(torch.isfinite(input), block.values, input.float()).to(input.dtype)
 
 
-class RegistrationOperation(RadiometricOperation):
-    """An operation that takes each band from beside its place; in `Compose` it joins the single resampling."""
+class StencilOperation(RadiometricOperation):
+    """An operation that looks at neighbours: a blur, a coarser grid, a morphological filter, a median.
 
+    A subclass has `draw` and `kernel`. What touches pixels is the kernel, an object of its own that the plan records
+    (see `StencilKernel`). It runs on every executor: where that has no faster way, in plain torch.
+    """
+
+    @abstractmethod
+    def kernel(self, params: Params, shape: TileShape) -> StencilKernel:
+        """What is done to the pixels of every row, as if the operation were applied to all of them.
+
+        Args:
+            params: as `draw` gave them, perhaps weakened by `strength`.
+            shape: as `draw` saw it.
+        """
+
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
+        every = torch.ones(shape.batch, dtype=torch.bool, device=shape.device)
+        return (Stencil(self.kernel(params, shape), every),)
+
+
+class RegistrationOperation(RadiometricOperation):
+    """An operation that takes each band from beside where it lies; in `Compose` it joins the single resampling."""
+
+    @abstractmethod
     def band_shift(self, params: Params) -> Float[Tensor, "r c 2"]:
         """x and y in pixels of every row and band, as if the operation were applied to all of them."""
-        raise NotImplementedError
 
     def gated_shift(self, params: Params) -> Float[Tensor, "r c 2"]:
         """The shift where the operation applies, 0 elsewhere."""
@@ -335,10 +495,12 @@ def as_range(
         pair = (float(value), float(value)) if centre is None else (centre - value, centre + value)
     else:
         if len(value) != 2:
-            raise ConfigurationError(f"{name} is a number or a pair [low, high], not {list(value)}")
+            raise ConfigurationError(f"{name} is a number or a pair [low, high], not {list(value)}", argument=name)
         pair = (float(value[0]), float(value[1]))
     if not low <= pair[0] <= pair[1] <= high:
-        raise ConfigurationError(f"{name}={list(pair)} is not an increasing pair within [{low:g}, {high:g}]")
+        raise ConfigurationError(
+            f"{name}={list(pair)} is not an increasing pair within [{low:g}, {high:g}]", argument=name
+        )
     return pair
 
 
@@ -346,5 +508,7 @@ def as_size(value: int | Sequence[int], name: str) -> Size:
     """A checked tile size from one number or (height, width)."""
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or any(not isinstance(side, int) or side < 1 for side in pair):
-        raise ConfigurationError(f"{name} is a number of pixels or a pair [height, width] of at least 1, not {value}")
+        raise ConfigurationError(
+            f"{name} is a number of pixels or a pair [height, width] of at least 1, not {value}", argument=name
+        )
     return Size(*pair)

@@ -5,22 +5,22 @@ The field is in `cloud_field`, the optics of drops, crystals and skylight in `cl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar, Unpack, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, Range, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, Range, TileShape, as_range
 from geoaug.augment.physics.air import path_of_clear_air, rayleigh_optical_depth, wavelengths_nm
 from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil
 from geoaug.augment.physics.cloud_optics import cloud_spectrum, shadow_gain
 from geoaug.augment.planning.matrices import rotation
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Annotation, Modulation, OperationSegment, ThickCloud
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
-from geoaug.sensors import Sensor
 
 # Classes of the `cloud` labels, as in CloudSEN12 (Aybar et al., 2022, Scientific Data 9): 0 is clear.
 THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW = 1, 2, 3
@@ -105,17 +105,8 @@ class _Weathered(RadiometricOperation):
     needs_sensor = True
     neutral: ClassVar = {"coverage": 0.0, "thickness": 0.0}
 
-    def __init__(
-        self,
-        weather: Weather,
-        sensor: Sensor | str | None,
-        p: float,
-        same_on_batch: bool,
-        keepdim: bool,
-        strength: float,
-        same_on_time: bool,
-    ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+    def __init__(self, weather: Weather, **options: Unpack[RadiometricOptions]) -> None:
+        super().__init__(**options)
         self.weather = weather
         self.flags = {name: getattr(weather, name) for name in weather.__slots__}
 
@@ -130,7 +121,7 @@ def _weather(
     cirrus_height_m: float | Sequence[float],
 ) -> Weather:
     if not 0 <= cirrus <= 1:
-        raise ConfigurationError(f"cirrus={cirrus} is a probability within [0, 1]")
+        raise ConfigurationError(f"cirrus={cirrus} is a probability within [0, 1]", argument="cirrus")
     return Weather(
         as_range(coverage, "coverage", low=0, high=1),
         as_range(thickness, "thickness", low=1e-3, high=500),
@@ -165,7 +156,7 @@ class RandomCloud(_Weathered):
         thick_cloud: what becomes of pixels under thick cloud: "ignore" sets their labels to `ignore_index`, "invalid"
             makes them invalid, "keep" leaves both. In a time series a label is ignored, and a pixel invalid, where all
             dates are under thick cloud.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     def __init__(
@@ -178,24 +169,22 @@ class RandomCloud(_Weathered):
         height_m: float | Sequence[float] = (500.0, 2500.0),
         cirrus_height_m: float | Sequence[float] = (6000.0, 11_000.0),
         thick_cloud: ThickCloud = "ignore",
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
         weather = _weather(coverage, thickness, cirrus, cirrus_thickness, size_m, height_m, cirrus_height_m)
-        super().__init__(weather, sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(weather, **options)
         if thick_cloud not in get_args(ThickCloud):
-            raise ConfigurationError(f"thick_cloud={thick_cloud!r} is one of {', '.join(get_args(ThickCloud))}")
+            raise ConfigurationError(
+                f"thick_cloud={thick_cloud!r} is one of {', '.join(get_args(ThickCloud))}", argument="thick_cloud"
+            )
         self.thick_cloud: ThickCloud = thick_cloud
         self.flags = {**self.flags, "thick_cloud": thick_cloud}
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         return self.weather.draw(draws, shape)
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
+        sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         wavelength = wavelengths_nm(sensor, params["ice"].device)
         water, ice = cloud_spectrum(wavelength)
@@ -233,7 +222,7 @@ class RandomCloudShadow(_Weathered):
         size_m: likewise.
         height_m: likewise.
         cirrus_height_m: likewise.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     follows = "RandomCloud"
@@ -249,15 +238,10 @@ class RandomCloudShadow(_Weathered):
         size_m: float | Sequence[float] = (400.0, 4000.0),
         height_m: float | Sequence[float] = (500.0, 2500.0),
         cirrus_height_m: float | Sequence[float] = (6000.0, 11_000.0),
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
         weather = _weather(coverage, thickness, cirrus, cirrus_thickness, size_m, height_m, cirrus_height_m)
-        super().__init__(weather, sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(weather, **options)
         self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
         self.flags = {"sun_elevation": self.sun_elevation, **self.flags}
 
@@ -275,7 +259,8 @@ class RandomCloudShadow(_Weathered):
         gate = params["batch_prob"] * leader["batch_prob"]
         return {**params, **leader, "batch_prob": gate}
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
+        sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         wavelength = wavelengths_nm(sensor, params["ice"].device)
         left = shadow_gain(wavelength, params["sun_elevation"].double())

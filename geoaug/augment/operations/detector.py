@@ -1,24 +1,24 @@
-"""Operations on whole bands."""
+"""What the detector does to bands and lines: stripes, lost lines and bands, ceilings, fewer bits; not its noise."""
 
 from collections.abc import Sequence
-from typing import ClassVar, get_args
+from typing import ClassVar, Unpack, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.planning.maps import Axis, LostLines, Stripes
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment, Steps
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
-from geoaug.sensors import Sensor
 
 
 def _checked_axis(axis: str) -> Axis:
     if axis not in get_args(Axis):
-        raise ConfigurationError(f"axis={axis!r} is 'columns' or 'rows'")
+        raise ConfigurationError(f"axis={axis!r} is 'columns' or 'rows'", argument="axis")
     return axis  # type: ignore[return-value]
 
 
@@ -36,7 +36,7 @@ class RandomStriping(RadiometricOperation):
     Args:
         sigma: range of the standard deviation of the gains, as a fraction.
         axis: "columns" or "rows": which way the stripes run.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     neutral: ClassVar = {"sigma": 0.0}
@@ -45,14 +45,9 @@ class RandomStriping(RadiometricOperation):
         self,
         sigma: float | Sequence[float] = (0.001, 0.005),
         axis: Axis = "columns",
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.sigma = as_range(sigma, "sigma", low=0, high=1)
         self.axis = _checked_axis(axis)
         self.flags = {"sigma": self.sigma, "axis": self.axis}
@@ -60,7 +55,7 @@ class RandomStriping(RadiometricOperation):
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         return {"seed": draws.seeds(), "sigma": _a_column_a_band(draws.uniform(*self.sigma), shape)}
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         sigma = params["sigma"].double()
         stripes = Stripes(params["seed"], sigma.shape[1], self.axis)
         every = torch.ones_like(sigma[:, 0], dtype=torch.bool)
@@ -76,25 +71,21 @@ class RandomLineDropout(RadiometricOperation):
         share: range of the share of lines that are lost, each band for itself.
         fill: reflectance in a lost line.
         axis: "rows" or "columns": which way the lines run.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     domain = None
     neutral: ClassVar = {"share": 0.0}
+    default_p = 0.1
 
     def __init__(
         self,
         share: float | Sequence[float] = (0.0, 0.02),
         fill: float = 0.0,
         axis: Axis = "rows",
-        sensor: Sensor | str | None = None,
-        p: float = 0.1,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.share = as_range(share, "share", low=0, high=1)
         self.fill, self.axis = float(fill), _checked_axis(axis)
         self.flags = {"share": self.share, "fill": self.fill, "axis": self.axis}
@@ -102,7 +93,7 @@ class RandomLineDropout(RadiometricOperation):
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         return {"seed": draws.seeds(), "share": _a_column_a_band(draws.uniform(*self.share), shape)}
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         share = params["share"].double()
         below = torch.special.ndtri(share[:, 0].clamp(1e-9, 1 - 1e-9))
         lines = LostLines(params["seed"], below, share.shape[1], self.axis)
@@ -116,20 +107,17 @@ class RandomSaturation(RadiometricOperation):
 
     Args:
         level: range of the ceiling, reflectance. At half strength it is twice as high, at none there is none.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
+
+    default_p = 0.2
 
     def __init__(
         self,
         level: float | Sequence[float] = (0.6, 1.2),
-        sensor: Sensor | str | None = None,
-        p: float = 0.2,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.level = as_range(level, "level", low=1e-6, high=1e6)
         self.flags = {"level": self.level}
 
@@ -139,7 +127,7 @@ class RandomSaturation(RadiometricOperation):
     def weakened(self, params: Params, strength: Float[Tensor, " b"]) -> Params:
         return {**params, "level": params["level"] / strength[:, None]}
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         level = params["level"].double()
         return (Steps(level, torch.zeros_like(level), torch.ones_like(level[:, 0], dtype=torch.bool)),)
 
@@ -150,26 +138,23 @@ class RandomQuantization(RadiometricOperation):
     Args:
         bits: range of the depth, whole numbers; an image of 8 bits has 256 steps up to `full_scale`.
         full_scale: reflectance of the highest step.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
+
+    default_p = 0.2
 
     def __init__(
         self,
         bits: int | Sequence[int] = (7, 10),
         full_scale: float = 1.0,
-        sensor: Sensor | str | None = None,
-        p: float = 0.2,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         low, high = as_range(bits, "bits", low=1, high=24)
         if low != int(low) or high != int(high):
-            raise ConfigurationError(f"bits={bits} are whole numbers")
+            raise ConfigurationError(f"bits={bits} are whole numbers", argument="bits")
         if not full_scale > 0:
-            raise ConfigurationError(f"full_scale={full_scale} is a reflectance above 0")
+            raise ConfigurationError(f"full_scale={full_scale} is a reflectance above 0", argument="full_scale")
         self.bits, self.full_scale = (int(low), int(high)), float(full_scale)
         self.flags = {"bits": self.bits, "full_scale": self.full_scale}
 
@@ -181,7 +166,7 @@ class RandomQuantization(RadiometricOperation):
     def weakened(self, params: Params, strength: Float[Tensor, " b"]) -> Params:
         return {**params, "step": params["step"] * strength[:, None]}
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         step = params["step"].double()
         return (Steps(torch.full_like(step, torch.inf), step, torch.ones_like(step[:, 0], dtype=torch.bool)),)
 
@@ -194,24 +179,21 @@ class RandomBandDropout(RadiometricOperation):
     Args:
         max_bands: greatest number of bands lost in a tile; 1 to it, equally likely.
         fill: reflectance that replaces a lost band.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     domain = None
+    default_p = 0.1
 
     def __init__(
         self,
         max_bands: int = 1,
         fill: float = 0.0,
-        sensor: Sensor | str | None = None,
-        p: float = 0.1,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, same_on_time=same_on_time)
+        super().__init__(**options)
         if not isinstance(max_bands, int) or max_bands < 1:
-            raise ConfigurationError(f"max_bands={max_bands} is a number of bands of at least 1")
+            raise ConfigurationError(f"max_bands={max_bands} is a number of bands of at least 1", argument="max_bands")
         self.max_bands = max_bands
         self.fill = float(fill)
         self.flags = {"max_bands": max_bands, "fill": self.fill}
@@ -222,6 +204,6 @@ class RandomBandDropout(RadiometricOperation):
         count = torch.zeros_like(order[:, 0]) if most < 1 else 1 + draws.integer(most)
         return {"dropped": (order < count[:, None]).double()}
 
-    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+    def terms(self, params: Params, shape: TileShape) -> Terms:
         kept = 1 - params["dropped"].double()
         return Terms(kept, self.fill * (1 - kept))

@@ -2,14 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from geoaug.augment.operations.base import GeometricOperation, Params, TileShape, as_range, as_size
+from geoaug.augment.operations.base import (
+    BatchOptions,
+    GeometricOperation,
+    GeometricOptions,
+    TileShape,
+    as_range,
+    as_size,
+)
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Matrices, Size
+from geoaug.augment.planning.plan import Params
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 
@@ -21,8 +29,7 @@ class RandomD4(GeometricOperation):
     bit.
     """
 
-    def __init__(self, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False) -> None:
-        super().__init__(p, same_on_batch, keepdim)
+    default_p = 1.0
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         if shape.size.height == shape.size.width:
@@ -55,20 +62,19 @@ class RandomRotation90(GeometricOperation):
 
     Args:
         times: least and greatest number of quarter turns, equally likely in between.
+        **options: see `GeometricOptions`.
     """
 
     def __init__(
         self,
         times: tuple[int, int] = (0, 3),
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
+        **options: Unpack[GeometricOptions],
     ) -> None:
-        super().__init__(p, same_on_batch, keepdim)
+        super().__init__(**options)
         low, high = as_range(times, "times", low=-3, high=3)
         self.times = (int(low), int(high))
         if self.times != (low, high):
-            raise ConfigurationError(f"times={list(times)} are whole quarter turns")
+            raise ConfigurationError(f"times={list(times)} are whole quarter turns", argument="times")
         self.flags = {"times": self.times}
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
@@ -87,6 +93,7 @@ class RandomRotation(GeometricOperation):
 
     Args:
         degrees: a range, or one number for plus and minus it.
+        **options: see `GeometricOptions`.
     """
 
     neutral: ClassVar = {"degrees": 0.0}
@@ -94,12 +101,9 @@ class RandomRotation(GeometricOperation):
     def __init__(
         self,
         degrees: float | Sequence[float],
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
+        **options: Unpack[GeometricOptions],
     ) -> None:
-        super().__init__(p, same_on_batch, keepdim, strength)
+        super().__init__(**options)
         self.degrees = as_range(degrees, "degrees", low=-360, high=360, centre=0.0)
         self.flags = {"degrees": self.degrees}
 
@@ -118,6 +122,7 @@ class RandomAffine(GeometricOperation):
         translate: greatest move as a fraction of the width and of the height.
         scale: range of the magnification; above 1 zooms in. Drawn so that its logarithm is uniform.
         shear: shear along x, degrees; a range, or one number for plus and minus it.
+        **options: see `GeometricOptions`.
     """
 
     neutral: ClassVar = {"degrees": 0.0, "scale": 1.0, "shear": 0.0, "translate_x": 0.0, "translate_y": 0.0}
@@ -128,20 +133,21 @@ class RandomAffine(GeometricOperation):
         translate: Sequence[float] | None = None,
         scale: Sequence[float] | None = None,
         shear: float | Sequence[float] | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
+        **options: Unpack[GeometricOptions],
     ) -> None:
-        super().__init__(p, same_on_batch, keepdim, strength)
+        super().__init__(**options)
         self.degrees = as_range(degrees, "degrees", low=-360, high=360, centre=0.0)
         self.scale = as_range((1.0, 1.0) if scale is None else scale, "scale", low=0.01, high=100)
         self.shear = as_range(0.0 if shear is None else shear, "shear", low=-80, high=80, centre=0.0)
         if translate is not None and len(translate) != 2:
-            raise ConfigurationError(f"translate={list(translate)} is a pair of fractions: of the width, of the height")
+            raise ConfigurationError(
+                f"translate={list(translate)} is a pair of fractions: of the width, of the height", argument="translate"
+            )
         self.translate = (0.0, 0.0) if translate is None else (float(translate[0]), float(translate[1]))
         if not all(0 <= fraction <= 1 for fraction in self.translate):
-            raise ConfigurationError(f"translate={list(self.translate)} are fractions of the tile, 0..1")
+            raise ConfigurationError(
+                f"translate={list(self.translate)} are fractions of the tile, 0..1", argument="translate"
+            )
         given = {"translate": translate, "scale": scale, "shear": shear}
         self.flags = {
             "degrees": self.degrees,
@@ -172,8 +178,8 @@ class RandomAffine(GeometricOperation):
 class _Placement(GeometricOperation):
     """A window of a given size, placed over the tile: a move by whole pixels."""
 
-    def __init__(self, size: int | Sequence[int], same_on_batch: bool = False, keepdim: bool = False) -> None:
-        super().__init__(1.0, same_on_batch, keepdim)
+    def __init__(self, size: int | Sequence[int], **options: Unpack[BatchOptions]) -> None:
+        super().__init__(p=1.0, **options)
         self.size = as_size(size, "size")
         self.flags = {"size": list(self.size)}
 
@@ -199,6 +205,7 @@ class RandomCrop(_Placement):
 
     Args:
         size: one number or (height, width), pixels.
+        **options: see `BatchOptions`.
     """
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
@@ -211,6 +218,7 @@ class CenterCrop(_Placement):
 
     Args:
         size: one number or (height, width), pixels.
+        **options: see `BatchOptions`.
     """
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
@@ -223,6 +231,7 @@ class PadTo(_Placement):
 
     Args:
         size: one number or (height, width), pixels.
+        **options: see `BatchOptions`.
     """
 
     def output_size(self, size: Size) -> Size:
@@ -238,10 +247,11 @@ class Resize(GeometricOperation):
 
     Args:
         size: one number or (height, width), pixels.
+        **options: see `BatchOptions`.
     """
 
-    def __init__(self, size: int | Sequence[int], same_on_batch: bool = False, keepdim: bool = False) -> None:
-        super().__init__(1.0, same_on_batch, keepdim)
+    def __init__(self, size: int | Sequence[int], **options: Unpack[BatchOptions]) -> None:
+        super().__init__(p=1.0, **options)
         self.size = as_size(size, "size")
         self.flags = {"size": list(self.size)}
 
@@ -268,6 +278,7 @@ class RandomResizedCrop(Resize):
         size: of the output, one number or (height, width), pixels.
         scale: range of the window's area as a fraction of the tile's.
         ratio: range of the window's width over its height; its logarithm is uniform.
+        **options: see `BatchOptions`.
     """
 
     def __init__(
@@ -275,10 +286,9 @@ class RandomResizedCrop(Resize):
         size: int | Sequence[int],
         scale: Sequence[float] = (0.5, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
-        same_on_batch: bool = False,
-        keepdim: bool = False,
+        **options: Unpack[BatchOptions],
     ) -> None:
-        super().__init__(size, same_on_batch, keepdim)
+        super().__init__(size, **options)
         self.scale = as_range(scale, "scale", low=1e-4, high=1)
         self.ratio = as_range(ratio, "ratio", low=0.01, high=100)
         self.flags = {**self.flags, "scale": self.scale, "ratio": self.ratio}

@@ -1,18 +1,18 @@
 """Illumination and calibration: how bright the same ground is under another sun, from another side, in another year."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.physics.air import path_of_clear_air
 from geoaug.augment.planning.maps import Ramp
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
-from geoaug.sensors import Sensor
 from geoaug.small_arrays import Numbers, at_least, by_numpy
 
 _DEFAULT_GSD_M = 10.0
@@ -29,7 +29,7 @@ class RandomIllumination(RadiometricOperation):
     Args:
         gain: range of the common gain; its logarithm is uniform.
         band_jitter: standard deviation of the gain of each band, as a fraction.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     neutral: ClassVar = {"gain": 1.0, "band_gain": 1.0}
@@ -38,17 +38,14 @@ class RandomIllumination(RadiometricOperation):
         self,
         gain: float | Sequence[float] = (0.85, 1.18),
         band_jitter: float = 0.02,
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.gain = as_range(gain, "gain", low=0.01, high=100)
         if not 0 <= band_jitter <= 0.5:
-            raise ConfigurationError(f"band_jitter={band_jitter} is a standard deviation within [0, 0.5]")
+            raise ConfigurationError(
+                f"band_jitter={band_jitter} is a standard deviation within [0, 0.5]", argument="band_jitter"
+            )
         self.band_jitter = float(band_jitter)
         self.flags = {"gain": self.gain, "band_jitter": self.band_jitter}
 
@@ -56,9 +53,9 @@ class RandomIllumination(RadiometricOperation):
         common = draws.log_uniform(*self.gain)
         return {"gain": common, "band_gain": _band_gains(draws, shape, self.band_jitter)}
 
-    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+    def terms(self, params: Params, shape: TileShape) -> Terms:
         gain = params["gain"].double()[:, None] * params["band_gain"].double()
-        return Terms(gain, (1 - gain) * path_of_clear_air(sensor, gain))
+        return Terms(gain, (1 - gain) * path_of_clear_air(shape.sensor, gain))
 
 
 class RandomCalibration(RadiometricOperation):
@@ -71,7 +68,7 @@ class RandomCalibration(RadiometricOperation):
     Args:
         absolute: greatest error common to all bands, as a fraction, in either direction.
         band_to_band: standard deviation of the error of each band, as a fraction, cut at three deviations.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     neutral: ClassVar = {"gain": 1.0, "band_gain": 1.0}
@@ -80,17 +77,12 @@ class RandomCalibration(RadiometricOperation):
         self,
         absolute: float = 0.05,
         band_to_band: float = 0.01,
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         for name, value in (("absolute", absolute), ("band_to_band", band_to_band)):
             if not 0 <= value <= 0.5:
-                raise ConfigurationError(f"{name}={value} is a fraction within [0, 0.5]")
+                raise ConfigurationError(f"{name}={value} is a fraction within [0, 0.5]", argument=name)
         self.absolute, self.band_to_band = float(absolute), float(band_to_band)
         self.flags = {"absolute": self.absolute, "band_to_band": self.band_to_band}
 
@@ -98,7 +90,7 @@ class RandomCalibration(RadiometricOperation):
         common = 1 + draws.uniform(-self.absolute, self.absolute)
         return {"gain": common, "band_gain": _band_gains(draws, shape, self.band_to_band)}
 
-    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+    def terms(self, params: Params, shape: TileShape) -> Terms:
         gain = params["gain"].double()[:, None] * params["band_gain"].double()
         return Terms(gain, torch.zeros_like(gain))
 
@@ -114,7 +106,7 @@ class RandomSwathBrightness(RadiometricOperation):
         amplitude: range of the change from one edge of the swath to the other, as a fraction; either edge may be the
             brighter one.
         swath_m: width of the swath, metres: 290 km for Sentinel-2, 185 km for Landsat, a kilometre from the air.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     neutral: ClassVar = {"amplitude": 0.0}
@@ -123,17 +115,12 @@ class RandomSwathBrightness(RadiometricOperation):
         self,
         amplitude: float | Sequence[float] = (-0.1, 0.1),
         swath_m: float = 290_000.0,
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.amplitude = as_range(amplitude, "amplitude", low=-1, high=1)
         if not swath_m > 0:
-            raise ConfigurationError(f"swath_m={swath_m} is a width in metres above 0")
+            raise ConfigurationError(f"swath_m={swath_m} is a width in metres above 0", argument="swath_m")
         self.swath_m = float(swath_m)
         self.flags = {"amplitude": self.amplitude, "swath_m": self.swath_m}
 
@@ -149,11 +136,11 @@ class RandomSwathBrightness(RadiometricOperation):
             "down": direction.sin().float().double() * share * shape.size.height,
         }
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         amplitude = params["amplitude"].double()
         ramp = Ramp(params["position"], params["across"], params["down"])
         # The ground's part brightens; of what the air scatters, little depends on the ground.
-        air = path_of_clear_air(sensor, amplitude)
+        air = path_of_clear_air(shape.sensor, amplitude)
         every = torch.ones_like(amplitude[:, 0], dtype=torch.bool)
         change = Modulation(ramp, amplitude[..., None], (-amplitude * air)[..., None], every)
         return (Affine(Terms.nothing_to(amplitude), change),)

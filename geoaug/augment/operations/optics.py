@@ -1,18 +1,24 @@
 """The optics of the sensor: how sharp it sees, how coarse its pixels are, how well its bands lie on one another."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, RegistrationOperation, TileShape, as_range
-from geoaug.augment.planning.segments import CoarseGrid, OperationSegment, Stencil, Taps
-from geoaug.constants import constant
+from geoaug.augment.kernels.stencils import CoarseGrid, Taps
+from geoaug.augment.operations.base import (
+    RadiometricOptions,
+    RegistrationOperation,
+    StencilOperation,
+    TileShape,
+    as_range,
+)
+from geoaug.augment.planning.plan import Params
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
-from geoaug.sensors import Sensor
+from geoaug.small_arrays import constant
 
 _REACH = 3
 _NEWTON_STEPS = 8
@@ -43,7 +49,7 @@ def gaussian_taps(mtf: Float[Tensor, " b"]) -> Float[Tensor, "b n"]:
     return weights / (weights[:, :1] + 2 * weights[:, 1:].sum(1, keepdim=True))
 
 
-class RandomPointSpread(RadiometricOperation):
+class RandomPointSpread(StencilOperation):
     """Blur by a Gaussian point spread function, given by its modulation transfer (MTF) at the Nyquist frequency.
 
     The Gaussian is sampled at the pixels, so its weights are positive and its transfer at Nyquist is exact; in between
@@ -56,7 +62,7 @@ class RandomPointSpread(RadiometricOperation):
         mtf: range of the transfer at half a cycle per pixel; 1 leaves the image alone.
         present: transfer that the image has already: then `mtf` is that of the result, and the blur makes up the
             rest. None: `mtf` is the blur's own.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     domain = None
@@ -66,29 +72,23 @@ class RandomPointSpread(RadiometricOperation):
         self,
         mtf: float | Sequence[float] = (0.15, 0.3),
         present: float | None = None,
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.mtf = as_range(mtf, "mtf", low=_LEAST_MTF, high=1)
         if present is not None and not 0 < present <= 1:
-            raise ConfigurationError(f"present={present} is a modulation transfer within (0, 1]")
+            raise ConfigurationError(f"present={present} is a modulation transfer within (0, 1]", argument="present")
         self.present = present
         self.flags = {"mtf": self.mtf, **({} if present is None else {"present": present})}
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         return {"mtf": (draws.uniform(*self.mtf) / (self.present or 1.0)).clamp_max(1.0)}
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
-        taps = gaussian_taps(params["mtf"])
-        return (Stencil(Taps(taps[:, None]), torch.ones_like(taps[:, 0], dtype=torch.bool)),)
+    def kernel(self, params: Params, shape: TileShape) -> Taps:
+        return Taps(gaussian_taps(params["mtf"])[:, None])
 
 
-class RandomResolution(RadiometricOperation):
+class RandomResolution(StencilOperation):
     """A coarser sensor: means over larger cells, interpolated back to the pixels of the tile.
 
     Bands that are as coarse by nature stay as they are: seen at 20 m, the 10 m bands of Sentinel-2 blur and its 20 m
@@ -96,7 +96,7 @@ class RandomResolution(RadiometricOperation):
 
     Args:
         factor: range of the cell's side in pixels of the finest band; its logarithm is uniform.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     domain = None
@@ -105,14 +105,9 @@ class RandomResolution(RadiometricOperation):
     def __init__(
         self,
         factor: float | Sequence[float] = (1.0, 3.0),
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.factor = as_range(factor, "factor", low=1, high=64)
         self.flags = {"factor": self.factor}
 
@@ -123,16 +118,15 @@ class RandomResolution(RadiometricOperation):
             "phase": draws.uniforms(2),
         }
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def kernel(self, params: Params, shape: TileShape) -> CoarseGrid:
         factor = params["factor"].double().clamp_min(1.0)
-        if sensor is not None:
-            sides = [band.gsd_m for band in sensor.bands]
+        if shape.sensor is not None:
+            sides = [band.gsd_m for band in shape.sensor.bands]
             finest = min((side for side in sides if side is not None), default=1.0)
             relative = tuple(1.0 if side is None else side / finest for side in sides)
             native = constant(relative, torch.float64, factor.device)
             factor = torch.where(factor > native, factor, 1.0)
-        every = torch.ones_like(factor[:, 0], dtype=torch.bool)
-        return (Stencil(CoarseGrid(factor, params["phase"].double()), every),)
+        return CoarseGrid(factor, params["phase"].double())
 
 
 class RandomBandShift(RegistrationOperation):
@@ -145,7 +139,7 @@ class RandomBandShift(RegistrationOperation):
     Args:
         sigma: range of the standard deviation of the move along each axis, pixels of the input image; single moves
             are cut at three deviations.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     domain = None
@@ -154,14 +148,9 @@ class RandomBandShift(RegistrationOperation):
     def __init__(
         self,
         sigma: float | Sequence[float] = (0.0, 0.1),
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.sigma = as_range(sigma, "sigma", low=0, high=20)
         self.flags = {"sigma": self.sigma}
 

@@ -7,6 +7,7 @@ policy needs no search: two numbers (RandAugment; Cubuk, Zoph, Shlens and Le, 20
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from geoaug.augment.operations.base import GeometricOperation, RadiometricOperation
+from geoaug.augment.operations.base import GeometricOperation, Operation, RadiometricOperation
+from geoaug.augment.registry import build_operation, operation_name
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 
@@ -54,24 +56,25 @@ class Choice:
     strength: Float[Tensor, "b n"]
 
 
-class Policy(nn.Module):
+class Policy(Operation, nn.Module):
     """A pool of operations of which each sample gets some; stands in the list of `Compose` like an operation."""
 
     def __init__(self, operations: Sequence[Any] | None, domain: Domain) -> None:
         super().__init__()
         if domain not in _POOLS:
-            raise ConfigurationError(f"{type(self).__name__}: domain={domain!r} is not 'optical' or 'sar'")
+            raise ConfigurationError(f"domain={domain!r} is not 'optical' or 'sar'", argument="domain")
         named: list[nn.Module | tuple[str, dict[str, Any]]] = [
             (each, {}) if isinstance(each, str) else each for each in operations or ()
         ]
         pool = [_built(each) for each in (list(_POOLS[domain]) if operations is None else named)]
         if not pool:
-            raise ConfigurationError(f"{type(self).__name__}: operations= is empty; name some, or leave it out")
+            raise ConfigurationError("operations= is empty; name some, or leave it out", argument="operations")
         for operation in pool:
             if not isinstance(operation, GeometricOperation | RadiometricOperation):
                 raise ConfigurationError(
-                    f"{type(self).__name__}: {type(operation).__name__} has no scale of strength; "
-                    "a policy is over geoaug's own operations"
+                    f"{type(operation).__name__} has no scale of strength; a policy chooses among geoaug's own "
+                    "operations, and others on its base classes",
+                    argument="operations",
                 )
             operation.gated = True
         self.domain: Domain = domain
@@ -83,13 +86,13 @@ class Policy(nn.Module):
         """The operations, in the order in which they would be applied."""
         return list(self.operations)
 
+    @abstractmethod
     def choose(self, draws: Draws) -> Choice:
         """Operations and strengths of every sample."""
-        raise NotImplementedError
 
     def arguments(self) -> dict[str, Any]:
         """The constructor arguments that would build this policy again, for recipes and provenance."""
-        names = [type(operation).__name__ for operation in self.operations]
+        names = [operation_name(type(operation)) for operation in self.operations]
         return {"domain": self.domain, **({"operations": names} if self.named else {})}
 
 
@@ -115,10 +118,10 @@ class RandAugment(Policy):
         super().__init__(operations, domain)
         if not isinstance(count, int) or not 1 <= count <= len(self.operations):
             raise ConfigurationError(
-                f"RandAugment: count={count} is a number of operations of 1 to {len(self.operations)}"
+                f"count={count} is a number of operations of 1 to {len(self.operations)}", argument="count"
             )
         if not 0 <= strength <= 10:
-            raise ConfigurationError(f"RandAugment: strength={strength} is a factor within [0, 10]")
+            raise ConfigurationError(f"strength={strength} is a factor within [0, 10]", argument="strength")
         self.count, self.strength = count, float(strength)
 
     def choose(self, draws: Draws) -> Choice:
@@ -146,7 +149,7 @@ class TrivialAugment(Policy):
     ) -> None:
         super().__init__(operations, domain)
         if not 0 <= strength <= 10:
-            raise ConfigurationError(f"TrivialAugment: strength={strength} is a factor within [0, 10]")
+            raise ConfigurationError(f"strength={strength} is a factor within [0, 10]", argument="strength")
         self.strength = float(strength)
 
     def choose(self, draws: Draws) -> Choice:
@@ -162,6 +165,4 @@ class TrivialAugment(Policy):
 def _built(operation: nn.Module | tuple[str, dict[str, Any]]) -> nn.Module:
     if isinstance(operation, nn.Module):
         return operation
-    from geoaug.augment.registry import build_operation
-
     return build_operation(*operation)

@@ -5,13 +5,14 @@ containers, give these operations power.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import GammaNoise, OperationSegment
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
@@ -55,7 +56,7 @@ class RandomSpeckle(RadiometricOperation):
             happens: speckle can only be added.
         present: looks that the image has; None: what the sensor's bands say, or 4.4, as Sentinel-1 IW GRD (ESA,
             Sentinel-1 User Guide). `inf` for an image without speckle.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     domain = "sar"
@@ -65,17 +66,14 @@ class RandomSpeckle(RadiometricOperation):
         self,
         looks: float | Sequence[float] = (1.5, 4.4),
         present: float | None = None,
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.looks = as_range(looks, "looks", low=0.5, high=_MOST_LOOKS)
         if present is not None and not present >= 0.5:
-            raise ConfigurationError(f"present={present} is an equivalent number of looks of at least 0.5")
+            raise ConfigurationError(
+                f"present={present} is an equivalent number of looks of at least 0.5", argument="present"
+            )
         self.present = present
         self.flags = {"looks": self.looks, **({} if present is None else {"present": present})}
 
@@ -87,7 +85,7 @@ class RandomSpeckle(RadiometricOperation):
         looks = wanted[:, None].expand(-1, shape.bands)
         return {"seed": draws.seeds(), "looks": looks, "variance": variance}
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         variance = params["variance"].double()
         one = torch.ones_like(variance)
         return (GammaNoise(params["seed"], variance, one, torch.zeros_like(params["looks"]), one > 0),)
@@ -102,7 +100,7 @@ class RandomThermalNoise(RadiometricOperation):
     Args:
         nesz_db: range of the noise equivalent sigma nought, dB.
         present: equivalent number of looks of the image; see `RandomSpeckle`.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     domain = "sar"
@@ -112,17 +110,14 @@ class RandomThermalNoise(RadiometricOperation):
         self,
         nesz_db: float | Sequence[float] = (-30.0, -22.0),
         present: float | None = None,
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.nesz_db = as_range(nesz_db, "nesz_db", low=-100, high=20)
         if present is not None and not present >= 0.5:
-            raise ConfigurationError(f"present={present} is an equivalent number of looks of at least 0.5")
+            raise ConfigurationError(
+                f"present={present} is an equivalent number of looks of at least 0.5", argument="present"
+            )
         self.present = present
         self.flags = {"nesz_db": self.nesz_db, **({} if present is None else {"present": present})}
 
@@ -140,7 +135,7 @@ class RandomThermalNoise(RadiometricOperation):
         looks = torch.full_like(power, _looks_of(shape.sensor, self.present))
         return {"seed": draws.seeds(), "looks": looks, "noise": power[:, None].expand(-1, shape.bands)}
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         noise, looks = params["noise"].double(), params["looks"].double()
         return (GammaNoise(params["seed"], 1 / looks, torch.zeros_like(looks), noise, looks > 0),)
 
@@ -155,7 +150,7 @@ class RandomIncidenceAngle(RadiometricOperation):
         change: range of the change of the angle, degrees.
         incidence: range of the angle it changes from; Sentinel-1 IW sees from 29 to 46 degrees.
         exponent: range of n.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     domain = "sar"
@@ -166,14 +161,9 @@ class RandomIncidenceAngle(RadiometricOperation):
         change: float | Sequence[float] = (-8.0, 8.0),
         incidence: float | Sequence[float] = (29.0, 46.0),
         exponent: float | Sequence[float] = (1.0, 3.0),
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.change = as_range(change, "change", low=-60, high=60)
         self.incidence = as_range(incidence, "incidence", low=0, high=80)
         self.exponent = as_range(exponent, "exponent", low=-10, high=10)
@@ -186,7 +176,7 @@ class RandomIncidenceAngle(RadiometricOperation):
             "exponent": draws.uniform(*self.exponent),
         }
 
-    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+    def terms(self, params: Params, shape: TileShape) -> Terms:
         before, exponent = params["incidence"].double()[:, None], params["exponent"].double()[:, None]
         after = (before + params["change"].double()).clamp(0, 85)
         gain = (torch.cos(torch.deg2rad(after)) / torch.cos(torch.deg2rad(before))) ** exponent

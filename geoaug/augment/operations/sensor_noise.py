@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.terms import Terms
-from geoaug.constants import constant
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 from geoaug.sensors import Band, Sensor
-from geoaug.small_arrays import Numbers, several_by_numpy
+from geoaug.small_arrays import Numbers, constant, several_by_numpy
 
 # For bands that publish no radiometry: a signal-to-noise ratio of 100 at a reflectance of 0.1, between the 89 and 174
 # that Sentinel-2 asks of its land bands.
@@ -56,7 +56,7 @@ class RandomSensorNoise(RadiometricOperation):
             reflectance that the sensor's reference radiance stands for.
         alpha: with `beta`, in place of the sensor's figures: DN, one number or one for each band.
         beta: see `alpha`.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     neutral: ClassVar = {"factor": 0.0}
@@ -68,23 +68,24 @@ class RandomSensorNoise(RadiometricOperation):
         sun_elevation: float = 50.0,
         alpha: float | Sequence[float] | None = None,
         beta: float | Sequence[float] | None = None,
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.factor = as_range(factor, "factor", low=0, high=100)
         if snr is not None and not snr > 0:
-            raise ConfigurationError(f"snr={snr} is a signal-to-noise ratio above 0")
+            raise ConfigurationError(f"snr={snr} is a signal-to-noise ratio above 0", argument="snr")
         if not 5 <= sun_elevation <= 90:
-            raise ConfigurationError(f"sun_elevation={sun_elevation} is not within 5 to 90 degrees")
+            raise ConfigurationError(
+                f"sun_elevation={sun_elevation} is not within 5 to 90 degrees", argument="sun_elevation"
+            )
         if (alpha is None) != (beta is None):
-            raise ConfigurationError("alpha and beta belong together: sigma^2 = alpha^2 + beta * DN; give both")
+            raise ConfigurationError(
+                "alpha and beta belong together: sigma^2 = alpha^2 + beta * DN; give both", argument="alpha"
+            )
         if snr is not None and alpha is not None:
-            raise ConfigurationError(f"snr={snr} and alpha={alpha} are two models of the noise; give one")
+            raise ConfigurationError(
+                f"snr={snr} and alpha={alpha} are two models of the noise; give one", argument="snr"
+            )
         self.snr, self.sun_elevation = snr, float(sun_elevation)
         self._slopes: tuple[Sensor, tuple[float, ...], tuple[float, ...]] | None = None
         self.alpha, self.beta = _per_band(alpha, "alpha"), _per_band(beta, "beta")
@@ -113,7 +114,7 @@ class RandomSensorNoise(RadiometricOperation):
             "sun_elevation": typical if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
 
-    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+    def terms(self, params: Params, shape: TileShape) -> Terms:
         factor = params["factor"].double()
 
         def row(numbers: Sequence[float]) -> Tensor:
@@ -122,6 +123,7 @@ class RandomSensorNoise(RadiometricOperation):
         if self.snr is not None:
             floor, slope = row([0.0]), row([_DEFAULT_REFERENCE_REFLECTANCE / self.snr**2])
         else:
+            sensor = shape.sensor
             assert sensor is not None  # check_sensor has refused its absence
             two_term = _two_term_model(sensor, self.alpha, self.beta)
             if two_term is not None:
@@ -164,7 +166,7 @@ def _per_band(value: float | Sequence[float] | None, name: str) -> tuple[float, 
         return None
     numbers = (float(value),) if isinstance(value, int | float) else tuple(float(number) for number in value)
     if not numbers or not all(number >= 0 for number in numbers):
-        raise ConfigurationError(f"{name}={value} is one number of at least 0, or one for each band")
+        raise ConfigurationError(f"{name}={value} is one number of at least 0, or one for each band", argument=name)
     return numbers
 
 

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from geoaug.augment.kernels.sampling import Pixels
 from geoaug.augment.kernels.warp import inverse_support
-from geoaug.augment.operations.base import Params, TileShape
+from geoaug.augment.operations.base import TileShape
 from geoaug.augment.planning.matrices import Matrices, Size, quantised
+from geoaug.augment.planning.plan import Params
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 

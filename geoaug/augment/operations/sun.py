@@ -1,20 +1,20 @@
 """Another sun: higher or lower over level ground, or round the other side of the hills."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params, RadiometricOperation, TileShape, as_range
+from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.physics.air import Aerosol, diffuse_over_direct, layer, wavelengths_nm
 from geoaug.augment.physics.terrain import TerrainLight
+from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
-from geoaug.sensors import Sensor
 
 _LOWEST, _HIGHEST = 10.0, 90.0
 _TYPICAL_ELEVATION = 50.0
@@ -39,7 +39,7 @@ class RandomSunElevation(RadiometricOperation):
         change: range of the change of the sun's elevation, degrees.
         minnaert: k: 1 for a surface equally bright from everywhere; about 0.8 to 0.9 for vegetation and soil.
         sun_elevation: range of the elevation it changes from, where the sample does not tell it, degrees.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     needs_sensor = True
@@ -50,17 +50,12 @@ class RandomSunElevation(RadiometricOperation):
         change: float | Sequence[float] = (-15.0, 15.0),
         minnaert: float = 0.85,
         sun_elevation: float | Sequence[float] = (30.0, 65.0),
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.change = as_range(change, "change", low=-80, high=80)
         if not 0 <= minnaert <= 2:
-            raise ConfigurationError(f"minnaert={minnaert} is an exponent within [0, 2]")
+            raise ConfigurationError(f"minnaert={minnaert} is an exponent within [0, 2]", argument="minnaert")
         self.minnaert = float(minnaert)
         self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
         self.flags = {"change": self.change, "minnaert": self.minnaert, "sun_elevation": self.sun_elevation}
@@ -72,7 +67,8 @@ class RandomSunElevation(RadiometricOperation):
             "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
 
-    def terms(self, params: Params, sensor: Sensor | None) -> Terms:
+    def terms(self, params: Params, shape: TileShape) -> Terms:
+        sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         before = params["sun_elevation"].double()
         after = (before + params["change"].double()).clamp(_LOWEST, _HIGHEST)
@@ -102,7 +98,7 @@ class RandomTerrainShading(RadiometricOperation):
         turn: range by which the sun's azimuth changes, degrees.
         change: range by which its elevation changes, degrees.
         sun_elevation: range of the elevation it changes from, where the sample does not tell it, degrees.
-        sensor: for use outside `Compose`; see `RadiometricOperation`.
+        **options: see `RadiometricOptions`.
     """
 
     needs_sensor = True
@@ -113,14 +109,9 @@ class RandomTerrainShading(RadiometricOperation):
         turn: float | Sequence[float] = (-40.0, 40.0),
         change: float | Sequence[float] = (-15.0, 15.0),
         sun_elevation: float | Sequence[float] = (30.0, 65.0),
-        sensor: Sensor | str | None = None,
-        p: float = 0.5,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        strength: float = 1.0,
-        same_on_time: bool = False,
+        **options: Unpack[RadiometricOptions],
     ) -> None:
-        super().__init__(sensor, p, same_on_batch, keepdim, strength, same_on_time)
+        super().__init__(**options)
         self.turn = as_range(turn, "turn", low=-360, high=360)
         self.change = as_range(change, "change", low=-80, high=80)
         self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
@@ -137,7 +128,8 @@ class RandomTerrainShading(RadiometricOperation):
             "gsd_m": gsd,
         }
 
-    def segments(self, params: Params, sensor: Sensor | None) -> tuple[OperationSegment, ...]:
+    def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
+        sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         elevation, azimuth = params["sun_elevation"].double(), params["sun_azimuth"].double()
         later = (elevation + params["change"].double()).clamp(_LOWEST, _HIGHEST)

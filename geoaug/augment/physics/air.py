@@ -20,9 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.constants import constant, kept
 from geoaug.sensors import Sensor
-from geoaug.small_arrays import Numbers, at_least, several_by_numpy
+from geoaug.small_arrays import Numbers, at_least, constant, kept, several_by_numpy
 
 _USUAL_WIDTH_NM = 50.0
 
@@ -78,7 +77,7 @@ AEROSOLS = {
 
 
 class Aerosol(NamedTuple):
-    """Aerosol over each row; several depths of it may be told at once, before the rows."""
+    """Aerosol over each row; several depths of it may be given at once, before the rows."""
 
     aod: Float[Tensor, "*m b"]
     angstrom: Float[Tensor, " b"]
@@ -160,7 +159,7 @@ def thickened(
     view_zenith: Float[Tensor, " b"] | None = None,
     relative_azimuth: Float[Tensor, " b"] | None = None,
 ) -> tuple[Layer, Layer]:
-    """The air with so much aerosol, and with what is told of besides; see `layer`.
+    """The air with the aerosol that is there already, and with more of it added; see `layer`.
 
     Args:
         wavelength_nm: centres of the bands.
@@ -189,8 +188,8 @@ def _thickened(xp: Any, wavelength_nm: Any, aerosol: Any, before: float, *lit: A
 
 
 @several_by_numpy
-def _layer(xp: Any, *told: Any) -> tuple[Numbers, ...]:
-    path, transmittance = _layer_of(xp, *told)
+def _layer(xp: Any, *given: Any) -> tuple[Numbers, ...]:
+    path, transmittance = _layer_of(xp, *given)
     return path, transmittance
 
 

@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.maps import Surroundings, TileMap
 from geoaug.augment.planning.matrices import Size
-from geoaug.constants import constant
+from geoaug.augment.planning.tree import PlanPart
 from geoaug.rng.noise import standard_normal
+from geoaug.small_arrays import constant
 
 # Variance of liquid water falls with scale as k^(-5/3) (Cahalan and Snider, 1989, Remote Sensing of Environment 28):
 # that of an octave in proportion to its wavelength to 2/3.
@@ -72,9 +73,9 @@ def _variance_after(refinements: int) -> float:
     response = [1.0]
     for _ in range(refinements):
         spread = [0.0] * (2 * len(response) + len(_SUBDIVISION) - 2)
-        for place, value in enumerate(response):
+        for index, value in enumerate(response):
             for step, share in enumerate(_SUBDIVISION):
-                spread[2 * place + step] += value * share
+                spread[2 * index + step] += value * share
         response = spread
     along: float = sum(value * value for value in response) / 2**refinements
     return along**2
@@ -91,7 +92,7 @@ def _refined(field: Float[Tensor, "r n n"]) -> Float[Tensor, "r m m"]:
 
 
 @dataclass(frozen=True, slots=True)
-class CloudField:
+class CloudField(PlanPart):
     """The field of each row, and how a tile looks at it.
 
     Attributes:
@@ -150,7 +151,7 @@ class CloudField:
 
 
 @dataclass(frozen=True, slots=True)
-class CloudVeil:
+class CloudVeil(TileMap):
     """Three maps of a cloud seen from above: what it hides of the ground, what it reflects, its glow on clear air."""
 
     field: CloudField
@@ -166,7 +167,7 @@ class CloudVeil:
 
 
 @dataclass(frozen=True, slots=True)
-class CloudShade:
+class CloudShade(TileMap):
     """How much of the direct sun a cloud takes from the ground: its own field, seen towards the sun.
 
     Attributes:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.physics.air import Aerosol, diffuse_over_direct
-from geoaug.constants import constant
+from geoaug.small_arrays import constant
 
 # Reflectance of a thick cloud in proportion to the visible: wavelength in nm, water, ice. Drops (radius about 10 um)
 # and crystals (30 um) scatter all wavelengths alike and absorb beyond 1.5 um (King, Kaufman, Menzel and Tanre, 1992,
@@ -43,10 +43,10 @@ _AOD, _ANGSTROM, _ALBEDO, _ASYMMETRY = 0.1, 1.3, 0.93, 0.65
 def cloud_spectrum(wavelength_nm: Float[Tensor, " c"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
     """Reflectance of thick water and thick ice clouds in proportion to the visible, for each band."""
     table = constant(_SPECTRUM, torch.float64, wavelength_nm.device)
-    place = wavelength_nm.clamp(_SPECTRUM[0][0], _SPECTRUM[-1][0])
-    after = torch.searchsorted(table[:, 0].contiguous(), place.contiguous()).clamp(1, len(_SPECTRUM) - 1)
+    wavelength = wavelength_nm.clamp(_SPECTRUM[0][0], _SPECTRUM[-1][0])
+    after = torch.searchsorted(table[:, 0].contiguous(), wavelength.contiguous()).clamp(1, len(_SPECTRUM) - 1)
     low, high = table[after - 1], table[after]
-    share = (place - low[:, 0]) / (high[:, 0] - low[:, 0])
+    share = (wavelength - low[:, 0]) / (high[:, 0] - low[:, 0])
     seen = low[:, 1:] + (high[:, 1:] - low[:, 1:]) * share[:, None]
     return seen[:, 0], seen[:, 1]
 

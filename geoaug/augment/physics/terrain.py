@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.maps import Surroundings, TileMap
 from geoaug.augment.planning.matrices import Size
 
 _MOST = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class TerrainLight:
+class TerrainLight(TileMap):
     """Relative change of reflectance under another sun, per band, by the C-correction.
 
     `L = L_flat * (cos i + C) / (cos z + C)` (Teillet, Guindon and Goodenough, 1982, Canadian Journal of Remote Sensing
@@ -68,5 +68,5 @@ def surface_normals(dem: Float[Tensor, "r 1 h w"], gsd_m: Float[Tensor, " r"]) -
 
 
 def _spans(count: int, device: torch.device) -> Float[Tensor, " n"]:
-    place = torch.arange(count, device=device)
-    return ((place + 1).clamp_max(count - 1) - (place - 1).clamp_min(0)).clamp_min(1).float()
+    pixel = torch.arange(count, device=device)
+    return ((pixel + 1).clamp_max(count - 1) - (pixel - 1).clamp_min(0)).clamp_min(1).float()

@@ -7,15 +7,17 @@ It is a function of those numbers alone, so it is the same in any batch. Clouds 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.tree import PlanPart
 from geoaug.rng.noise import standard_normal
 
 Axis = Literal["columns", "rows"]
@@ -42,16 +44,18 @@ class Surroundings:
         return made
 
 
-class TileMap(Protocol):
-    """What a segment may be modulated by."""
+class TileMap(PlanPart, ABC):
+    """What a segment may be modulated by; a subclass is a frozen dataclass whose tensors have a row for each row."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def make(self, size: Size, surroundings: Surroundings) -> Tensor:
         """Float32 values (r, k, h, w) that broadcast over a tile: k maps, or one a band; h or w may be 1."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Ramp:
+class Ramp(TileMap):
     """A plane across the tile: `middle + across * x + down * y`, x and y from -1/2 to 1/2 between the tile's edges."""
 
     middle: Float[Tensor, " r"]
@@ -70,7 +74,7 @@ class Ramp:
 
 
 @dataclass(frozen=True, slots=True)
-class Stripes:
+class Stripes(TileMap):
     """One standard normal number for each column (or row) of each band, cut at four deviations by its generator."""
 
     seed: Int[Tensor, " r"]
@@ -84,7 +88,7 @@ class Stripes:
 
 
 @dataclass(frozen=True, slots=True)
-class LostLines:
+class LostLines(TileMap):
     """1 in the lines of each band that are lost, else 0: a line is lost where its normal number is under `below`."""
 
     seed: Int[Tensor, " r"]

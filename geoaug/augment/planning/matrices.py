@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from geoaug.constants import constant, kept
-from geoaug.small_arrays import by_numpy
+from geoaug.small_arrays import by_numpy, constant, kept
 
 Matrices = Float[Tensor, "b 3 3"]
 
@@ -92,8 +91,8 @@ def _affine(xp: Any, rows: tuple[Any, ...]) -> Any:
     """Matrices of their first six numbers."""
     if xp is np:
         matrix = np.empty((len(rows[0]), 9))
-        for place, value in enumerate(rows):
-            matrix[:, place] = value
+        for column, value in enumerate(rows):
+            matrix[:, column] = value
         matrix[:, 6:] = _IDENTITY[2]
         return matrix.reshape(-1, 3, 3)
     six = torch.stack(rows, -1).view(-1, 2, 3)

@@ -15,22 +15,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.augment.operations.base import Params
-from geoaug.augment.planning.map_kinds import MAP_KINDS
 from geoaug.augment.planning.matrices import Matrices, Size
-from geoaug.augment.planning.segments import (
-    Affine,
-    Annotation,
-    CoarseGrid,
-    GammaNoise,
-    Modulation,
-    OperationSegment,
-    Stencil,
-    Steps,
-    Taps,
-)
-from geoaug.augment.planning.terms import Terms
+from geoaug.augment.planning.segments import OperationSegment
 from geoaug.augment.planning.tree import from_record, map_tensors, to_record
+
+Params = dict[str, Tensor]
+"""What an operation has drawn, by name: tensors with one row for each row of the tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +31,7 @@ class FusedStage:
         matrix: input to output pixel centres, float64.
         size: of the output tile.
         segments: radiometry in reflectance, one row for each date of each sample.
-        band_shift: x and y, in input pixels, by which bands are taken from beside their place; None: none is.
+        band_shift: x and y, in input pixels, by which bands are taken from beside where they lie; None: none is.
         most_places: along an axis of an output pixel, how many places at most are sampled and averaged: more than one
             where the stage may shrink the tile.
     """
@@ -73,11 +63,19 @@ Stage = FusedStage | OpaqueStage
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The parameters of one operation: rows for the samples, or for the dates of the samples."""
+    """The parameters of one operation.
+
+    Attributes:
+        name: by which a recipe names the operation.
+        params: rows for the samples, or for the dates of the samples.
+        dates: of a sample, 1 where rows are samples.
+        package: name and version of the distribution that it comes from; None for geoaug and kornia.
+    """
 
     name: str
     params: Params
     dates: int = 1
+    package: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +141,7 @@ class Plan:
                     "name": drawn.name,
                     "dates": drawn.dates,
                     "params": {k: to_record(v) for k, v in drawn.params.items()},
+                    **({} if drawn.package is None else {"package": list(drawn.package)}),
                 }
                 for drawn in self.drawn
             ],
@@ -150,12 +149,18 @@ class Plan:
 
     @staticmethod
     def from_dict(record: dict[str, Any]) -> Plan:
-        """The plan that `to_dict` wrote."""
+        """The plan that `to_dict` wrote.
+
+        Raises:
+            ConfigurationError: it holds a part whose module has not been imported, such as the kernel of a stencil of
+                another package.
+        """
         drawn = tuple(
             Drawn(
                 item["name"],
-                {name: from_record(values, {}) for name, values in item["params"].items()},
+                {name: from_record(values) for name, values in item["params"].items()},
                 item["dates"],
+                tuple(item["package"]) if "package" in item else None,
             )
             for item in record["drawn"]
         )
@@ -191,12 +196,6 @@ def _rows(value: Tensor, dates: int) -> list[Any]:
     return [rounded(item) for item in samples.tolist()]
 
 
-_KINDS: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (Affine, Annotation, CoarseGrid, GammaNoise, Modulation, Stencil, Steps, Taps, Terms, *MAP_KINDS)
-}
-
-
 def _stage_to_dict(stage: Stage) -> dict[str, Any]:
     if isinstance(stage, OpaqueStage):
         return {"step": stage.step, "seeds": stage.seeds.tolist(), "size": list(stage.size)}
@@ -213,5 +212,5 @@ def _stage_from_dict(record: dict[str, Any]) -> Stage:
     size = Size(*record["size"])
     if "step" in record:
         return OpaqueStage(record["step"], torch.tensor(record["seeds"], dtype=torch.int64), size)
-    parts = {name: from_record(record[name], _KINDS) for name in ("matrix", "segments", "band_shift")}
+    parts = {name: from_record(record[name]) for name in ("matrix", "segments", "band_shift")}
     return FusedStage(size=size, most_places=record["most_places"], **parts)

@@ -1,4 +1,8 @@
-"""What `Compose` normalises by: numbers as they are given, or those of a file of `geoaug stats`, found by name."""
+"""Digital numbers, reflectance, power and normalisation, folded into the segments of a plan.
+
+Scales are factors and offsets a band, so they fold into the first and the last segment and cost nothing per pixel. What
+`Compose` normalises by is found here, too: numbers as they are given, or those of a file of `geoaug stats`, by name.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,9 @@ from torch import Tensor
 from geoaug.augment.planning.segments import Affine, Curve, Segment
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import map_tensors
-from geoaug.constants import constant, kept
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor
-from geoaug.small_arrays import Numbers, several_by_numpy
+from geoaug.small_arrays import Numbers, constant, kept, several_by_numpy
 from geoaug.statistics import Statistics, Units
 
 Quantity = Literal["reflectance", "amplitude", "power", "db"]
@@ -93,13 +96,13 @@ def scaled_segments(
     scaled = tuple(
         _rescaled(
             part,
-            source if place == 0 else neutral,
-            target if place == last else neutral,
-            normalize if place == last else None,
+            source if position == 0 else neutral,
+            target if position == last else neutral,
+            normalize if position == last else None,
         )
-        if isinstance(part, Affine) and place in (0, last)
+        if isinstance(part, Affine) and position in (0, last)
         else part
-        for place, part in enumerate(parts)
+        for position, part in enumerate(parts)
     )
     return map_tensors(scaled, lambda tensor: tensor.float() if tensor.dtype == torch.float64 else tensor)
 

@@ -10,6 +10,7 @@ Rows `r` are samples, or the dates of samples; bands `c` are those of one date.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,12 +20,13 @@ from torch import Tensor
 
 from geoaug.augment.planning.maps import TileMap
 from geoaug.augment.planning.terms import Terms
+from geoaug.augment.planning.tree import PlanPart
 
 ThickCloud = Literal["keep", "ignore", "invalid"]
 
 
 @dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(PlanPart):
     """Labels that a map gives for free: where `maps[index]` exceeds a limit, pixels are of that class.
 
     Attributes:
@@ -42,7 +44,7 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Modulation:
+class Modulation(PlanPart):
     """Changes of gain and offset in proportion to the maps of a tile.
 
     Attributes:
@@ -61,7 +63,7 @@ class Modulation:
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
+class Affine(PlanPart):
     """`y = G*x + O + sqrt(floor + slope*x)*n`, where G and O are those of the terms and what a map adds to them."""
 
     terms: Terms
@@ -105,7 +107,7 @@ class Affine:
 
 
 @dataclass(frozen=True, slots=True)
-class GammaNoise:
+class GammaNoise(PlanPart):
     """`y = x * (1 - multiply + multiply * S) + add * S`, S gamma distributed with mean 1 and the given variance.
 
     Attributes:
@@ -133,7 +135,7 @@ class GammaNoise:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(PlanPart):
     """A ceiling, then rounding to multiples of a step: saturation and quantisation.
 
     Attributes:
@@ -153,26 +155,32 @@ class Steps:
         )
 
 
+class StencilKernel(PlanPart, ABC):
+    """What a stencil does to pixels; a subclass is a frozen dataclass, and everything that is drawn stands in it.
+
+    Its tensors have one row for each row of the image (a sample, or a date of a sample): a block of samples is run with
+    the rows of those samples alone. Float64 tensors arrive as float32. Several threads call `apply` at once, on
+    different samples, so it changes nothing but what it has made; and as other samples may be run beside this one, or
+    not, nothing may be computed across rows.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def apply(self, values: Float[Tensor, "r c h w"], valid: Bool[Tensor, "r 1 h w"]) -> Float[Tensor, "r c h w"]:
+        """The changed image, in memory of its own, on the device of `values`.
+
+        Args:
+            values: float32 reflectance or power (of a whole tile: beyond it nothing is known); anything where invalid.
+            valid: where pixels hold data. What is given for others is not used.
+        """
+
+
 @dataclass(frozen=True, slots=True)
-class Taps:
-    """A symmetric separable filter: `weights[..., n]` for the neighbours at distance n, the same along both axes."""
+class Stencil(PlanPart):
+    """An operation that looks at neighbours."""
 
-    weights: Float[Tensor, "r 1 n"]
-
-
-@dataclass(frozen=True, slots=True)
-class CoarseGrid:
-    """Means over cells of `factor` pixels on a grid that starts at `phase` of a cell, interpolated linearly back."""
-
-    factor: Float[Tensor, "r c"]
-    phase: Float[Tensor, "r 2"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stencil:
-    """An operation on neighbours, weighted by validity."""
-
-    kernel: Taps | CoarseGrid
+    kernel: StencilKernel
     applied: Bool[Tensor, " r"]
 
     def where(self, applied: Bool[Tensor, " r"]) -> Stencil:
@@ -181,7 +189,7 @@ class Stencil:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(PlanPart):
     """Backscatter in another unit: from power to "amplitude" or "db"."""
 
     unit: Literal["amplitude", "db"]

@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from geoaug.augment.planning.tree import PlanPart
+
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(PlanPart):
     """Coefficients per sample and band, float64, for x in reflectance (or linear backscatter).
 
     Attributes:

@@ -30,6 +30,7 @@ from geoaug.data.sampling.ground_blocks import (
     unwrapped,
 )
 from geoaug.data.sampling.scene_overlap import Outlines
+from geoaug.earth import METRES_PER_DEGREE
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
 
@@ -108,7 +109,6 @@ _BLOCKS = 200  # that hold the scenes, by default
 _TILES_OF_CHIP = 3
 # Of scenes that stay whole and overlap: so many across a block, unless fewer blocks than this would hold them.
 _SCENES_ACROSS, _LEAST_BLOCKS = 10, 30
-_METRES_PER_DEGREE = 111_320.0
 _MARGIN = 0.005  # of a scene's size
 
 
@@ -261,7 +261,7 @@ class BlockSplit:
         half = 0.505 * self.buffer_m + 1.0 if self.buffer_m else 0.0
         # Somewhat more, so that what is cut here ends outside of the frame.
         margin = half + 4 * (grid.gsd_m or 0.0) + _MARGIN * float(np.hypot(*np.ptp(shapely.get_coordinates(foot), 0)))
-        tall = margin / _METRES_PER_DEGREE
+        tall = margin / METRES_PER_DEGREE
         wide = tall / max(np.cos(np.deg2rad(max(abs(bounds[1]), abs(bounds[3])))), 1e-3)
         near = (bounds[0] - wide, bounds[1] - tall, bounds[2] + wide, bounds[3] + tall)
         block = self._ground.around(near)

@@ -1,6 +1,7 @@
-"""Making a plan: operations are drawn, and composed stage by stage, in each the geometry first.
+"""Making a plan: a list of operations is taken apart, drawn, and composed stage by stage, in each the geometry first.
 
-An opaque operation needs the pixels as they are, so it ends a stage and begins the next.
+Policies are taken apart into their operations, and shadows put beneath their clouds. An opaque operation needs the
+pixels as they are, so it ends a stage and begins the next. What a plan holds is in `planning.plan`.
 """
 
 from __future__ import annotations
@@ -16,27 +17,73 @@ from torch import Tensor
 from geoaug.augment.kernels.warp import most_places
 from geoaug.augment.operations.base import (
     GeometricOperation,
-    Params,
     RadiometricOperation,
     RegistrationOperation,
     TileShape,
 )
-from geoaug.augment.operations.policies import Choice
+from geoaug.augment.operations.policies import Choice, Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Matrices, Size
-from geoaug.augment.planning.members import Member, Step, members_of
-from geoaug.augment.planning.plan import Drawn, FusedStage, OpaqueStage, Plan, Stage
+from geoaug.augment.planning.plan import Drawn, FusedStage, OpaqueStage, Params, Plan, Stage
 from geoaug.augment.planning.segments import OperationSegment, folded
+from geoaug.augment.registry import operation_name, package_of
 from geoaug.rng.draws import Draws, split_keys
 from geoaug.sensors import Sensor
 
 Fit = Literal["crop", "resize"]
+Step = GeometricOperation | StockAffine | RadiometricOperation | Opaque | Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Scenery:
-    """Circumstances of the samples of a batch, where they are known; in the frame of the input image.
+class Member:
+    """One operation where it takes effect.
+
+    Attributes:
+        step: the operation; a policy itself stands behind its operations and does nothing.
+        index: in the list of steps.
+        policy: it belongs to, or None.
+        number: among the policy's operations.
+        leader: position of the member whose parameters it shares, or None.
+    """
+
+    step: Step
+    index: int
+    policy: Policy | None = None
+    number: int = 0
+    leader: int | None = None
+
+
+def members_of(steps: Sequence[Step]) -> list[Member]:
+    """The members in the order in which they take effect."""
+    members: list[Member] = []
+    for index, step in enumerate(steps):
+        if isinstance(step, Policy):
+            members += [Member(each, index, step, number) for number, each in enumerate(step.members)]  # type: ignore[arg-type]
+        members.append(Member(step, index))
+    for member in [each for each in members if each.policy is None]:
+        follows = getattr(member.step, "follows", None)
+        leaders = [each for each in members if each.policy is None and type(each.step).__name__ == follows]
+        if leaders and members.index(member) > members.index(leaders[0]):
+            # What lies beneath comes first.
+            members.remove(member)
+            members.insert(members.index(leaders[0]), member)
+    return [
+        replace(member, leader=_leader_of(member, members)) if member.policy is None else member for member in members
+    ]
+
+
+def _leader_of(member: Member, members: Sequence[Member]) -> int | None:
+    follows = getattr(member.step, "follows", None)
+    if follows is None:
+        return None
+    found = (p for p, each in enumerate(members) if each.policy is None and type(each.step).__name__ == follows)
+    return next(found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """Sun, view and pixel size of the samples of a batch, where they are known; in the frame of the input image.
 
     Attributes:
         sun_elevation: degrees over the horizon.
@@ -71,59 +118,64 @@ class TileSpec:
 
 
 @dataclass(slots=True)
-class Habits:
-    """What a list of operations has in common from plan to plan; it saves work, and changes no plan.
+class OperationList:
+    """A list of operations taken apart, and what earlier plans of it have shown; that saves work, and changes no plan.
 
     Attributes:
         members: of the list.
-        words: random words that each member takes: for geometry, and for the radiometry of every date; None: not
-            known yet.
+        words: random words that each member takes: for geometry, and for the radiometry of every date; None until a
+            plan has shown it.
     """
 
     members: Sequence[Member]
     words: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)
 
     @staticmethod
-    def of(steps: Sequence[Step]) -> Habits:
-        """Nothing learned yet."""
-        return Habits(members_of(steps))
+    def of(steps: Sequence[Step]) -> OperationList:
+        """The list of which no plan has been made."""
+        return OperationList(members_of(steps))
 
 
 def make_plan(
-    habits: Habits,
+    operations: OperationList,
     key: Int[Tensor, " b"],
     spec: TileSpec,
     *,
     sensor: Sensor | None,
     size: Size | None,
     fit: Fit,
-    scenery: Scenery | None = None,
+    acquisition: Acquisition | None = None,
 ) -> Plan:
     """Draw and compose a plan.
 
     Args:
-        habits: the operations, and what earlier plans of them have learned.
+        operations: taken apart.
         key: of the samples.
         spec: of the tiles.
         sensor: whose bands the image has.
         size: of the output; None: whatever the operations leave.
         fit: how the tile comes to `size`: a centred crop (or pad), or a resize.
-        scenery: what is known of the samples besides.
+        acquisition: what is known of the samples besides.
     """
-    return _Planner(key, spec, sensor, scenery or Scenery(), habits).plan(size, fit)
+    return _Planner(key, spec, sensor, acquisition or Acquisition(), operations).plan(size, fit)
 
 
 class _Planner:
     """One plan in the making: stage by stage, in each the geometry first."""
 
     def __init__(
-        self, key: Int[Tensor, " b"], spec: TileSpec, sensor: Sensor | None, scenery: Scenery, habits: Habits
+        self,
+        key: Int[Tensor, " b"],
+        spec: TileSpec,
+        sensor: Sensor | None,
+        acquisition: Acquisition,
+        operations: OperationList,
     ) -> None:
-        self._key, self._spec, self._sensor, self._scenery = key, spec, sensor, scenery
-        self._habits, self._members = habits, habits.members
+        self._key, self._spec, self._sensor, self._acquisition = key, spec, sensor, acquisition
+        self._list, self._members = operations, operations.members
         many = len(self._members)
         # What is generated is a constant elsewhere, and constants lie on a device after the first batch.
-        words = habits.words if key.device.type == "cpu" else (None, None)
+        words = operations.words if key.device.type == "cpu" else (None, None)
         self._shared = Draws.for_streams(key, many, words[0])
         # Every date is lit by its own sun: radiometry is drawn per date, geometry per sample.
         alone = spec.dates == 1
@@ -151,8 +203,8 @@ class _Planner:
             begin = position + 1
         stages.append(self._fused(range(begin, len(self._members)), size, fit))
         # A plan for one date says nothing about what dates take.
-        dated = self._habits.words[1] if self._dated is self._shared else [draws.taken for draws in self._dated]
-        self._habits.words = ([draws.taken for draws in self._shared], dated)
+        dated = self._list.words[1] if self._dated is self._shared else [draws.taken for draws in self._dated]
+        self._list.words = ([draws.taken for draws in self._shared], dated)
         drawn = tuple(self._drawn[position] for position in sorted(self._drawn))
         return Plan(self._key, tuple(stages), drawn, self._spec.context, self._keeps_place)
 
@@ -179,16 +231,17 @@ class _Planner:
         every = [(p, self._members[p].step) for p in positions]
         steps = [(p, step) for p, step in every if isinstance(step, RadiometricOperation)]
         # Those that follow another one's parameters come after it, wherever they stand.
-        params = {p: self._sampled(p, step, positions) for p, step in sorted(steps, key=self._follows)}
+        shapes = {p: self._shape(self._spec.dates, step) for p, step in steps}
+        params = {p: self._sampled(p, step, shapes[p], positions) for p, step in sorted(steps, key=self._follows)}
         segments: tuple[OperationSegment, ...] = ()
         shift: Tensor | None = None
         for position, step in steps:
-            self._drawn[position] = Drawn(type(step).__name__, params[position], self._spec.dates)
+            self._drawn[position] = _drawn(type(step), params[position], self._spec.dates)
             if isinstance(step, RegistrationOperation):
                 beside = step.gated_shift(params[position])
                 shift = beside if shift is None else shift + beside
                 continue
-            for segment in step.gated_segments(params[position], step.sensor or self._sensor):
+            for segment in step.gated_segments(params[position], shapes[position]):
                 segments = folded(segments, segment)
         return segments, shift
 
@@ -202,15 +255,15 @@ class _Planner:
         if isinstance(step, GeometricOperation):
             self._shrinkage *= step.shrinkage(self._frame)
         self._frame = step.output_size(self._frame)
-        self._drawn[position] = Drawn(_name(step), params)
+        self._drawn[position] = _drawn(type(step.module if isinstance(step, StockAffine) else step), params)
 
-    def _sampled(self, position: int, step: RadiometricOperation, stage: range) -> Params:
+    def _sampled(self, position: int, step: RadiometricOperation, shape: TileShape, stage: range) -> Params:
         dates = self._spec.dates
         if step.same_on_time and dates > 1:
             params = _sample(step, self._shared[position], self._shape(1, step))
             params = {name: value.repeat_interleave(dates, 0) for name, value in params.items()}
         else:
-            params = _sample(step, self._dated[position], self._shape(dates, step))
+            params = _sample(step, self._dated[position], shape)
         leader = self._members[position].leader
         if leader is not None and leader in stage:
             params = step.following(params, self._params[leader])
@@ -219,7 +272,7 @@ class _Planner:
 
     def _shape(self, dates: int, step: RadiometricOperation) -> TileShape:
         """What radiometry may know: the tile as it comes out of the stage's geometry."""
-        known = self._scenery
+        known = self._acquisition
 
         def rows(value: Tensor | None) -> Tensor | None:
             if value is None or dates == 1:
@@ -243,7 +296,7 @@ class _Planner:
     def _seen(self) -> tuple[Tensor | None, Tensor | None]:
         """Azimuth of the sun and metres to a pixel after the geometry so far, worked out once for each stage."""
         if self._so_far is not None and self._after is not self._so_far:
-            azimuth, gsd = self._scenery.sun_azimuth, self._scenery.gsd_m
+            azimuth, gsd = self._acquisition.sun_azimuth, self._acquisition.gsd_m
             if azimuth is not None:
                 azimuth = matrices.transform_azimuths(azimuth.double(), self._so_far)
             if gsd is not None:
@@ -258,12 +311,12 @@ class _Planner:
         member = self._members[position]
         if member.policy is None:
             return params
-        first = position - member.place
+        first = position - member.number
         if first not in self._choices:
             self._choices[first] = member.policy.choose(self._shared[first + len(member.policy.operations)])
         choice = self._choices[first]
-        gate = choice.applied[:, member.place].double().repeat_interleave(dates, 0)
-        strength = choice.strength[:, member.place].repeat_interleave(dates, 0)
+        gate = choice.applied[:, member.number].double().repeat_interleave(dates, 0)
+        strength = choice.strength[:, member.number].repeat_interleave(dates, 0)
         assert not isinstance(step, StockAffine)
         return {**step.weakened(params, strength), "batch_prob": gate}
 
@@ -272,7 +325,7 @@ class _Planner:
         draws = self._shared if step.geometric else self._dated
         rows = TileShape(len(self._key) * dates, self._spec.bands, self._frame, self._key.device)
         params = step.sample(draws[position], rows)
-        self._drawn[position] = Drawn(f"kornia.{step.name}", params, dates)
+        self._drawn[position] = _drawn(type(step.module), params, dates)
         self._keeps_place = self._keeps_place and not step.geometric
         return OpaqueStage(self._members[position].index, params["seed"], self._frame)
 
@@ -303,8 +356,8 @@ def _composed(matrix: Matrices, before: Matrices | None) -> Matrices:
     return matrix if before is None else torch.bmm(matrix, before)
 
 
-def _name(step: GeometricOperation | StockAffine) -> str:
-    return f"kornia.{type(step.module).__name__}" if isinstance(step, StockAffine) else type(step).__name__
+def _drawn(operation: type, params: Params, dates: int = 1) -> Drawn:
+    return Drawn(operation_name(operation), params, dates, package_of(operation.__module__))
 
 
 def _fit_matrix(batch: int, frame: Size, size: Size, fit: Fit, device: torch.device) -> Matrices:
