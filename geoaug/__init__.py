@@ -11,15 +11,29 @@ if TYPE_CHECKING:
     from geoaug import augment, cli, data, io, models, sensors
     from geoaug.augment.compose import Compose
     from geoaug.augment.recipe import load_recipe
+    from geoaug.rng.draws import sample_keys
     from geoaug.sensors import Sensor, get_sensor
 
-__all__ = ["Compose", "Sensor", "augment", "cli", "data", "get_sensor", "io", "load_recipe", "models", "sensors"]
+__all__ = [
+    "Compose",
+    "Sensor",
+    "augment",
+    "cli",
+    "data",
+    "get_sensor",
+    "io",
+    "load_recipe",
+    "models",
+    "sample_keys",
+    "sensors",
+]
 
 _HOMES = {
     "Compose": "geoaug.augment.compose",
     "Sensor": "geoaug.sensors",
     "get_sensor": "geoaug.sensors",
     "load_recipe": "geoaug.augment.recipe",
+    "sample_keys": "geoaug.rng.draws",
 }
 
 _PACKAGES = ("augment", "cli", "data", "io", "models", "sensors")
