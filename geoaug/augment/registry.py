@@ -14,10 +14,10 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
-from typing import Any
+from typing import Any, cast
 
 import kornia.augmentation as K
 from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
@@ -134,11 +134,10 @@ def check_arguments(name: str, arguments: Mapping[str, Any], imports: Sequence[s
                 near = difflib.get_close_matches(argument, allowed, n=1, cutoff=0.5)
                 hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(allowed)}"
                 raise OperationError(f"{name} has no argument '{argument}'; {hint}", argument=argument)
-    own_base = issubclass(operation, Operation)
-    if not own_base:
+    if not issubclass(operation, Operation):
         return {argument: _as_tuples(value) for argument, value in arguments.items()}
     try:
-        return dict(_arguments_model(operation)(**arguments))
+        return dict(_arguments_model(cast(Hashable, operation))(**arguments))
     except ValidationError as error:
         first = error.errors()[0]
         argument = str(first["loc"][0])
@@ -258,7 +257,7 @@ def _checked(name: str, found: Any) -> type[nn.Module]:
 
 
 @cache
-def _arguments_model(operation: type[nn.Module]) -> type[BaseModel]:
+def _arguments_model(operation: Any) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     extra: Any = "forbid"
     for name, parameter in inspect.signature(operation).parameters.items():
