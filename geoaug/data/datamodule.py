@@ -516,9 +516,10 @@ class TileDataModule(LightningDataModule):
     def _training_sampler(self, dataset: TileDataset) -> TileSampler:
         length = self.length or _tiles_of_ground(dataset)
         wanted = SAMPLERS.named(self.sampler) if isinstance(self.sampler, str) else self.sampler
-        if isinstance(wanted, type):
+        if isinstance(wanted, type) and issubclass(wanted, TileSampler):
             return wanted.for_training(dataset, length, seed=self.seed, min_valid=dataset.min_valid)
-        return wanted(dataset, length, self.seed)
+        made: TileSampler = wanted(dataset, length, self.seed)
+        return made
 
     def _over_grid(self, split: str) -> CountedLoader:
         dataset = self.dataset(split)

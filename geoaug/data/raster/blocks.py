@@ -102,7 +102,7 @@ def _decode_patiently(
         except (RasterioError, OSError, RasterError) as error:
             if not left:
                 why = _what_failed(view, window, error, attempts)
-                raise RasterError(f"scene '{scene}': {why}", path=view.path, scene=scene) from error
+                raise RasterError(f"scene '{scene}': {why}", path=view.source.path, scene=scene) from error
         time.sleep(_PAUSE_S * 2.0 ** (1 - left))
     raise AssertionError("no attempt")
 
