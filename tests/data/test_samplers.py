@@ -112,15 +112,15 @@ def test_regions_share_all_places_evenly(
     blocks = np.array([min(block, length)])
     side = region_side(tile, blocks, wanted)
     axis = RegionAxis(np.array([length]), tile, blocks, side)
-    steps = 40 * int(axis.places[0])
+    steps = 40 * int(axis.starts[0])
     scene = np.zeros(steps, dtype=np.int64)
     region, share = axis.split(scene, (np.arange(steps) + 0.5) / steps)
-    place = axis.place(scene, region, share)
+    begun = axis.begin(scene, region, share)
     # The shares of regions times what each does with a share of its own are the uniform distribution.
-    np.testing.assert_allclose(np.bincount(place, minlength=axis.places[0]) / 40, 1, atol=0.2)
+    np.testing.assert_allclose(np.bincount(begun, minlength=axis.starts[0]) / 40, 1, atol=0.2)
     if length > tile:
-        assert (place - region * axis.step[0] >= 0).all()
-        assert (place + tile - region * axis.step[0] <= side[0]).all()
+        assert (begun - region * axis.step[0] >= 0).all()
+        assert (begun + tile - region * axis.step[0] <= side[0]).all()
     assert (axis.step % blocks == 0).all()
 
 

@@ -325,7 +325,7 @@ def _laid_out(
     several = len(heads) > 1
     step = down + line + 0.03 + _GROUP_GAP / 2
     below = -(-len(rows) // across) * step + (line + 0.02 if several else 0.0)
-    laid = _in_lines(legend, ruler, room)
+    laid = _legend_lines(legend, ruler, room)
     tall = (laid[-1][4] + line + 0.1) if laid else 0.0
     page = Page(room + 2 * _MARGIN, top + below + tall + _MARGIN)
     page.text("\n".join(lines), _MARGIN, _MARGIN, _TITLE_POINTS, bold=True)
@@ -350,7 +350,7 @@ def _laid_out(
     return page.figure
 
 
-def _in_lines(
+def _legend_lines(
     entries: list[tuple[str, Colour | str, str | None]], ruler: Ruler, room: float
 ) -> list[tuple[str, Colour | str, str | None, float, float]]:
     """The entries of a legend in lines of a width."""
