@@ -40,8 +40,7 @@ from geoaug.models import (
     recalibrate_batchnorm,
     resnet18,
 )
-from geoaug.models.tasks.ema import averaged_network
-from geoaug.models.tasks.training import learning_rate_factors
+from geoaug.models.tasks.training import averaged_network, learning_rate_factors
 from geoaug.rng.draws import sample_keys
 
 # EuroSAT's files have B8A last.

@@ -28,9 +28,8 @@ from scipy.spatial import cKDTree
 from geoaug.data.synthetic.made_scene import ScenePaths, write_scene
 from geoaug.io.geotiff import write_geotiff
 from geoaug.models import load_model, predict_scene
-from geoaug.models.fit.choices import choose
+from geoaug.models.fit.choices import FitRequest, choose
 from geoaug.models.fit.fitting import Fitted, fit
-from geoaug.models.fit.told import Told
 
 
 def write_textures(folder: Path, size: int, seed: int) -> ScenePaths:
@@ -95,7 +94,7 @@ def main() -> None:
             "weights": options.weights, "tile": options.tile, "epochs": options.epochs, "lr": 1e-3, "batch_size": 16
         }  # fmt: skip
         if options.scene is not None:
-            told = Told(
+            told = FitRequest(
                 [str(options.scene)], folder / "run", labels=str(options.labels), sensor=options.sensor, **common
             )
             fitted = trained(told, overrides)
@@ -108,7 +107,7 @@ def main() -> None:
             else:
                 one, other = (write_textures(place, options.size, seed) for seed, place in enumerate(places))
             common |= {"sensor": "sentinel-2-l2a", "bands": "B02,B03,B04,B08"} if not options.landscape else {}
-            told = Told([str(one.image)], folder / "run", labels=str(one.labels), **common)
+            told = FitRequest([str(one.image)], folder / "run", labels=str(one.labels), **common)
             fitted = trained(told, overrides)
             model = load_model(fitted.model)
             written = predict_scene(model, other.image, folder / "maps", test_time="d4", sensor=told.sensor)

@@ -123,7 +123,7 @@ def progress_bar() -> Iterator[Told]:
 
 @contextmanager
 def work_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """For work told as (done, total) in any unit: a bar with the share done and the time left on a terminal, and a
+    """For work reported as (done, total) in any unit: a bar with the share done and the time left on a terminal, and a
     plain line now and then elsewhere."""
     from rich.console import Console
 

@@ -8,10 +8,12 @@ import typer
 
 from geoaug.cli import options
 from geoaug.cli.console import print_out, stdout_console
-from geoaug.cli.fit import Config, dotted, on_terminal, show_metrics
+from geoaug.cli.fit import CONTEXT_SETTINGS, Config, dotted, on_terminal, show_metrics
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+__all__ = ["CONTEXT_SETTINGS", "measure", "validate"]
 
 Model = Annotated[
     str | None,

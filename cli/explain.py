@@ -49,9 +49,9 @@ def explain(
     from geoaug.data.pictures.page import save_figure
     from geoaug.errors import ConfigurationError
     from geoaug.io.augmenter import choose_device
+    from geoaug.models.explain import draw_embedding, draw_grad_cam
+    from geoaug.models.explain import explain as look
     from geoaug.models.networks.model_file import load_model
-    from geoaug.models.predict.explain import draw_embedding, draw_grad_cam
-    from geoaug.models.predict.explain import explain as look
 
     where = str(choose_device(device))
     loaded = load_model(model, where)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,15 +17,10 @@ if TYPE_CHECKING:
     from geoaug.models.fit.choices import Choices
     from geoaug.models.fit.fitting import Fitted
 
+# Values of a configuration are known to LightningCLI alone.
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
 _DATA, _NETWORK, _TRAINING, _OUTPUT = "What goes in", "What is trained", "How", "What comes out"
-
-
-class Task(StrEnum):
-    """What is learned."""
-
-    classification = "classification"
-    segmentation = "segmentation"
-    regression = "regression"
 
 
 class Decoder(StrEnum):
@@ -57,6 +53,109 @@ Data = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """What is asked for beside --data; None leaves the choice open. The names are those of `FitRequest`."""
+
+    labels: options.Labels = None
+    label_field: options.LabelField = None
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="Column of the catalog to learn: numbers, or names of classes.",
+            show_default=False,
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            help="classification, segmentation, regression, or a class of your own (mylab.depth.DepthTask). Default: "
+            "judged from the labels.",
+            show_default=False,
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    sensor: options.SensorName = None
+    bands: options.Bands = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="resnet18, resnet34, resnet50...  Default: resnet18.",
+            show_default=False,
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None
+    decoder: Annotated[
+        Decoder | None,
+        typer.Option("--decoder", help="For maps. Default: unet.", show_default=False, rich_help_panel=_NETWORK),
+    ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            "-w",
+            help="A file, a name of torchvision's (IMAGENET1K_V1), or none. Default: DEFAULT.",
+            show_default=False,
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None
+    dropout: Annotated[
+        float | None,
+        typer.Option("--dropout", help="Before the last layer.", show_default=False, rich_help_panel=_NETWORK),
+    ] = None
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile",
+            "-t",
+            min=16,
+            help="Side of a tile, pixels of the scene.",
+            show_default=False,
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            "--input-size",
+            min=16,
+            help="Side that chips are enlarged to, pixels.",
+            show_default=False,
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="Augmentation: a preset, a file, or none. Default: by sensor and task.",
+            show_default=False,
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", "-e", min=1, help="Default: 30.", show_default=False, rich_help_panel=_TRAINING),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, help="Default: by the size of tiles.", show_default=False, rich_help_panel=_TRAINING
+        ),
+    ] = None
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", help="Peak learning rate of the head.", show_default=False, rich_help_panel=_TRAINING),
+    ] = None
+
+
+@options.takes_options
 def fit(
     context: typer.Context,
     config: Config = None,
@@ -71,96 +170,8 @@ def fit(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
-    labels: options.Labels = None,
-    label_field: options.LabelField = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            help="Column of the catalog to learn: numbers, or names of classes.",
-            show_default=False,
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    task: Annotated[
-        Task | None,
-        typer.Option("--task", help="Default: judged from the labels.", show_default=False, rich_help_panel=_DATA),
-    ] = None,
-    sensor: options.SensorName = None,
-    bands: options.Bands = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="resnet18, resnet34, resnet50...  Default: resnet18.",
-            show_default=False,
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    decoder: Annotated[
-        Decoder | None,
-        typer.Option("--decoder", help="For maps. Default: unet.", show_default=False, rich_help_panel=_NETWORK),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            "-w",
-            help="A file, a name of torchvision's (IMAGENET1K_V1), or none. Default: DEFAULT.",
-            show_default=False,
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    dropout: Annotated[
-        float | None,
-        typer.Option("--dropout", help="Before the last layer.", show_default=False, rich_help_panel=_NETWORK),
-    ] = None,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            "--tile",
-            "-t",
-            min=16,
-            help="Side of a tile, pixels of the scene.",
-            show_default=False,
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    input_size: Annotated[
-        int | None,
-        typer.Option(
-            "--input-size",
-            min=16,
-            help="Side that chips are enlarged to, pixels.",
-            show_default=False,
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe",
-            "-r",
-            help="Augmentation: a preset, a file, or none. Default: by sensor and task.",
-            show_default=False,
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", "-e", min=1, help="Default: 30.", show_default=False, rich_help_panel=_TRAINING),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", min=1, help="Default: by the size of tiles.", show_default=False, rich_help_panel=_TRAINING
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", help="Peak learning rate of the head.", show_default=False, rich_help_panel=_TRAINING),
-    ] = None,
+    *,
+    wanted: FitOptions,
     seed: Annotated[int, typer.Option("--seed", help="Of everything.", rich_help_panel=_TRAINING)] = 0,
     device: options.Device = "auto",
     resume: Annotated[
@@ -182,22 +193,23 @@ def fit(
 ) -> None:
     """Fine-tune a network, and leave one file that predicts: model.safetensors.
 
-    With --data alone, everything else is chosen and said: the task, a split that does not leak, weights, stem, recipe.
+    With --data alone, everything else is chosen and shown: the task, a split that does not leak, weights, stem, recipe.
     What was chosen is written as a configuration, too, to be changed and given with --config.
 
     [dim]geoaug fit --data chips/ --model resnet50 -o trained[/dim]
     """
     from geoaug.errors import ConfigurationError
-    from geoaug.models.fit.processes import is_first_process, started_together, telling_others
+    from geoaug.models.fit.devices import is_first_process, prepared_for_others, started_together
+    from geoaug.models.tasks.registry import allow_imports_of
 
-    chosen = {
-        "labels": labels, "label_field": label_field, "target": target, "task": task, "sensor": sensor, "bands": bands,
-        "model": model, "decoder": decoder, "weights": weights, "dropout": dropout, "tile": tile,
-        "input_size": input_size, "recipe": recipe, "epochs": epochs, "batch_size": batch_size, "lr": lr,
-    }  # fmt: skip
+    chosen: dict[str, Any] = {
+        name: value.value if isinstance(value, StrEnum) else value for name, value in asdict(wanted).items()
+    }
     given = [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value is not None]
     overrides = dotted(context.args)
     overrides += on_device(device)
+    if wanted.task is not None:
+        allow_imports_of(wanted.task)
     folder = output or Path("fitted")
     if data and config:
         raise ConfigurationError("give --config or --data: a configuration names its data (--data.source overrides it)")
@@ -208,8 +220,8 @@ def fit(
     if config is not None:
         if given:
             raise ConfigurationError(
-                f"{', '.join(given)}: {'are' if len(given) > 1 else 'is'} for --data; with --config, say it as in the "
-                "file: --model.network.backbone resnet50"
+                f"{', '.join(given)}: {'are' if len(given) > 1 else 'is'} for --data; with --config, write it as in "
+                "the file: --model.network.backbone resnet50"
             )
         if not config.is_file():
             raise ConfigurationError(f"{config}: no such configuration")
@@ -230,18 +242,21 @@ def fit(
                 raise ConfigurationError(
                     f"{folder}: holds a training already; --resume it, or begin anew with --overwrite"
                 )
-            from geoaug.models.fit.choices import choose
-            from geoaug.models.fit.told import Told
+            from geoaug.models.fit.choices import FitRequest, choose
 
+            most = value_given(overrides, "--trainer.max_epochs")
+            if wanted.epochs is None and most and most.isdigit():
+                chosen["epochs"] = int(most)
+            request = FitRequest(
+                data,
+                folder,
+                **chosen,
+                seed=seed,
+                device=value_given(overrides, "--trainer.accelerator") or "auto",
+                precision=value_given(overrides, "--trainer.precision"),
+            )
             with work_bar("looking at the data") as tell:
-                told: dict[str, Any] = {
-                    name: value.value if isinstance(value, StrEnum) else value for name, value in chosen.items()
-                }
-                told["device"] = value_told(overrides, "--trainer.accelerator") or "auto"
-                told["precision"] = value_told(overrides, "--trainer.precision")
-                most = value_told(overrides, "--trainer.max_epochs")
-                told["epochs"] = int(most) if told["epochs"] is None and most and most.isdigit() else told["epochs"]
-                choices = choose(Told(data, folder, seed=seed, **told), tell, fetch=not choose_only)
+                choices = choose(request, tell, fetch=not choose_only)
             _show(choices)
             choices.save(path)
             print_out(f"wrote    {path}")
@@ -253,7 +268,7 @@ def fit(
     from geoaug.models.fit.fitting import fit as run
 
     try:
-        with warnings_as_notes(), telling_others():
+        with warnings_as_notes(), prepared_for_others():
             fitted = run(arguments, resume=resume, overwrite=overwrite, tell=print_note, bar=on_terminal())
     except KeyboardInterrupt as interrupt:
         print_error("stopped; geoaug fit --resume with the same -o goes on after the last whole epoch")
@@ -274,8 +289,8 @@ def dotted(arguments: list[str]) -> list[str]:
     """What typer did not know: values of a configuration, --trainer.max_epochs 5; anything else is a mistake."""
     from geoaug.errors import ConfigurationError
 
-    for place, text in enumerate(arguments):
-        after = place > 0 and arguments[place - 1].startswith("--") and "=" not in arguments[place - 1]
+    for number, text in enumerate(arguments):
+        after = number > 0 and arguments[number - 1].startswith("--") and "=" not in arguments[number - 1]
         if text.startswith("--") and ("." in text.partition("=")[0] or text.startswith("--seed_everything")):
             continue
         if not after or text.startswith("--"):
@@ -284,7 +299,7 @@ def dotted(arguments: list[str]) -> list[str]:
 
 
 def on_device(device: str) -> list[str]:
-    """What Lightning's trainer is told of a device."""
+    """Options of Lightning's trainer for a device."""
     if device == "auto":
         return []
     from geoaug.io.augmenter import choose_device
@@ -295,13 +310,13 @@ def on_device(device: str) -> list[str]:
     return ["--trainer.accelerator", "gpu", *(["--trainer.devices", f"[{where.index}]"] if where.index else [])]
 
 
-def value_told(arguments: list[str], name: str) -> str | None:
+def value_given(arguments: list[str], name: str) -> str | None:
     """The last value that a configuration's option is given among others, None where it is not."""
     found = None
-    for place, text in enumerate(arguments):
+    for number, text in enumerate(arguments):
         option, equals, value = text.partition("=")
         if option == name:
-            found = value if equals else arguments[place + 1] if place + 1 < len(arguments) else None
+            found = value if equals else arguments[number + 1] if number + 1 < len(arguments) else None
     return found
 
 

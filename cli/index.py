@@ -12,6 +12,7 @@ import typer
 
 from geoaug.cli import options
 from geoaug.cli.console import print_error, print_note, print_out, stdout_console, work_bar
+from geoaug.data.registry import PRODUCTS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,19 +21,7 @@ if TYPE_CHECKING:
 
 _INPUT, _OUTPUT, _RUNNING = "What goes in", "What comes out", "Running"
 _SHOWN, _GUESSES_SHOWN = 10, 4
-_STAC = (".json", ".geojson")
-
-
-class Kind(StrEnum):
-    """How the files are laid out."""
-
-    auto = "auto"
-    raster = "raster"
-    bands = "bands"
-    sentinel_2 = "sentinel-2"
-    landsat = "landsat"
-    classes = "classes"
-    pairs = "pairs"
+_KINDS = ["auto", *PRODUCTS.built_in]
 
 
 class OnError(StrEnum):
@@ -47,7 +36,7 @@ def index(
         list[str] | None,
         typer.Argument(
             metavar="FOLDER...",
-            help="Folders, rasters, zipped products, globs, text lists; or STAC (.json). With --refresh: as before.",
+            help="Folders, rasters, zipped products, globs, text lists, STAC (.json). With --refresh: as before.",
             show_default=False,
         ),
     ] = None,
@@ -67,14 +56,16 @@ def index(
         bool, typer.Option("--overwrite", help="Replace a catalog that is there.", rich_help_panel=_OUTPUT)
     ] = False,
     kind: Annotated[
-        Kind,
+        str,
         typer.Option(
             "--kind",
-            help="raster: a scene a file. bands: a file for each band. sentinel-2, landsat: products. classes: a "
-            "folder of chips for each class. pairs: images and masks. auto: judged by what is there.",
+            metavar=f"[{'|'.join(_KINDS)}]",
+            help=" ".join(f"{name}: {summary}." for name, summary in PRODUCTS.summaries.items())
+            + " auto: judged by what is there. Other packages may add more.",
+            autocompletion=lambda: ["auto", *PRODUCTS.names],
             rich_help_panel=_INPUT,
         ),
-    ] = Kind.auto,
+    ] = "auto",
     sensor: options.SensorName = None,
     bands: options.Bands = None,
     labels: Annotated[
@@ -115,7 +106,7 @@ def index(
     """Read the headers of all scenes and save what is known of them, for training, splits and statistics.
 
     Finds Sentinel-2 and Landsat products, files for each band, chips in folders of classes or beside masks, and plain
-    rasters.
+    rasters; and the items of STAC that is named.
 
     [dim]geoaug index scenes/ -o catalog.parquet[/dim]
     """
@@ -130,9 +121,9 @@ def index(
         if before is None:
             raise ConfigurationError(f"{output}: was not made by geoaug index; make it anew")
         inputs = inputs or before["inputs"]
-        # What was said the first time holds until something else is said.
+        # The options of the first time hold where none are given now.
         sensor, labels = sensor or before["sensor"], labels or before["labels"]
-        kind = Kind(before["kind"]) if kind is Kind.auto else kind
+        kind = before["kind"] if kind == "auto" else kind
     elif output.exists() and not overwrite:
         raise ConfigurationError(f"{output}: is there already; give --refresh to bring it up to date, or --overwrite")
     if not inputs:
@@ -144,20 +135,10 @@ def index(
         unwanted = unwanted if unwanted is not None else old.notes["index"]["invalid"]
     policy: Literal["raise", "skip"] = "raise" if on_error is OnError.raise_ else "skip"
     with _talking(), work_bar("reading headers") as tell:
-        if any(text.lower().endswith(_STAC) for text in inputs):
-            if not all(text.lower().endswith(_STAC) for text in inputs) or labels is not None or old is not None:
-                raise ConfigurationError("STAC is indexed by itself, anew each time, and without --labels")
-            from geoaug.data.catalog.products.stac import index_stac
-
-            catalog = index_stac(
-                list(inputs), sensor=sensor, bands=wanted, invalid=unwanted, on_error=policy, threads=workers,
-                progress=tell,
-            )  # fmt: skip
-        else:
-            catalog = index_files(
-                list(inputs), sensor=sensor, bands=wanted, labels=labels, kind=kind.value, invalid=unwanted,
-                on_error=policy, threads=workers, progress=tell, refresh=old,
-            )  # fmt: skip
+        catalog = index_files(
+            list(inputs), sensor=sensor, bands=wanted, labels=labels, kind=kind, invalid=unwanted, on_error=policy,
+            threads=workers, progress=tell, refresh=old,
+        )  # fmt: skip
     catalog.save(output)
     _tell(catalog)
     print_out(f"wrote    {output}")

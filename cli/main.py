@@ -4,6 +4,7 @@ An error that geoaug raises on purpose is one line on stderr. Exit codes: 0 all 
 usage, 130 stopped by Ctrl-C.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,22 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from geoaug.cli import (
-    augment,
-    bench,
-    demo,
-    evaluate,
-    explain,
-    fit,
-    index,
-    info,
-    plot,
-    predict,
-    preview,
-    recipes,
-    split,
-    stats,
-)
 from geoaug.cli.console import print_error, print_out
 
 app = typer.Typer(
@@ -37,23 +22,39 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("augment")(augment.augment)
-app.command("preview")(preview.preview)
-app.command("info")(info.info)
-app.command("demo")(demo.demo)
-app.command("bench")(bench.bench)
-app.command("index")(index.index)
-app.command("stats")(stats.stats)
-app.command("split")(split.split)
-# Values of a configuration are known to LightningCLI alone.
-_CONFIGURED = {"allow_extra_args": True, "ignore_unknown_options": True}
-app.command("fit", context_settings=_CONFIGURED)(fit.fit)
-app.command("validate", context_settings=_CONFIGURED)(evaluate.validate)
-app.command("test", context_settings=_CONFIGURED)(evaluate.measure)
-app.command("predict")(predict.predict)
-app.command("explain")(explain.explain)
-app.add_typer(plot.app, name="plot")
-app.add_typer(recipes.app, name="recipes")
+# Each command with its file and the function in it, or a typer app of several commands; in the order of the help.
+COMMANDS = {
+    "augment": "augment:augment",
+    "preview": "preview:preview",
+    "info": "info:info",
+    "demo": "demo:demo",
+    "bench": "bench:bench",
+    "index": "index:index",
+    "stats": "stats:stats",
+    "split": "split:split",
+    "fit": "fit:fit",
+    "validate": "evaluate:validate",
+    "test": "evaluate:measure",
+    "predict": "predict:predict",
+    "explain": "explain:explain",
+    "plot": "plot:app",
+    "recipes": "recipes:app",
+}
+
+
+def add_command(name: str, home: str) -> None:
+    """Add a command to the app; a file may have CONTEXT_SETTINGS for how its options are parsed."""
+    module_name, _, attribute = home.partition(":")
+    module = importlib.import_module(f"geoaug.cli.{module_name}")
+    found = getattr(module, attribute)
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=name)
+    else:
+        app.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", None))(found)
+
+
+for _name, _home in COMMANDS.items():
+    add_command(_name, _home)
 
 # Typer carries a click of its own in some versions and not in others.
 _UsageProblem: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -76,7 +77,7 @@ def geoaug_callback(
         bool, typer.Option("--debug", help="Show where an error came from (also: GEOAUG_DEBUG=1).")
     ] = False,
 ) -> None:
-    """Realistic augmentation for satellite imagery: tiles in their true place, with their labels.
+    """Realistic augmentation for satellite imagery: tiles that stay georeferenced, with their labels.
 
     New here? [bold]geoaug demo[/bold] makes a scene, augments it and shows where to look.
     """

@@ -1,8 +1,11 @@
-"""Arguments and options that several commands share, with their help."""
+"""Arguments and options that several commands share, with their help; and how a command takes many as one value."""
 
+import dataclasses
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -202,6 +205,40 @@ Workers = Annotated[
         rich_help_panel=_RUNNING,
     ),
 ]
+
+
+def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters that are dataclasses are filled from options of the command line.
+
+    Each field of such a dataclass, annotated as typer wants it, is an option of its own to typer; the command is given
+    the one value.
+    """
+    own = inspect.signature(command).parameters
+    groups: dict[str, Any] = {
+        name: one.annotation for name, one in own.items() if dataclasses.is_dataclass(one.annotation)
+    }
+
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+        command(**given)
+
+    parameters = []
+    for name, one in own.items():
+        if name not in groups:
+            parameters.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            )
+            for field in dataclasses.fields(groups[name])
+        ]
+    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def unwanted_classes(invalid: str | None) -> str | None:

@@ -223,19 +223,19 @@ def _maps(
     from geoaug.errors import ConfigurationError, RasterError
     from geoaug.models.predict.polygons import check_polygon_file, map_polygons, save_polygons
     from geoaug.models.predict.scene import predict_scene
+    from geoaug.models.tasks.registry import find_task
 
     card = loaded.card
+    layers = find_task(card.task).map_layers(card, probabilities=True)
     if polygons is not None:
         check_polygon_file(polygons)
-        if card.task == "regression" or card.multilabel:
+        if not any(layer.name == "classes" for layer in layers):
             raise ConfigurationError("--polygons are of classes, one for each pixel")
         if polygons.exists() and not overwrite:
             raise ConfigurationError(f"{polygons}: is there already; give --overwrite, or another name")
     found, failed = scenes
     for name, *_ in found:
-        there = [
-            path for what in ("classes", "values", "probabilities") if (path := output / f"{name}_{what}.tif").exists()
-        ]
+        there = [path for layer in layers if (path := output / f"{name}_{layer.name}.tif").exists()]
         if there and not overwrite:
             raise ConfigurationError(f"{there[0]}: is there already; give --overwrite, or another -o")
     output.mkdir(parents=True, exist_ok=True)
@@ -252,9 +252,8 @@ def _maps(
                 failed += 1
                 print_error(str(error))
                 continue
-            for file in (written.classes, written.values, written.probabilities, written.uncertainty):
-                if file is not None:
-                    print_out(f"wrote    {file}")
+            for file in written.files.values():
+                print_out(f"wrote    {file}")
             if polygons is not None and written.classes is not None:
                 frame = map_polygons(written.classes, [one.name for one in card.classes])
                 frame.insert(0, "scene", Path(scene).name if isinstance(scene, str) else name)

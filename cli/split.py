@@ -11,7 +11,7 @@ from geoaug.cli.console import print_note, print_out, status_line, stdout_consol
 
 if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
-    from geoaug.data.sampling.split_summary import SplitSummary
+    from geoaug.data.sampling.splits import SplitSummary
 
 _GROUND, _OTHER, _OUTPUT = "Splits of the ground", "Other splits", "What comes out"
 
@@ -36,7 +36,7 @@ def split(
         typer.Option(
             "--output",
             "-o",
-            help="Where the catalog with its splits is written; it replaces CATALOG unless told.",
+            help="Where the catalog with its splits is written; by default it replaces CATALOG.",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -44,7 +44,7 @@ def split(
     method: Annotated[
         Method,
         typer.Option(
-            help="blocks: by ground, so that a place is in one split at all dates. kfold: the same in folds. "
+            help="blocks: by ground, so that a spot is in one split at all dates. kfold: the same in folds. "
             "attribute, date, folder: by what is known of scenes. random: by chance, scenes that overlap together."
         ),
     ] = Method.blocks,
@@ -100,7 +100,7 @@ def split(
     """
     from geoaug.data.catalog.catalog import Catalog
     from geoaug.data.sampling.leaks import check_leaks, shared_ground
-    from geoaug.data.sampling.split_summary import summarise
+    from geoaug.data.sampling.splits import summarise
 
     known = Catalog.open(catalog)
     asked = _Asked(shares, block_m, buffer_m, folds, column, values or [], starts, seed, size)
@@ -178,10 +178,10 @@ class _Asked:
             raise ConfigurationError("name a column and its values for each split: --column season --values train=dry")
         wanted: dict[str, list[str]] = {}
         for line in self.values:
-            name, equals, told = line.partition("=")
+            name, equals, values = line.partition("=")
             if not equals or not name.strip():
                 raise ConfigurationError(f"--values {line!r} is not written as split=value,value")
-            wanted.setdefault(name.strip(), []).extend(value.strip() for value in told.split(","))
+            wanted.setdefault(name.strip(), []).extend(value.strip() for value in values.split(","))
         return splits.split_by_attribute(catalog, self.column, wanted)
 
 
@@ -214,10 +214,10 @@ def _numbers(text: str) -> dict[str, float]:
 def _placed(found: "Catalog") -> int:
     """How many scenes are in some split."""
     table = found.table
-    placed = table.column("split").is_valid().to_numpy()
+    assigned = table.column("split").is_valid().to_numpy()
     if "regions" in table.column_names:
-        placed = placed | table.column("regions").is_valid().to_numpy()
-    return int(placed.sum())
+        assigned = assigned | table.column("regions").is_valid().to_numpy()
+    return int(assigned.sum())
 
 
 def _show(rows: "list[SplitSummary]", size: int) -> None:

@@ -57,7 +57,7 @@ def stats(
     share: Annotated[
         float,
         typer.Option(
-            help="Part of the blocks to read, by chance; the error of the means is told.", rich_help_panel=_WORK
+            help="Part of the blocks to read, by chance; the error of the means is given.", rich_help_panel=_WORK
         ),
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of that chance.", rich_help_panel=_WORK)] = 0,

@@ -1,6 +1,6 @@
 """Realistic augmentation, tiled data loading and fine-tuning for multiband satellite imagery.
 
-The names below are imported on first use, so that `import geoaug` and `geoaug --help` stay quick.
+The names below and the packages are imported on first use, so that `import geoaug` and `geoaug --help` stay quick.
 """
 
 import importlib
@@ -8,11 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from geoaug import augment, cli, data, io, models, sensors
     from geoaug.augment.compose import Compose
     from geoaug.augment.recipe import load_recipe
     from geoaug.sensors import Sensor, get_sensor
 
-__all__ = ["Compose", "Sensor", "get_sensor", "load_recipe"]
+__all__ = ["Compose", "Sensor", "augment", "cli", "data", "get_sensor", "io", "load_recipe", "models", "sensors"]
 
 _HOMES = {
     "Compose": "geoaug.augment.compose",
@@ -21,6 +22,8 @@ _HOMES = {
     "load_recipe": "geoaug.augment.recipe",
 }
 
+_PACKAGES = ("augment", "cli", "data", "io", "models", "sensors")
+
 try:
     __version__ = version("geoaug")
 except PackageNotFoundError:
@@ -28,6 +31,8 @@ except PackageNotFoundError:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"geoaug.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'geoaug' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

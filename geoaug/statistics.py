@@ -51,10 +51,10 @@ class Histogram:
         total = int(self.counts.sum())
         if not total:
             return float("nan")
-        place = (total - 1) * (q / 100)
-        below, running = int(place), np.cumsum(self.counts)
+        position = (total - 1) * (q / 100)
+        below, running = int(position), np.cumsum(self.counts)
         first, second = self.values[np.searchsorted(running, [below, min(below + 1, total - 1)], side="right")]
-        return float(first + (second - first) * (place - below))
+        return float(first + (second - first) * (position - below))
 
     def binned(self, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Counts between rising edges, the last one included, as `numpy.histogram` has it."""
@@ -144,9 +144,9 @@ class Statistics:
         for name in names:
             if name not in known:
                 raise ConfigurationError(f"no statistics of band '{name}'; there are those of {' '.join(known)}")
-        places = [known.index(name) for name in names]
-        covariance = None if self.covariance is None else self.covariance[np.ix_(places, places)]
-        return replace(self, bands=tuple(self.bands[place] for place in places), covariance=covariance)
+        positions = [known.index(name) for name in names]
+        covariance = None if self.covariance is None else self.covariance[np.ix_(positions, positions)]
+        return replace(self, bands=tuple(self.bands[position] for position in positions), covariance=covariance)
 
     def normalization(
         self, sensor: Sensor, units: Units = "reflectance"
@@ -192,7 +192,7 @@ class Statistics:
         """Weights by class id that make up for rare ones: 1 over the share of a class, their mean 1; 0 where none is.
 
         Args:
-            count: of classes; as many as are known, unless told.
+            count: of classes; by default as many as are known.
         """
         size = count or max(len(self.classes), max(self.class_counts, default=-1) + 1)
         pixels = np.array([self.class_counts.get(number, 0) for number in range(size)], dtype=np.float64)

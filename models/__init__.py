@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         use_norm,
         warn_of_small_batch,
     )
+    from geoaug.models.networks.build import build_network
     from geoaug.models.networks.card import ClassName, ModelCard, read_card
     from geoaug.models.networks.change import siamese_resnet, siamese_unet
     from geoaug.models.networks.dropout import Uncertainty, mc_dropout
@@ -42,11 +43,15 @@ if TYPE_CHECKING:
     from geoaug.models.networks.stem import STEMS, AdaptedStem, adapt_stem
     from geoaug.models.networks.stem_comparison import LabelledImages, StemScore, compare_stems
     from geoaug.models.predict.scene import predict_scene
-    from geoaug.models.tasks.ema import averaged_network
+    from geoaug.models.tasks.base import Evidence, GeoTask, MapLayer
+    from geoaug.models.tasks.change import ChangeTask
+    from geoaug.models.tasks.classes import ClassTask
+    from geoaug.models.tasks.classification import ClassificationTask
     from geoaug.models.tasks.losses import ClassLoss, ValueLoss
-    from geoaug.models.tasks.stages import Stage, load_stages
-    from geoaug.models.tasks.tasks import ChangeTask, ClassificationTask, RegressionTask, SegmentationTask
-    from geoaug.models.tasks.training import Schedule, Training
+    from geoaug.models.tasks.registry import find_task, task_names
+    from geoaug.models.tasks.regression import RegressionTask
+    from geoaug.models.tasks.segmentation import SegmentationTask
+    from geoaug.models.tasks.training import Schedule, Stage, Training, averaged_network, load_stages
 
 __all__ = [
     "BACKBONES",
@@ -60,9 +65,13 @@ __all__ = [
     "ChangeTask",
     "ClassLoss",
     "ClassName",
+    "ClassTask",
     "ClassificationTask",
+    "Evidence",
+    "GeoTask",
     "LabelledImages",
     "LoadedModel",
+    "MapLayer",
     "ModelCard",
     "RegressionTask",
     "ResNet",
@@ -76,8 +85,10 @@ __all__ = [
     "ValueLoss",
     "adapt_stem",
     "averaged_network",
+    "build_network",
     "compare_stems",
     "deeplabv3plus",
+    "find_task",
     "fpn",
     "freeze_batchnorm",
     "load_model",
@@ -97,6 +108,7 @@ __all__ = [
     "set_batchnorm_momentum",
     "siamese_resnet",
     "siamese_unet",
+    "task_names",
     "unet",
     "unfreeze_batchnorm",
     "use_norm",
@@ -114,6 +126,7 @@ _HOMES = {
     "unfreeze_batchnorm": "networks.batchnorm",
     "use_norm": "networks.batchnorm",
     "warn_of_small_batch": "networks.batchnorm",
+    "build_network": "networks.build",
     "ClassName": "networks.card",
     "ModelCard": "networks.card",
     "read_card": "networks.card",
@@ -121,7 +134,7 @@ _HOMES = {
     "siamese_unet": "networks.change",
     "Uncertainty": "networks.dropout",
     "mc_dropout": "networks.dropout",
-    "averaged_network": "tasks.ema",
+    "averaged_network": "tasks.training",
     "ClassLoss": "tasks.losses",
     "ValueLoss": "tasks.losses",
     "LoadedModel": "networks.model_file",
@@ -140,8 +153,8 @@ _HOMES = {
     "deeplabv3plus": "networks.segmentation",
     "fpn": "networks.segmentation",
     "unet": "networks.segmentation",
-    "Stage": "tasks.stages",
-    "load_stages": "tasks.stages",
+    "Stage": "tasks.training",
+    "load_stages": "tasks.training",
     "IMAGENET_MEAN": "networks.statistics",
     "IMAGENET_STATISTICS": "networks.statistics",
     "IMAGENET_STD": "networks.statistics",
@@ -153,10 +166,16 @@ _HOMES = {
     "LabelledImages": "networks.stem_comparison",
     "StemScore": "networks.stem_comparison",
     "compare_stems": "networks.stem_comparison",
-    "ChangeTask": "tasks.tasks",
-    "ClassificationTask": "tasks.tasks",
-    "RegressionTask": "tasks.tasks",
-    "SegmentationTask": "tasks.tasks",
+    "ChangeTask": "tasks.change",
+    "ClassTask": "tasks.classes",
+    "ClassificationTask": "tasks.classification",
+    "RegressionTask": "tasks.regression",
+    "SegmentationTask": "tasks.segmentation",
+    "Evidence": "tasks.base",
+    "GeoTask": "tasks.base",
+    "MapLayer": "tasks.base",
+    "find_task": "tasks.registry",
+    "task_names": "tasks.registry",
     "Training": "tasks.training",
 }
 

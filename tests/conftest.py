@@ -1,20 +1,22 @@
 """What all tests share: array shapes checked at run time, and the places of real data.
 
-Loaded before any test module, so that the import hook sees `geoaug.augment` and what draws for it first.
+The import hook is there before any test module, so that it sees `geoaug.augment` and what draws for it first.
 """
 
 import os
 from pathlib import Path
 
 import pytest
-import torch
-from jaxtyping import install_import_hook
+from compile_once import compile_in_one_process
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-# Without a CUDA device, Triton's kernels are interpreted; it asks when they are defined.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
 
 # What Numba and Triton compile must reach them as it is written.
 _COMPILED = {
@@ -27,19 +29,41 @@ _COMPILED = {
     "stored",
     "straight",
     "triton_kernel",
-    "triton_parts",
     "vectors",
 }
 
 
 def _checked_modules() -> list[str]:
-    roots = [PROJECT / "geoaug" / f"{name}.py" for name in ("philox", "noise", "random")]
-    files = [*roots, *(PROJECT / "geoaug" / "augment").rglob("*.py")]
+    files = [file for room in ("rng", "augment") for file in (PROJECT / "geoaug" / room).rglob("*.py")]
     names = [file for file in files if file.stem not in {"__init__", *_COMPILED}]
     return [".".join(file.relative_to(PROJECT).with_suffix("").parts) for file in names]
 
 
-install_import_hook(_checked_modules(), "array_checks.check_arrays")
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is imported; but not in the process that only deals tests out, which needs no torch."""
+    if config.option.dist != "no" and not hasattr(config, "workerinput"):
+        return
+    from jaxtyping import install_import_hook
+
+    # Several processes share the cores, and threads that wait for work must leave them to others; OpenMP asks when
+    # torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Without a CUDA device, Triton's kernels are interpreted; it asks when they are defined.
+    if not _has_cuda():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+    install_import_hook(_checked_modules(), "array_checks.check_arrays")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What is left out must be seen."""
+    left_out = config.option.markexpr
+    return [f"by markers: {left_out} (all tests: pytest -m '')"] if left_out.startswith("not ") else []
+
+
+def pytest_collection_finish() -> None:
+    """Where tests run in several processes, none compiles what another one does."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        compile_in_one_process()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,8 +89,6 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def cuda() -> str:
     """The name of a CUDA device; the test is skipped where there is none."""
-    import torch
-
-    if not torch.cuda.is_available():
+    if not _has_cuda():
         pytest.skip("no CUDA device")
     return "cuda"

@@ -47,6 +47,7 @@ def test_the_examples_run_as_written() -> None:
         exec(compile(example, "recipes.md", "exec"), {"__name__": "recipes"})
 
 
+@pytest.mark.slow
 def test_the_examples_about_data_run_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", DATA, flags=re.DOTALL)
@@ -54,6 +55,18 @@ def test_the_examples_about_data_run_as_written(tmp_path: Path, monkeypatch: pyt
     names: dict[str, object] = {"__name__": "data"}
     for example in examples:
         exec(compile(example, "data.md", "exec"), names)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "extending_parts").glob("*.md")), ids=lambda page: page.stem)
+def test_the_examples_about_extending_run_as_written(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert examples
+    names: dict[str, object] = {"__name__": "extending"}
+    for example in examples:
+        exec(compile(example, page.name, "exec"), names)
 
 
 def test_the_commands_about_data_have_the_options_shown() -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -22,10 +22,10 @@ RANKS = {
     "statistics": 5,
     **dict.fromkeys(("sensors", "rng", "presets"), 4),
     **dict.fromkeys(("scratch", "constants", "small_arrays"), 1),
-    **dict.fromkeys(("errors", "processors", "earth", "read_ahead"), 0),
+    **dict.fromkeys(("errors", "keywords", "processors", "earth", "read_ahead"), 0),
 }
 # The rooms of `geoaug.data`, from the end of the arrows to their top.
-DATA_ROOMS = ("raster", "labels", "catalog", "sampling", "loading", "pictures", "datamodule", "synthetic")
+DATA_ROOMS = ("registry", "raster", "labels", "catalog", "sampling", "loading", "pictures", "datamodule", "synthetic")
 FOLDERS = {"geoaug": "geoaug", "models": "geoaug.models", "cli": "geoaug.cli"}
 GEOSPATIAL = ("rasterio", "geopandas", "pyogrio", "shapely", "fiona")
 
@@ -118,6 +118,52 @@ def test_each_room_of_data_imports_from_those_below_it(project_root: Path) -> No
     assert not wrong, "\n".join(wrong)
 
 
+def file_arrows(project_root: Path) -> dict[str, set[str]]:
+    """Which files each file imports, anywhere in it: in functions and for type checkers, too.
+
+    What a package's `__init__` exports is no arrow to it: a name that is imported from there counts for nothing here.
+    """
+    files = dict(module_files(project_root))
+    arrows: dict[str, set[str]] = {module: set() for module in files}
+    for module, path in files.items():
+        package = path.name == "__init__.py"
+        for _, name in imported_names(path.read_text("utf-8"), module, is_package=package):
+            # `from module import name` and `import module` alike: the longest name that is a file.
+            there = next((known for known in (name, name.rpartition(".")[0]) if known in files), None)
+            if there not in (None, module) and files[there].name != "__init__.py":
+                arrows[module].add(there)
+    return arrows
+
+
+def circles(arrows: Mapping[str, set[str]]) -> list[list[str]]:
+    """The groups of files of which each imports all others of it by some way."""
+    reached: dict[str, set[str]] = {}
+    for start in arrows:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            fresh = arrows[waiting.pop()] - seen
+            seen |= fresh
+            waiting += fresh
+        reached[start] = seen
+    groups = {
+        frozenset(other for other in reached[start] if start in reached[other])
+        for start in arrows
+        if start in reached[start]
+    }
+    return sorted(sorted(group) for group in groups)
+
+
+def test_no_file_imports_itself_by_a_detour(project_root: Path) -> None:
+    found = circles(file_arrows(project_root))
+    assert not found, "\n".join(" <-> ".join(group) for group in found)
+
+
+def test_a_circle_of_files_is_seen() -> None:
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"f"}}
+    assert circles(arrows) == [["a", "b", "c"], ["f"]]
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [
@@ -159,6 +205,7 @@ def test_augmentation_names_no_geospatial_library(project_root: Path) -> None:
             assert name.split(".")[0] not in barred, f"{path}, line {line}: imports {name}"
 
 
+@pytest.mark.slow
 def test_augmentation_runs_without_geospatial_libraries(tmp_path: Path) -> None:
     code = f"""
 import importlib, pkgutil, sys
@@ -192,6 +239,7 @@ def test_the_package_itself_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded & {"torch", "kornia", "numpy", "matplotlib", *GEOSPATIAL}
 
 
+@pytest.mark.slow
 def test_tiles_are_read_without_the_tables_of_geopandas_and_pandas(tmp_path: Path) -> None:
     saved = tmp_path / "scenes.parquet"
     run_python(
@@ -252,6 +300,7 @@ def distributions(project_root: Path, tmp_path_factory: pytest.TempPathFactory) 
     return built
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_one_namespace_and_all_of_it(project_root: Path, distributions: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -267,6 +316,7 @@ def test_the_wheel_holds_one_namespace_and_all_of_it(project_root: Path, distrib
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_imports_from_where_it_is_installed(distributions: Path, tmp_path: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     site = tmp_path / "site"
@@ -283,6 +333,7 @@ assert len(geoaug.sensors.get_sensor("sentinel-2-l1c")) == 13
     assert installed == [Path("geoaug", *room, "__init__.py") for room in ((), ("cli",), ("models",))]
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_all_sources(project_root: Path, distributions: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:

@@ -4,12 +4,12 @@ It chooses and connects: splits, datasets, samplers, loaders, statistics, augmen
 """
 
 import hashlib
-import inspect
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -20,15 +20,12 @@ from geoaug.augment.compose import Compose
 from geoaug.augment.planning.scale import NormalizeBy, normalization
 from geoaug.augment.recipe import Recipe, load_recipe
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import split_names
-from geoaug.data.loading.batches import Batch
-from geoaug.data.loading.dataset import TileDataset
+from geoaug.data.loading.dataset import Batch, TileDataset
 from geoaug.data.loading.loader import TileLoader
+from geoaug.data.loading.options import Size, TileKeywords, TileOptions
 from geoaug.data.raster.inputs import is_remote
-from geoaug.data.sampling.balanced_sampler import BalancedTileSampler
+from geoaug.data.registry import SAMPLERS
 from geoaug.data.sampling.grid_sampler import GridTileSampler
-from geoaug.data.sampling.locality_sampler import LocalityTileSampler
-from geoaug.data.sampling.random_sampler import RandomTileSampler
 from geoaug.data.sampling.sampler import TileSampler
 from geoaug.data.sampling.splits import (
     split_by_attribute,
@@ -41,6 +38,7 @@ from geoaug.data.sampling.splits import (
 from geoaug.data.sampling.survey import catalog_statistics
 from geoaug.data.sampling.tile_ground import TileGround
 from geoaug.errors import ConfigurationError
+from geoaug.keywords import shares_options
 from geoaug.sensors import Sensor
 from geoaug.statistics import Statistics
 
@@ -75,7 +73,7 @@ def as_catalog(source: Catalog | str | Path | Sequence[str | Path], **options: A
     """
     if isinstance(source, Catalog) or is_saved_catalog(source):
         if options:
-            raise ConfigurationError(f"{', '.join(options)}: said when files are indexed, and this catalog is made")
+            raise ConfigurationError(f"{', '.join(options)}: for indexing files, and this catalog is made already")
         return source if isinstance(source, Catalog) else Catalog.open(source)  # type: ignore[arg-type]
     if isinstance(source, str | Path):
         if not is_remote(str(source)) and Path(source).is_dir():
@@ -145,7 +143,7 @@ def open_statistics(path: Path, sensor: Sensor) -> Statistics:
 
 Done = Callable[[], int | None]
 
-_KEPT = 64  # batches back to which a state can be told
+_KEPT = 64  # batches back to which a state can go
 
 
 class CountedLoader:
@@ -153,11 +151,11 @@ class CountedLoader:
 
     Args:
         loader: of the batches.
-        done: how many batches of the epoch training is done with, 0 at its end; None where nobody counts, so that a
-            batch counts as done when it was given.
+        done: how many batches of the epoch training is done with, 0 at its end; None where training does not count, so
+            that a batch counts as done when it was given.
 
     `state_dict` tells where the first batch begins that training is not done with: a step that was broken off is
-    taken again. The state at an epoch's end is the beginning of the next one where training counts; where nobody does,
+    taken again. The state at an epoch's end is the beginning of the next one where training counts; where it does not,
     it is the end, after which nothing is left of that epoch.
     """
 
@@ -225,9 +223,63 @@ _SPLITS = ("train", "val", "test", "predict")
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
 
-_DATASET_OPTIONS = set(inspect.signature(TileDataset).parameters) - {"catalog", "size", "memory_mb"}
+class LoadingKeywords(TileKeywords, total=False):
+    """The fields of `LoadingOptions` but for the size, as keywords; a test holds the two together."""
+
+    batch_size: int
+    length: int | None
+    sampler: str | type[TileSampler] | MakeSampler
+    statistics_file: str | Path | None
+    splits: Mapping[str, Any] | Callable[[Catalog], Catalog] | None
+    names: Mapping[str, str] | None
+    output_size: Size | None
+    seed: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadingOptions(TileOptions):
+    """What is learned from of a catalog, in which order, and how it is read.
+
+    Args:
+        batch_size: tiles in a batch, of each process.
+        length: tiles of a training epoch, of all processes together; by default as many as the training ground would
+            hold beside each other.
+        sampler: order of training tiles: "locality" (random, few blocks decoded), "random", "balanced" (rare classes as
+            often as others), "grid", or another name of `geoaug.data.registry.SAMPLERS`; a class of `TileSampler`; or a
+            function of (dataset, length, seed). All else is read over a grid.
+        statistics_file: where measured statistics are kept; by default beside the catalog's file.
+        splits: how to split the catalog, as for `geoaug.data.datamodule.split_as`: {"method": "blocks",
+            "buffer_m": 1000}. None: as it is split. A catalog without splits is all for training, and for prediction.
+        names: of the splits for "train", "val", "test" and "predict", where they have others: {"train": "fold0-train",
+            "val": "fold0"}. By default the whole catalog is predicted.
+        output_size: of the tile that `Compose` makes; by default that of the recipe.
+        seed: of sampling and augmentation.
+        memory_mb: for decoded pixels and batches on their way, of training and evaluation together.
+    """
+
+    batch_size: int = 32
+    length: int | None = None
+    sampler: str | type[TileSampler] | MakeSampler = "locality"
+    statistics_file: str | Path | None = None
+    splits: Mapping[str, Any] | Callable[[Catalog], Catalog] | None = None
+    names: Mapping[str, str] | None = None
+    output_size: Size | None = None
+    seed: int = 0
+    memory_mb: int = 1024
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.sampler, str):
+            SAMPLERS.check(self.sampler)
+        if unknown := set(self.names or {}) - set(_SPLITS):
+            raise ConfigurationError(
+                f"names tells of {', '.join(sorted(unknown))}: splits are {', '.join(_SPLITS)}", argument="names"
+            )
+        if self.length is not None and self.length < 1:
+            raise ConfigurationError(f"length is {self.length}: an epoch has one tile at least", argument="length")
+
+
+@shares_options(LoadingOptions)
 class TileDataModule(LightningDataModule):
     """Training, validation, test and prediction data from a catalog.
 
@@ -241,25 +293,12 @@ class TileDataModule(LightningDataModule):
     Args:
         source: a catalog, its file, or a folder, files or globs, which are indexed then.
         size: of a tile as it is read, in pixels; None for chips, which are taken whole.
-        batch_size: tiles in a batch, of each process.
-        length: tiles of a training epoch, of all processes together; as many as the training ground would hold
-            beside each other, unless told.
-        sampler: order of training tiles: "locality" (random, few blocks decoded), "random", "balanced" (rare classes as
-            often as others), "grid", or a function of (dataset, length, seed). All else is read over a grid.
         augment: a recipe (name, file, mapping), operations, or a `Compose`, which is taken as it is. None: none.
         normalize: (mean, std), statistics or their file, as for `Compose`; or "measure": those of the training split,
             measured when they are first needed. None: pixels are reflectance.
-        statistics_file: where measured statistics are kept; beside the catalog's file, unless told.
-        splits: how to split the catalog, as for `geoaug.data.datamodule.split_as`: {"method": "blocks",
-            "buffer_m": 1000}. None: as it is split. A catalog without splits is all for training, and for prediction.
-        names: of the splits for "train", "val", "test" and "predict", where they have others: {"train": "fold0-train",
-            "val": "fold0"}. The whole catalog is predicted, unless told.
-        output_size: of the tile that `Compose` makes; that of the recipe, unless told.
-        seed: of sampling and augmentation.
         drop_last: whether a last training batch that is not full is left out.
-        memory_mb: for decoded pixels and batches on their way, of training and evaluation together.
         pin_memory: None: where there is a GPU.
-        **dataset: further arguments of `TileDataset`: bands, labels, classes, target, min_valid, on_error...
+        **options: the other fields of `LoadingOptions`.
 
     Raises:
         ConfigurationError: the arguments do not fit together.
@@ -268,46 +307,27 @@ class TileDataModule(LightningDataModule):
     def __init__(
         self,
         source: Catalog | str | Path | Sequence[str | Path],
-        size: int | tuple[int, int] | None = None,
+        size: Size | None = None,
         *,
-        batch_size: int = 32,
-        length: int | None = None,
-        sampler: Literal["locality", "random", "balanced", "grid"] | MakeSampler = "locality",
         augment: Augment | None = None,
         normalize: NormalizeBy | Literal["measure"] | None = None,
-        statistics_file: str | Path | None = None,
-        splits: Mapping[str, Any] | Callable[[Catalog], Catalog] | None = None,
-        names: Mapping[str, str] | None = None,
-        output_size: int | tuple[int, int] | None = None,
-        seed: int = 0,
         drop_last: bool = False,
-        memory_mb: int = 1024,
         pin_memory: bool | None = None,
-        **dataset: Any,
+        **options: Unpack[LoadingKeywords],
     ) -> None:
         super().__init__()
-        if not callable(sampler) and sampler not in ("locality", "random", "balanced", "grid"):
-            raise ConfigurationError(
-                f"sampler {sampler!r} is not 'locality', 'random', 'balanced', 'grid' or a function"
-            )
-        if isinstance(augment, Compose) and (normalize is not None or output_size is not None):
-            raise ConfigurationError("augment is a Compose: give it normalize and size itself")
-        if unknown := set(names or {}) - set(_SPLITS):
-            raise ConfigurationError(f"names tells of {', '.join(sorted(unknown))}: splits are {', '.join(_SPLITS)}")
-        if length is not None and length < 1:
-            raise ConfigurationError(f"length is {length}: an epoch has one tile at least")
-        if unknown := set(dataset) - _DATASET_OPTIONS:
+        if unknown := set(options) - set(LoadingOptions.option_names()):
             raise ConfigurationError(
                 f"TileDataModule has no option {', '.join(sorted(unknown))}; besides its own it takes those of "
-                f"TileDataset: {', '.join(sorted(_DATASET_OPTIONS))}"
+                f"TileDataset: {', '.join(sorted(set(TileOptions.option_names()) - {'size', 'memory_mb'}))}"
             )
-        self.source, self.size, self.batch_size, self.length = source, size, batch_size, length
-        self.sampler, self.augment, self.normalize = sampler, augment, normalize
-        self.splits, self.names, self.output_size = splits, dict(names or {}), output_size
-        self.statistics_file = None if statistics_file is None else Path(statistics_file)
-        self.seed, self.drop_last, self.memory_mb = seed, drop_last, memory_mb
+        self.options = LoadingOptions(size=size, **options)
+        if isinstance(augment, Compose) and (normalize is not None or self.options.output_size is not None):
+            raise ConfigurationError("augment is a Compose: give it normalize and size itself")
+        self.source, self.augment, self.normalize = source, augment, normalize
+        self.names = dict(self.options.names or {})
+        self.batch_size, self.drop_last = self.options.batch_size, drop_last
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self.options = dataset
         self._catalog: Catalog | None = None
         self._composed: dict[str, Compose] = {}
         self._statistics: Statistics | None = None
@@ -320,8 +340,8 @@ class TileDataModule(LightningDataModule):
         """The catalog, split as it was asked for; opened or indexed when it is first needed."""
         if self._catalog is None:
             catalog = as_catalog(self.source)
-            if self.splits is not None:
-                catalog = split_as(catalog, self.splits)
+            if self.options.splits is not None:
+                catalog = split_as(catalog, self.options.splits)
             self._catalog = catalog
         return self._catalog
 
@@ -361,14 +381,16 @@ class TileDataModule(LightningDataModule):
             ConfigurationError: there is no such split.
         """
         if split not in self._datasets:
-            share = self.memory_mb // _EVALUATION_SHARE
-            memory = max(self.memory_mb - share if split == "train" else share, 1)
-            self._datasets[split] = TileDataset(self._part(split), self.size, memory_mb=memory, **self.options)
+            whole = self.options.memory_mb
+            share = whole // _EVALUATION_SHARE
+            memory = max(whole - share if split == "train" else share, 1)
+            options = self.options.tile(memory_mb=memory)
+            self._datasets[split] = TileDataset.with_options(self._part(split), options)
         return self._datasets[split]
 
     def has_split(self, split: str) -> bool:
         """Whether there is data for "train", "val", "test" or "predict"."""
-        name, known = self._split_name(split), split_names(self.catalog)
+        name, known = self._split_name(split), self.catalog.split_names
         if name is not None and name not in known and split in self.names:
             raise ConfigurationError(
                 f"the catalog has no split {name!r}, which names (--split) has for '{split}': its splits are "
@@ -394,7 +416,7 @@ class TileDataModule(LightningDataModule):
             )
         for split in _STAGES[stage or "fit"]:
             if split != "val" or stage == "validate" or self.has_split(split):
-                self.compose(split)  # what does not fit together is told before anything is trained
+                self.compose(split)  # what does not fit together is an error before anything is trained
 
     def train_dataloader(self) -> CountedLoader:
         """Batches of the training split, the same loader each time."""
@@ -478,7 +500,7 @@ class TileDataModule(LightningDataModule):
 
     def _split_name(self, split: str) -> str | None:
         """The catalog's name of a split; None for the whole catalog."""
-        if split == "predict" or (split == "train" and not split_names(self.catalog)):
+        if split == "predict" or (split == "train" and not self.catalog.split_names):
             return self.names.get(split)
         return self.names.get(split, split)
 
@@ -502,8 +524,8 @@ class TileDataModule(LightningDataModule):
                 )
             return self.augment
         arguments: dict[str, Any] = {"sensor": dataset.sensor, "ignore_index": dataset.ignore_index}
-        if self.output_size is not None:
-            arguments["size"] = self.output_size
+        if self.options.output_size is not None:
+            arguments["size"] = self.options.output_size
         if self.normalize is not None:
             by = self.statistics if self.normalize == "measure" else self.normalize
             arguments["normalize"] = normalization(by, first.sensor, "reflectance")
@@ -518,20 +540,17 @@ class TileDataModule(LightningDataModule):
         return done
 
     def _training_sampler(self, dataset: TileDataset) -> TileSampler:
-        least = dataset.min_valid
-        if self.sampler == "grid":
-            return GridTileSampler(dataset, min_valid=least, seed=self.seed)
-        length = self.length or _tiles_of_ground(dataset)
-        if callable(self.sampler):
-            return self.sampler(dataset, length, self.seed)
-        if self.sampler == "balanced":
-            return BalancedTileSampler(dataset, length, seed=self.seed, min_valid=least)
-        kind = LocalityTileSampler if self.sampler == "locality" else RandomTileSampler
-        return kind(dataset, length, seed=self.seed, min_valid=least)
+        length = self.options.length or _tiles_of_ground(dataset)
+        wanted = self.options.sampler
+        make: Any = SAMPLERS.named(wanted) if isinstance(wanted, str) else wanted
+        if isinstance(make, type) and issubclass(make, TileSampler):
+            return make.for_training(dataset, length, seed=self.options.seed, min_valid=dataset.min_valid)
+        sampler: TileSampler = make(dataset, length, self.options.seed)
+        return sampler
 
     def _over_grid(self, split: str) -> CountedLoader:
         dataset = self.dataset(split)
-        return self._loader(dataset, GridTileSampler(dataset, min_valid=dataset.min_valid, seed=self.seed))
+        return self._loader(dataset, GridTileSampler(dataset, min_valid=dataset.min_valid, seed=self.options.seed))
 
     def _loader(
         self, dataset: TileDataset, sampler: TileSampler, *, done: Done = lambda: None, drop_last: bool = False
@@ -553,19 +572,26 @@ class TileDataModule(LightningDataModule):
         if kept is not None and kept.is_file():
             return open_statistics(kept, self.dataset(self._first).sensor)
         _log.info("measuring the statistics of %d training scenes", len(train.catalog))
-        read = {name: self.options[name] for name in ("bands", "dtype", "on_error", "threads") if name in self.options}
-        measured = catalog_statistics(self._part("train"), memory_mb=self.memory_mb, **read)
+        options = self.options
+        measured = catalog_statistics(
+            self._part("train"),
+            bands=options.bands,
+            dtype=options.dtype,
+            on_error=options.on_error,
+            threads=options.threads,
+            memory_mb=options.memory_mb,
+        )
         if kept is not None:
             measured.save(kept)
         return measured
 
     def _kept_at(self) -> Path | None:
-        """The file of the measured statistics; None where there is no place for it."""
-        if self.statistics_file is not None:
-            return self.statistics_file
+        """The file of the measured statistics; None where it is not kept."""
+        if self.options.statistics_file is not None:
+            return Path(self.options.statistics_file)
         if not is_saved_catalog(self.source):
             return None
-        read = {name: self.options.get(name) for name in ("bands", "dtype")}
+        read = {"bands": self.options.bands, "dtype": self.options.dtype}
         return statistics_path(Path(str(self.source)), self._part("train"), read)
 
 

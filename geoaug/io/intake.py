@@ -12,7 +12,8 @@ import shapely
 from rasterio.crs import CRS
 
 from geoaug.data.catalog.inputs import SAVED_CATALOGS, SceneInput, Scenes, open_scenes
-from geoaug.data.labels.label_source import LabelSource, open_labels
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
 from geoaug.data.raster.grid import Grid, target_grid
 from geoaug.data.raster.identify import Identification
@@ -22,7 +23,7 @@ from geoaug.data.raster.window import Window, tile_grid
 from geoaug.data.sampling.region_grid import pieces, tiles_in
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.io.job import AugmentJob, Failure, SensorUse
-from geoaug.io.source_tiles import PixelType
+from geoaug.io.pixel_types import PixelType
 from geoaug.sensors import Sensor
 
 _REGION_CRS = "EPSG:4326"

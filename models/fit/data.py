@@ -1,13 +1,13 @@
 """The data of a training that a file describes: a `TileDataModule` of plain values, whose batches the task augments.
 
 What is on the device is done by the task, through `FitAugment`, so that mixing and the model's card see one pipeline.
-How the values are chosen where nobody wrote them down is in `fit_choices`.
+How the values are chosen where only data are given is in `choices`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, Unpack, cast
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.recipe import Recipe, load_recipe
-from geoaug.data.datamodule import TileDataModule
+from geoaug.data.datamodule import LoadingKeywords, LoadingOptions, TileDataModule
 from geoaug.data.loading.loader import TileLoader
 from geoaug.data.sampling.random_sampler import RandomTileSampler
 from geoaug.errors import ConfigurationError, RasterError
+from geoaug.keywords import shares_options
 from geoaug.models.networks.statistics import IMAGENET_MEAN, IMAGENET_STD, BandStatistics, measure_statistics
 
 __all__ = ["FitAugment", "FitData"]
@@ -26,40 +27,23 @@ __all__ = ["FitAugment", "FitData"]
 _BATCHES_MEASURED = 8
 
 
+@shares_options(LoadingOptions, without=("classes",))
 class FitData(TileDataModule):
     """Training, validation and test data, from plain values that a YAML file or a command line can hold.
 
     Args:
         source: a catalog of `geoaug index`, a folder, or files.
-        size: of a tile as it is read, pixels; chips are taken whole where none is told.
-        batch_size: tiles in a batch, of each process.
-        length: tiles of a training epoch; as many as the ground holds unless told.
-        sampler: order of training tiles.
-        bands: names, in the order wanted; all of the first scene unless told.
-        labels: a raster or vector file of classes; those that the catalog knows unless told.
-        label_field: attribute of a vector file that holds the class.
-        class_ids: ids of the labels, in the order of the network's answers; 0, 1, 2... unless told. Any other id in
-            the labels is an error, but for `ignore_index`.
-        class_names: of these; from the catalog or the labels unless told.
-        target: column of the catalog to learn in place of "label": numbers, or names.
-        ignore_index: of pixels without a label.
-        recipe: of augmentation: a preset's name or a file; none unless told.
-        output_size: side of the tile that the network is given, pixels; as the recipe leaves it unless told.
+        size: of a tile as it is read, pixels; without it chips are taken whole.
+        class_ids: ids of the labels, in the order of the network's answers; by default 0, 1, 2... Any other id in the
+            labels is an error, but for `ignore_index`.
+        class_names: of these; by default from the catalog or the labels.
+        recipe: of augmentation: a preset's name or a file; none by default.
         fit: how a tile comes to `output_size`: "crop", which keeps the ground sampling distance, or "resize".
         normalize: "measure" (the statistics of the training split), "imagenet" (for three bands in 0..1), or a file of
             `geoaug stats`.
         mean: of each band in reflectance; together with `std` in place of `normalize`.
         std: of each band.
-        statistics_file: where measured statistics are kept.
-        splits: how to split, as `geoaug.data.datamodule.split_as` takes it; as the catalog is split
-        unless told. names: of the splits for "train", "val" and "test", where they have others.
-        gsd_m: to bring all scenes to, metres; each keeps its own unless told.
-        min_valid: tiles with a smaller share of valid pixels are left out.
-        dtype: that tiles are read as, where scenes are stored in several types; the stored one unless told.
-        on_error: what becomes of tiles that cannot be read.
-        memory_mb: for decoded pixels and batches on their way.
-        threads: that read; one a core unless told.
-        seed: of sampling and augmentation.
+        **options: the other fields of `LoadingOptions`.
 
     Raises:
         ConfigurationError: the values do not fit together.
@@ -72,37 +56,24 @@ class FitData(TileDataModule):
         self,
         source: str | list[str],
         size: int | None = None,
-        batch_size: int = 32,
-        length: int | None = None,
-        sampler: Literal["locality", "random", "balanced", "grid"] = "locality",
-        bands: list[str] | str | None = None,
-        labels: str | None = None,
-        label_field: str | None = None,
+        *,
         class_ids: list[int] | None = None,
         class_names: list[str] | None = None,
-        target: str | None = None,
-        ignore_index: int = 255,
         recipe: str | None = None,
-        output_size: int | None = None,
         fit: Literal["crop", "resize"] = "crop",
         normalize: str = "measure",
         mean: list[float] | None = None,
         std: list[float] | None = None,
-        statistics_file: str | None = None,
-        splits: dict[str, Any] | None = None,
-        names: dict[str, str] | None = None,
-        gsd_m: float | None = None,
-        min_valid: float = 0.0,
-        dtype: str | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
-        memory_mb: int = 1024,
-        threads: int | None = None,
-        seed: int = 0,
+        **options: Unpack[LoadingKeywords],
     ) -> None:
         if (mean is None) != (std is None):
             raise ConfigurationError("mean and std come together")
-        if class_ids is not None and ignore_index in class_ids:
-            raise ConfigurationError(f"class {ignore_index} is ignore_index, too: name another id for 'no label'")
+        ignored = options.get("ignore_index", LoadingOptions.ignore_index)
+        if class_ids is not None and ignored in class_ids:
+            raise ConfigurationError(f"class {ignored} is ignore_index, too: name another id for 'no label'")
+        if "classes" in options:
+            raise ConfigurationError("FitData has no option classes: name them in class_ids", argument="classes")
+        options["classes"] = class_ids
         by: Any = normalize
         if mean is not None and std is not None:
             by = (mean, std)
@@ -111,29 +82,10 @@ class FitData(TileDataModule):
         super().__init__(
             source,
             size,
-            batch_size=batch_size,
-            length=length,
-            sampler=sampler,
             augment=None if recipe is None else load_recipe(recipe),
             normalize=by,
-            statistics_file=statistics_file,
-            splits=splits,
-            names=names,
-            output_size=output_size,
-            seed=seed,
             drop_last=True,
-            memory_mb=memory_mb,
-            bands=bands,
-            labels=labels,
-            label_field=label_field,
-            classes=class_ids,
-            target=target,
-            ignore_index=ignore_index,
-            gsd_m=gsd_m,
-            min_valid=min_valid,
-            dtype=dtype,
-            on_error=on_error,
-            threads=threads,
+            **options,
         )
         self.class_ids, self.class_names, self.fit = class_ids, class_names, fit
 
@@ -170,7 +122,9 @@ class FitData(TileDataModule):
     def some_batches(self, count: int = _BATCHES_MEASURED) -> list[dict[str, Any]]:
         """A few training batches as the network is given them without augmentation, by chance, the same each time."""
         dataset = self.dataset("train")
-        sampler = RandomTileSampler(dataset, count * self.batch_size, seed=self.seed, min_valid=dataset.min_valid)
+        sampler = RandomTileSampler(
+            dataset, count * self.batch_size, seed=self.options.seed, min_valid=dataset.min_valid
+        )
         compose = self._make_compose("train").eval()
         return [compose(batch) for batch in TileLoader(dataset, sampler, self.batch_size)]
 
@@ -189,7 +143,7 @@ class FitData(TileDataModule):
 
 
 class FitAugment(nn.Module):
-    """What stands before the network: `FitData`'s pipelines, each split's own; labels as places among the classes.
+    """What stands before the network: `FitData`'s pipelines, each split's own; labels as positions among the classes.
 
     It takes the place of a `Compose` in a task, and answers for its sensor, normalisation and units.
     """
@@ -199,7 +153,7 @@ class FitAugment(nn.Module):
         # In a tuple, so that the data are no part of the network.
         self._data = (data,)
         self.stage: Literal["val", "test"] = "val"
-        self.places = None if data.class_ids is None else _places(data.class_ids, data.options["ignore_index"])
+        self.positions = None if data.class_ids is None else _positions_of(data.class_ids, data.options.ignore_index)
 
     @property
     def data(self) -> FitData:
@@ -229,15 +183,15 @@ class FitAugment(nn.Module):
         split = "train" if self.training or not self.data.has_split(self.stage) else self.stage
         done: dict[str, Any] = self.data.compose(split).train(self.training)(dict(batch))
         if isinstance(done.get("mask"), Tensor):
-            done["mask"] = self._placed(done["mask"].long())
+            done["mask"] = self._positioned(done["mask"].long())
         if isinstance(done.get("label"), Tensor) and done["label"].is_floating_point():
             done["target"] = done.pop("label")
         return done
 
-    def _placed(self, ids: Tensor) -> Tensor:
-        if self.places is None:
+    def _positioned(self, ids: Tensor) -> Tensor:
+        if self.positions is None:
             return ids
-        table = self.places.to(ids.device)
+        table = self.positions.to(ids.device)
         inside = (ids >= 0) & (ids < len(table))
         found = table[torch.where(inside, ids, torch.zeros_like(ids))]
         strange = (~inside | (found < 0)) & (ids != self.ignore_index)
@@ -247,16 +201,16 @@ class FitAugment(nn.Module):
         return torch.where(ids == self.ignore_index, ids, found)
 
 
-def _places(ids: Sequence[int], ignore_index: int) -> Tensor:
-    """For each id its place among the classes, -1 where it is none."""
+def _positions_of(ids: Sequence[int], ignore_index: int) -> Tensor:
+    """For each id its position among the classes, -1 where it is none."""
     if len(set(ids)) != len(ids) or min(ids) < 0:
         raise ConfigurationError(f"class_ids are numbers from 0, each once, not {list(ids)}")
     table = torch.full((max(*ids, ignore_index, 0) + 1,), -1, dtype=torch.long)
-    for place, one in enumerate(ids):
-        table[one] = place
+    for position, one in enumerate(ids):
+        table[one] = position
     return table
 
 
 def as_compose(augment: FitAugment) -> Compose:
-    """The pipelines in the place of a `Compose` in a task."""
+    """The pipelines as the `Compose` of a task, which they stand for."""
     return cast(Compose, augment)

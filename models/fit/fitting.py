@@ -1,7 +1,7 @@
 """A training from a configuration to one model file: `geoaug fit`, `validate` and `test`, but for the command line.
 
 A configuration is what LightningCLI reads: `data` (`FitData`), `model` (`build_task`), `trainer` (Lightning's) and
-`run` (`RunSettings`). Who wrote it, a person or `fit_choices`, makes no difference here. Everything goes to one folder:
+`run` (`RunSettings`). Whether a person wrote it or `choices`, makes no difference here. Everything goes to one folder:
 `model.safetensors`, `config.yaml`, `curves.csv`, `curves.png`, `checkpoints/` and `logs/`.
 """
 
@@ -32,11 +32,10 @@ from geoaug.data.loading.dataset import TileDataset
 from geoaug.errors import ConfigurationError
 from geoaug.io.augmenter import choose_device
 from geoaug.io.geotiff import replace_file
+from geoaug.models.fit.curves import Curves, silent
 from geoaug.models.fit.data import FitAugment, FitData
-from geoaug.models.fit.log import Curves, silent
-from geoaug.models.fit.precision import lay_out
-from geoaug.models.fit.processes import is_first_process
-from geoaug.models.fit.task import build_task, monitored, task_of_model
+from geoaug.models.fit.devices import is_first_process, lay_out
+from geoaug.models.fit.task import build_task, task_of_model
 from geoaug.models.networks.model_file import LoadedModel, load_model, save_model
 from geoaug.models.predict.trained_gsd import check_gsd, trained_gsd
 from geoaug.models.tasks.base import GeoTask
@@ -55,8 +54,8 @@ class RunSettings:
     Args:
         output: the folder.
         patience: epochs without a better validation before the training stops; 0 for never.
-        monitor: the metric that says what is better; the task's own unless told: val/accuracy, val/iou, val/rmse.
-        mode: "max" or "min" is better; that of the task's metric unless told.
+        monitor: the metric that says what is better; by default the task's own, such as val/accuracy.
+        mode: "max" or "min" is better; by default that of the task's metric.
     """
 
     output: str = "fitted"
@@ -200,10 +199,10 @@ def evaluate(
 
     Args:
         how: "validate" or "test".
-        model: the file; that of the configuration's folder unless told.
+        model: the file; by default that of the configuration's folder.
         arguments: a configuration, as for `fit`; without one, the model's own data.
         data: values of `FitData` that replace those of the model.
-        folder: for the confusion matrix as a picture and `metrics.json`; none unless told.
+        folder: for the confusion matrix as a picture and `metrics.json`; by default none.
         device: "auto", "cpu" or "cuda".
         ignore_gsd: whether to measure at another ground sampling distance than that of the training.
         bar: whether a progress bar is drawn.
@@ -269,9 +268,7 @@ def _settings(cli: _Cli) -> RunSettings:
 
 
 def _monitor(run: RunSettings, task: GeoTask, data: FitData) -> tuple[str, Literal["min", "max"]]:
-    metric, mode = monitored(task.task)
-    if getattr(task, "multilabel", False):
-        metric, mode = "val/f1", "max"
+    metric, mode = task.monitor
     if not data.has_split("val"):
         metric, mode = "train/loss_epoch", "min"
     return run.monitor or metric, run.mode or ("min" if run.monitor and "loss" in run.monitor else mode)
@@ -345,7 +342,7 @@ def _card(task: GeoTask, data: FitData, metrics: Mapping[str, float], text: str)
 
 def _given_size(data: FitData, dataset: TileDataset) -> int:
     """The side of what the network is given."""
-    return max(dataset.size) if data.output_size is None else int(np.max(data.output_size))
+    return max(dataset.size) if data.options.output_size is None else int(np.max(data.options.output_size))
 
 
 def _given_gsd(data: FitData, dataset: TileDataset) -> float | None:
@@ -359,14 +356,14 @@ def _data_values(arguments: Sequence[str]) -> tuple[dict[str, Any], str]:
     return dict(found["data"]), str(found["run"]["output"])
 
 
-def _data_of_model(loaded: LoadedModel, told: Mapping[str, Any] | None) -> dict[str, Any]:
+def _data_of_model(loaded: LoadedModel, given: Mapping[str, Any] | None) -> dict[str, Any]:
     configuration = loaded.card.training.get("configuration")
     if configuration is None:
-        if told is None or "source" not in told:
+        if given is None or "source" not in given:
             raise ConfigurationError("this model was not made by geoaug fit and knows no data: name them with --data")
         return {"size": loaded.card.tile_size}
     values = dict(configuration["data"])
-    if told is not None and "source" in told:
+    if given is not None and "source" in given:
         # Other data have other splits, classes of their own names, and labels elsewhere.
         for name in ("splits", "names", "labels", "statistics_file", "length"):
             values.pop(name, None)

@@ -1,4 +1,4 @@
-"""Splits by ground for a training where nobody made one, also where few and small places have labels.
+"""Splits by ground for a training whose data have none, also where labels are few and lie close together.
 
 Tiles of different splits keep half a tile apart in any case. Where blocks of the usual size leave a split without
 labels, smaller ones are tried, then smaller tiles, then a split without a test. What counts is what tiles hold.
@@ -93,7 +93,7 @@ def split_ground(catalog: Catalog, tile: int, *, smaller: bool, seed: int, **lab
     tiles = f"{tile} pixels or less, down to {LEAST_TILE}," if smaller else f"{tile} pixels"
     raise ConfigurationError(
         f"no split by ground holds labels of every class for training and some for validation, with tiles of {tiles} "
-        f"that keep half a tile apart{why}: label more places, take another --seed"
+        f"that keep half a tile apart{why}: label more ground, take another --seed"
         f"{'' if smaller else ' or a smaller --tile'}, or make a split with geoaug split and give its catalog as --data"
     )
 
@@ -141,7 +141,7 @@ def _held(part: Catalog, tile: int, labels: Mapping[str, Any]) -> Any:
     amounts = np.zeros(len(ids))
     with TileDataset(part, tile, **labels) as dataset:
         grid = GridTileSampler(dataset, rank=0, world_size=1)
-        refs = [ref for ref in grid.refs(0, len(grid)) if _may_hold(dataset.catalog, ref, tile)]
+        refs = [ref for ref in grid.between(0, len(grid)) if _may_hold(dataset.catalog, ref, tile)]
         refs = refs[:: -(-len(refs) // _MOST_TILES) or 1]
         for start in range(0, len(refs), _AT_ONCE):
             mask = dataset.read(refs[start : start + _AT_ONCE])["mask"].numpy()
@@ -166,7 +166,7 @@ def _said(found: GroundSplit) -> GroundSplit:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what is said of splits that are not taken."""
+    """Without warnings about splits that are not taken."""
 
     def only_ours(record: logging.LogRecord) -> bool:
         return record.module == __name__.rpartition(".")[2]

@@ -1,4 +1,7 @@
-"""What a network is made of, as a small value that can be written down and built again without its weights."""
+"""What a network is made of, as a small value that can be written down.
+
+Nothing is built here: `build` makes the network of an architecture.
+"""
 
 from __future__ import annotations
 
@@ -78,20 +81,6 @@ class Architecture:
             return Architecture(**content)
         except TypeError as error:
             raise ConfigurationError(f"not an architecture: {error}") from None
-
-    def build(self) -> Network:
-        """The network with new weights."""
-        if self.fusion != "none":
-            from geoaug.models.networks.change import build_change
-
-            return build_change(self)
-        if self.decoder != "none":
-            from geoaug.models.networks.segmentation import build_segmentation
-
-            return build_segmentation(self)
-        from geoaug.models.networks.resnet import build_resnet
-
-        return build_resnet(self)
 
 
 class Network(nn.Module):

@@ -1,4 +1,4 @@
-"""Which bands a network is given, told as a sensor, as names or as a count, and which of two sensors' bands agree."""
+"""Which bands a network is given, given as a sensor, as names or as a count, and which of two sensors' bands agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INFRARED_NM = 1000.0
 
 
 def sensor_of(bands: Bands) -> Sensor:
-    """The bands as a sensor: of unknown wavelengths where only a count or names are told.
+    """The bands as a sensor: of unknown wavelengths where only a count or names are given.
 
     Args:
         bands: a `Sensor` (`get_sensor("sentinel-2-l2a").select("B04,B03,B02")`), the name of one, names of bands, or
@@ -76,7 +76,7 @@ def matching_bands(source: Sensor, target: Sensor) -> list[int | None]:
 def check_same_bands(own: Sensor, theirs: Sensor, where: str) -> None:
     """Say it where bands that were found by the names of the model's are others, or of another scale.
 
-    Pictures (of no level: 8 bits for the eye, numbers that nobody has scaled) and reflectance are two scales of things,
+    Pictures (of no level: 8 bits for the eye, numbers without a scale) and reflectance are two scales of things,
     which no normalisation brings together.
 
     Args:
@@ -93,7 +93,7 @@ def check_same_bands(own: Sensor, theirs: Sensor, where: str) -> None:
         calibrated, plain = (theirs, "the model was trained on") if own.level is None else (own, "these are")
         raise ConfigurationError(
             f"{where}: '{theirs.name}' and the model's '{own.name}' are of different scales: '{calibrated.name}' is "
-            f"reflectance, and {plain} numbers that nobody has scaled to it; name the sensor where the file is not "
+            f"reflectance, and {plain} numbers that are not scaled to it; name the sensor where the file is not "
             "what it is taken for"
         )
     for one, other in zip(own.bands, theirs.bands, strict=True):

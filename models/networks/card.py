@@ -1,27 +1,34 @@
-"""What is known of a trained model besides its weights, as plain values that are written beside them."""
+"""The model card: what is known of a trained model besides its weights, and how it lies in a safetensors file.
+
+Reads the card and the tensors of a file. Building the network that they belong to is in `model_file`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import safetensors
+import torch
+from torch import Tensor
 
 from geoaug.errors import ConfigurationError
 from geoaug.models.networks.architecture import Architecture
+from geoaug.models.tasks.registry import is_task_name, package_of_task, task_names
 from geoaug.sensors import Band, Sensor
 
-__all__ = ["ClassName", "ModelCard", "Task", "read_card", "sensor_from_dict", "sensor_to_dict"]
-
-Task = Literal["classification", "segmentation", "regression", "change"]
+__all__ = ["ClassName", "ModelCard", "read_card", "read_tensors", "sensor_from_dict", "sensor_to_dict"]
 
 # The key of the metadata of a safetensors file that the card stands under.
 CARD_KEY = "geoaug"
+# The key of the digest over card and tensors.
+DIGEST_KEY = "geoaug.sha256"
 
 _FORMAT = 1
 _LIBRARIES = ("geoaug", "torch", "torchvision", "pytorch-lightning", "segmentation-models-pytorch", "kornia")
@@ -42,7 +49,7 @@ class ModelCard:
     Attributes:
         architecture: what the network is made of.
         sensor: the bands that it is given, in order, with how digital numbers become reflectance.
-        task: what it answers.
+        task: what it answers: the name of a task; see `geoaug.models.tasks.registry`.
         mean: taken off each band in `units`.
         std: that each band is divided by afterwards.
         multilabel: whether several classes hold at once.
@@ -54,12 +61,12 @@ class ModelCard:
         recipe: of augmentation, resolved.
         training: how it was trained: stages, schedule, seed and so on.
         metrics: that it reached, by name.
-        versions: of the libraries that made it.
+        versions: of the libraries that made it, and of the package of a task from outside geoaug.
     """
 
     architecture: Architecture
     sensor: Sensor
-    task: Task
+    task: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     multilabel: bool = False
@@ -78,9 +85,12 @@ class ModelCard:
         for what, count in (("bands", len(self.sensor)), ("means", len(self.mean)), ("deviations", len(self.std))):
             if count != bands:
                 raise ConfigurationError(f"a model card has {count} {what} for a network of {bands} bands")
-        if self.task not in get_args(Task):
-            raise ConfigurationError(f"task={self.task!r} is one of {', '.join(get_args(Task))}")
-        if self.classes and self.task != "regression" and len(self.classes) != self.architecture.outputs:
+        if not isinstance(self.task, str) or not is_task_name(self.task):
+            raise ConfigurationError(
+                f"task={self.task!r} is one of {', '.join(task_names())}, or a module and a class in it; a package "
+                "that offers it may be missing here"
+            )
+        if self.classes and len(self.classes) != self.architecture.outputs:
             binary = self.architecture.outputs == 1 and len(self.classes) == 2
             if not binary:
                 raise ConfigurationError(
@@ -128,13 +138,15 @@ class ModelCard:
             raise ConfigurationError(f"not a model card: {type(error).__name__}: {error}") from error
 
     def with_versions(self) -> ModelCard:
-        """With the versions of the libraries that are here now."""
+        """With the versions of the libraries that are here now, and of the package that the task comes from."""
         found = {"python": platform.python_version()}
         for name in _LIBRARIES:
             try:
                 found[name] = version(name)
             except PackageNotFoundError:
                 continue
+        if (package := package_of_task(self.task)) is not None:
+            found[package[0]] = package[1]
         return replace(self, versions=found)
 
 
@@ -156,6 +168,35 @@ def read_card(path: Path) -> ModelCard | None:
         raise ConfigurationError(f"{path}: its model card is not JSON: damaged") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; of a model file, only as it was saved.
+
+    Raises:
+        ConfigurationError: damaged, or changed since it was saved.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ConfigurationError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
+    if CARD_KEY in metadata and metadata.get(DIGEST_KEY) != digest_of(state, metadata[CARD_KEY]):
+        raise ConfigurationError(
+            f"{path}: its digest does not fit: weights or card were changed after it was saved, or it is damaged"
+        )
+    return state
+
+
+def digest_of(state: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of everything that the file says, in an order of its own."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(state):
+        value = state[name]
+        found.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def sensor_to_dict(sensor: Sensor) -> dict[str, Any]:

@@ -7,26 +7,22 @@ predicted. It guards against damage and mistakes; who can write the file can als
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from geoaug.augment.compose import Compose
 from geoaug.errors import ConfigurationError
 from geoaug.io.geotiff import replace_file
 from geoaug.models.networks.architecture import Network
-from geoaug.models.networks.card import CARD_KEY, ModelCard, read_card
+from geoaug.models.networks.build import build_network
+from geoaug.models.networks.card import CARD_KEY, DIGEST_KEY, ModelCard, digest_of, read_card, read_tensors
 
 __all__ = ["LoadedModel", "load_model", "save_model"]
 
-_DIGEST_KEY = "geoaug.sha256"
 _WEIGHTS_ALONE = (".ckpt", ".pth", ".pt", ".bin")
 
 
@@ -77,7 +73,7 @@ def save_model(path: str | Path, network: Network, card: ModelCard) -> Path:
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ConfigurationError(f"'{name}' is not finite: this network is broken and was not saved")
     text = json.dumps(card.with_versions().to_dict())
-    content = safetensors.torch.save(state, {CARD_KEY: text, _DIGEST_KEY: _digest(state, text)})
+    content = safetensors.torch.save(state, {CARD_KEY: text, DIGEST_KEY: digest_of(state, text)})
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, content)
     return path
@@ -102,7 +98,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
         raise ConfigurationError(f"{path}: weights without a model card; a model file is written by save_model")
     state = read_tensors(path)
     with torch.device("meta"):
-        network = card.architecture.build()
+        network = build_network(card.architecture)
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -111,32 +107,3 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedMo
         if isinstance(module, Network):  # an encoder is one, too
             module.sensor = card.sensor
     return LoadedModel(network.to(device).eval(), card)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; of a model file, only as it was saved.
-
-    Raises:
-        ConfigurationError: damaged, or changed since it was saved.
-    """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ConfigurationError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
-    if CARD_KEY in metadata and metadata.get(_DIGEST_KEY) != _digest(state, metadata[CARD_KEY]):
-        raise ConfigurationError(
-            f"{path}: its digest does not fit: weights or card were changed after it was saved, or it is damaged"
-        )
-    return state
-
-
-def _digest(state: Mapping[str, Tensor], text: str) -> str:
-    """SHA-256 of everything that the file says, in an order of its own."""
-    found = hashlib.sha256(text.encode())
-    for name in sorted(state):
-        value = state[name]
-        found.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()

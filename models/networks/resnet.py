@@ -51,8 +51,8 @@ class ResNetOptions(TypedDict, total=False):
         stem: how the first convolution comes to the bands; see `adapt_stem`.
         statistics: of the input, after normalisation; see `adapt_stem`.
         weights_bands: the bands of the weights, where it is not red, green, blue and the file does not say.
-        weights_statistics: of the input that the weights are used to; for a model that geoaug trained, mean 0 and std
-            1 unless told.
+        weights_statistics: of the input that the weights are used to; by default, for a model that geoaug trained,
+            mean 0 and std 1.
         classes: names of the outputs; the last layer of weights whose file names others starts anew.
         sha256: of the file of weights, or its beginning (8 digits or more): anything else is refused.
         norm: "batch"; "group", which does not depend on the batch; "frozen", statistics and weights alike; or "sync".
@@ -204,7 +204,9 @@ def pretrained_resnet(
         else load_weights(weights, backbone, bands=options.get("weights_bands"), sha256=options.get("sha256"))
     )
     if loaded is None and options.get("norm") == "frozen":
-        raise ConfigurationError("norm='frozen' without weights would freeze statistics that nobody took: give weights")
+        raise ConfigurationError(
+            "norm='frozen' without weights would freeze statistics that were never measured: give weights"
+        )
     if num_classes is None:
         num_classes = 1000 if loaded is None or loaded.classes is None else loaded.classes
     # Weights that are loaded need not be drawn first.
@@ -286,11 +288,11 @@ def resnet18(
         weights: a torchvision enum or its name ("IMAGENET1K_V1", "DEFAULT"), downloaded once and checked; a local .pth
             or .safetensors file; a Lightning checkpoint; or None for new ones.
         bands: a `Sensor` (`get_sensor("sentinel-2-l2a").select("B04,B03,B02")`), names, or a count.
-        num_classes: of the classifier; that of the weights unless told. Where they differ, the last layer is new.
+        num_classes: of the classifier; by default that of the weights. Where they differ, the last layer is new.
         **options: see `ResNetOptions`.
 
     Raises:
-        ConfigurationError: weights of another architecture, damaged, or of other bands than told.
+        ConfigurationError: weights of another architecture, damaged, or of other bands than given.
     """
     return pretrained_resnet("resnet18", weights, bands, num_classes, **options)
 

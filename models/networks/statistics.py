@@ -229,5 +229,5 @@ def _pairs(apart: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, float]:
         return torch.zeros(apart.shape[1], dtype=torch.float64), 0.0
     first, second = apart.narrow(axis, 0, length - 1), apart.narrow(axis, 1, length - 1)
     both = valid.narrow(axis, 0, length - 1) & valid.narrow(axis, 1, length - 1)
-    # What is invalid is not zero about the pivot: it has no say.
+    # What is invalid is not zero about the pivot: it does not count.
     return (first * second * both).sum((0, 2, 3)), float(both.sum())

@@ -137,8 +137,8 @@ def response_variance(
 
 
 def _decay(length: int, neighbour: float) -> Float[Tensor, "n n"]:
-    place = torch.arange(length, dtype=torch.float64)
-    apart = (place[:, None] - place).abs()
+    position = torch.arange(length, dtype=torch.float64)
+    apart = (position[:, None] - position).abs()
     return torch.where(apart == 0, 1.0, torch.tensor(neighbour, dtype=torch.float64) ** apart)
 
 
@@ -151,7 +151,7 @@ def _source_of(weight: Tensor, weights_bands: Bands | None, bands: Bands) -> Sen
         raise ConfigurationError(f"the filters of a convolution are (k, m, h, w), not {tuple(weight.shape)}")
     count = weight.shape[1]
     if weights_bands is None:
-        # Of weights of n bands for n bands nothing needs to be known; else they are told apart by number alone.
+        # Of weights of n bands for n bands nothing needs to be known; else they differ in number alone.
         same = count != 3 and isinstance(bands, Sensor) and len(bands) == count
         return bands if same and isinstance(bands, Sensor) else sensor_of(count)
     source = sensor_of(weights_bands)
@@ -180,10 +180,10 @@ def _mixture(stem: Stem, source: Sensor, target: Sensor) -> Float[Tensor, "n m"]
     if stem == "copy":
         nothing = torch.zeros(columns, dtype=torch.float64)
         return torch.stack([nothing if match is None else own[match] for match in matched])
-    places = _known_wavelengths(source, target, matched)
+    known = _known_wavelengths(source, target, matched)
     return torch.stack(
         [
-            own[match] if match is not None else _between(band.wavelength_nm, places, columns)
+            own[match] if match is not None else _between(band.wavelength_nm, known, columns)
             for match, band in zip(matched, target.bands, strict=True)
         ]
     )
@@ -191,20 +191,20 @@ def _mixture(stem: Stem, source: Sensor, target: Sensor) -> Float[Tensor, "n m"]
 
 def _known_wavelengths(source: Sensor, target: Sensor, matched: Sequence[int | None]) -> list[tuple[float, int]]:
     """Wavelength and number of the old filters, those of matched bands at the new bands' own, in order."""
-    places = {number: band.wavelength_nm for number, band in enumerate(source.bands)}
+    known = {number: band.wavelength_nm for number, band in enumerate(source.bands)}
     for match, band in zip(matched, target.bands, strict=True):
         if match is not None and band.wavelength_nm is not None:
-            places[match] = band.wavelength_nm
-    return sorted((place, number) for number, place in places.items() if place is not None)
+            known[match] = band.wavelength_nm
+    return sorted((wavelength, number) for number, wavelength in known.items() if wavelength is not None)
 
 
-def _between(wavelength_nm: float | None, places: Sequence[tuple[float, int]], columns: int) -> Float[Tensor, " m"]:
+def _between(wavelength_nm: float | None, known: Sequence[tuple[float, int]], columns: int) -> Float[Tensor, " m"]:
     grey = torch.full((columns,), 1 / columns, dtype=torch.float64)
-    if wavelength_nm is None or not places:
+    if wavelength_nm is None or not known:
         return grey
     own = torch.eye(columns, dtype=torch.float64)
-    below = [place for place in places if place[0] <= wavelength_nm]
-    above = [place for place in places if place[0] > wavelength_nm]
+    below = [pair for pair in known if pair[0] <= wavelength_nm]
+    above = [pair for pair in known if pair[0] > wavelength_nm]
     if below and above:
         (low, first), (high, second) = below[-1], above[0]
         return torch.lerp(own[first], own[second], (wavelength_nm - low) / (high - low))

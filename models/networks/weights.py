@@ -26,6 +26,7 @@ from torchvision.models import get_model_weights
 from geoaug.errors import ConfigurationError
 from geoaug.models.networks.architecture import BACKBONES
 from geoaug.models.networks.bands import Bands, sensor_of
+from geoaug.models.networks.card import read_card, read_tensors, sensor_from_dict
 from geoaug.sensors import Sensor
 
 __all__ = ["Weights", "is_weights_file", "load_weights"]
@@ -43,7 +44,7 @@ class Weights:
 
     Attributes:
         state: every key of the network; those of the last layer may be missing.
-        bands: that the first convolution takes; None where nobody said.
+        bands: that the first convolution takes; None where it is not given.
         classes: outputs of the last layer; None where it is missing.
         normed: whether there are running statistics; weights of a network with group norm have none.
         own: whether geoaug trained them, as their file says: on bands of mean 0 and std 1 of their own data.
@@ -67,7 +68,7 @@ def load_weights(
         source: a torchvision enum or its name, or a local file: .pth or .pt (a state dict), .ckpt (Lightning),
             .safetensors (a state dict, or a model file of geoaug).
         backbone: "resnet18" and so on.
-        bands: of the weights; what a model file or checkpoint says unless told.
+        bands: of the weights; what a model file or checkpoint says by default.
         sha256: of the file, or its beginning.
 
     Raises:
@@ -165,9 +166,6 @@ def _of_torchvision(weights: Any, backbone: str, sha256: str | None) -> tuple[Ma
 def _of_file(path: Path) -> tuple[Mapping[str, Any], Sensor | None, tuple[str, ...] | None]:
     """The state dict, and the bands and names of classes where geoaug wrote the file."""
     if path.suffix.lower() == ".safetensors":
-        from geoaug.models.networks.card import read_card
-        from geoaug.models.networks.model_file import read_tensors
-
         known = read_card(path)
         if known is None:
             return read_tensors(path), None, None
@@ -185,8 +183,6 @@ def _of_file(path: Path) -> tuple[Mapping[str, Any], Sensor | None, tuple[str, .
     written = content.get("geoaug")
     if not isinstance(written, Mapping) or not isinstance(written.get("sensor"), Mapping):
         return state, None, None
-    from geoaug.models.networks.card import sensor_from_dict
-
     return state, sensor_from_dict(written["sensor"]), tuple(map(str, written.get("classes") or ())) or None
 
 

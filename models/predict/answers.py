@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from geoaug.augment.test_time import TestTime
 from geoaug.errors import ConfigurationError
 from geoaug.models.networks.card import ModelCard
 from geoaug.models.networks.dropout import dropout_alone
+from geoaug.models.tasks.registry import find_task
 
 __all__ = ["Answer", "Precision", "answering"]
 
@@ -43,8 +43,7 @@ class Answer:
         # Convolutions are faster where the channels of a pixel lie together.
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.card, self.views, self.passes = card, views, passes
-        scale = card.training.get("target_scale", (0.0, 1.0))
-        self.mean, self.std = float(scale[0]), float(scale[1])
+        self.task = find_task(card.task)
 
     def __call__(self, image: Tensor) -> Tensor:
         if image.device.type == "cpu":
@@ -53,36 +52,22 @@ class Answer:
         return self._of(image)
 
     def _of(self, image: Tensor) -> Tensor:
-        if self.card.task == "regression":
-            return self._seen(image) * self.std + self.mean
         if not self.passes:
-            return self._seen(image)
+            answers: Tensor = self.task.in_units(self.card, self._seen(image))
+            return answers
         total = own = torch.zeros((), device=image.device)
         with dropout_alone(self.network):
             for _ in range(self.passes):
                 seen = self._seen(image)
-                total, own = total + seen, own + self._entropy(seen)
+                total, own = total + seen, own + self.task.entropy(self.card, seen)
         mean = total / self.passes
-        entropy = self._entropy(mean)
+        entropy = self.task.entropy(self.card, mean)
         return torch.cat((mean, entropy, (entropy - own / self.passes).clamp_min(0)), 1)
 
     def _seen(self, image: Tensor) -> Tensor:
-        activation = None if self.card.task == "regression" else "sigmoid" if self._apart else "softmax"
-        seen: Tensor = self.views(self._logits, image, activation=activation)  # type: ignore[arg-type]
+        seen: Tensor = self.views(self._logits, image, activation=self.task.activation(self.card))
         return seen
 
     def _logits(self, image: Tensor) -> Tensor:
         logits: Tensor = self.network(image.contiguous(memory_format=torch.channels_last))
         return logits.float()
-
-    @property
-    def _apart(self) -> bool:
-        return self.card.multilabel or self.card.architecture.outputs == 1
-
-    def _entropy(self, probability: Tensor) -> Tensor:
-        """Over its greatest, so that it is within 0..1; the mean over the classes where they hold independently."""
-        own: Tensor = torch.special.entr(probability)
-        if not self._apart:
-            return own.sum(1, keepdim=True) / float(np.log(probability.shape[1]))
-        other: Tensor = torch.special.entr(1 - probability)
-        return (own + other).mean(1, keepdim=True) / float(np.log(2))

@@ -24,6 +24,7 @@ from geoaug.models.networks.card import ModelCard
 from geoaug.models.networks.model_file import LoadedModel, load_model
 from geoaug.models.predict.answers import Answer, Precision, answering
 from geoaug.models.predict.trained_gsd import check_gsd, scene_gsds
+from geoaug.models.tasks.registry import find_task
 
 __all__ = ["chip_compose", "chips_for", "predict_chips"]
 
@@ -72,7 +73,7 @@ def predict_chips(
     card, network = loaded.card, loaded.network.to(device).eval()
     if card.architecture.decoder != "none" or card.architecture.fusion != "none":
         raise ConfigurationError("this model answers for each pixel, or compares two dates: predict_scene makes maps")
-    if passes == 1 or passes < 0 or (passes and card.task == "regression"):
+    if passes == 1 or passes < 0 or (passes and not find_task(card.task).has_uncertainty):
         raise ConfigurationError(f"passes={passes}: uncertainty is of classes and needs two passes or more, 0 for none")
     catalog = as_catalog(chips, **({} if sensor is None else {"sensor": sensor}))
     answer = Answer(network, card, TestTime(test_time), passes)
@@ -131,21 +132,8 @@ def chip_compose(card: ModelCard, dataset: TileDataset, *, ignore_gsd: bool = Fa
 
 
 def _table(card: ModelCard, catalog: Catalog, answers: np.ndarray[Any, Any], passes: int) -> pa.Table:
-    outputs = card.architecture.outputs
     columns: dict[str, Any] = {"chip": catalog.column("path").tolist()}
     labels = catalog.table.column("label")
     if labels.null_count < len(catalog):
         columns["label"] = labels
-    if card.task == "regression":
-        names = ["value"] if outputs == 1 else [f"value_{number + 1}" for number in range(outputs)]
-        return pa.table({**columns, **{name: answers[:, place] for place, name in enumerate(names)}})
-    shares = answers[:, :outputs]
-    classes = [one.name for one in card.classes]
-    if not card.multilabel:
-        best = shares.argmax(1)
-        columns["class"] = [classes[place] for place in best.tolist()]
-        columns["probability"] = shares[np.arange(len(best)), best]
-    columns |= {f"p_{name}": shares[:, place] for place, name in enumerate(classes)}
-    if passes:
-        columns |= {"entropy": answers[:, outputs], "mutual_information": answers[:, outputs + 1]}
-    return pa.table(columns)
+    return pa.table({**columns, **find_task(card.task).chip_columns(card, answers, uncertainty=passes > 0)})

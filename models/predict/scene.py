@@ -31,8 +31,9 @@ from geoaug.models.networks.card import ModelCard
 from geoaug.models.networks.model_file import LoadedModel, load_model
 from geoaug.models.predict.answers import Answer, Precision, answering
 from geoaug.models.predict.blending import Blend, StripBlender
-from geoaug.models.predict.map_files import NODATA, MapFiles, PredictedScene, bytes_per_pixel
+from geoaug.models.predict.map_files import MapFiles, PredictedScene, bytes_per_pixel
 from geoaug.models.predict.model_scene import ModelScene, model_scene
+from geoaug.models.tasks.registry import find_task
 from geoaug.read_ahead import in_order
 from geoaug.sensors import Sensor
 
@@ -95,15 +96,14 @@ def predict_scene(
     loaded = model if isinstance(model, LoadedModel) else load_model(model, device)
     card, network = loaded.card, loaded.network.to(device).eval()
     _check_model(card, passes)
+    layers = find_task(card.task).map_layers(card, probabilities=probabilities, uncertainty=passes > 0)
     given = model_scene(card, scene, sensor=sensor, name=name, resample=resample, ignore_gsd=ignore_gsd)
     height, width = given.grid.height, given.grid.width
     tile = tile or max(card.tile_size or 0, 0) or 256
     overlap = tile // 4 if overlap is None else overlap
     blend = Blend(tile, overlap, overlap // 4)
     views = TestTime(test_time)
-    numbers = card.task == "regression"
-    outputs = card.architecture.outputs
-    channels = outputs + (2 if passes and not numbers else 0)
+    channels = card.architecture.outputs + (2 if passes else 0)
     # Nothing is resampled, which plain torch does as fast as what would have to be compiled first.
     compose = Compose(
         [],
@@ -116,11 +116,10 @@ def predict_scene(
     answer = Answer(network, card, views, passes)
     rows = blend.rows(height, width)
     with ExitStack() as stack:
-        per_pixel = bytes_per_pixel(card, probabilities=probabilities, passes=passes)
-        memory = ReadMemory.of(given.view, tile, threads=_READERS, written=per_pixel)
+        memory = ReadMemory.of(given.view, tile, threads=_READERS, written=bytes_per_pixel(layers))
         stack.enter_context(_gdal_within(memory.gdal))
         stack.enter_context(answering(precision, device))
-        files = MapFiles(stack, given.id, given.grid, card, Path(out), probabilities=probabilities, passes=passes)
+        files = MapFiles(stack, given.id, given.grid, layers, Path(out))
         map_ = _Map(StripBlender(channels, height, width, blend), files)
         behind = stack.enter_context(ThreadPoolExecutor(1))
         ahead = _Windows(stack, given, compose, memory)
@@ -148,10 +147,8 @@ def _check_model(card: ModelCard, passes: int) -> None:
         raise ConfigurationError("this model compares two dates, and one scene is one date")
     if passes == 1 or passes < 0:
         raise ConfigurationError(f"passes={passes}: uncertainty needs two passes or more, 0 for none")
-    if passes and card.task == "regression":
-        raise ConfigurationError("uncertainty is of classes: leave passes out for numbers")
-    if len(card.classes) > NODATA:
-        raise ConfigurationError(f"{len(card.classes)} classes do not fit a map of uint8, which has room for {NODATA}")
+    if passes and not find_task(card.task).has_uncertainty:
+        raise ConfigurationError(f"uncertainty is of classes: leave passes out for {card.task}")
 
 
 class _Map:

@@ -1,15 +1,20 @@
-"""What the Lightning tasks share: augmentation on the device, stages, the average, and resuming where they stopped.
+"""The contract of a task, and what all tasks share: augmentation on the device, stages, the average, resuming.
 
-What a task is about (loss, metrics, answers) is in `tasks`; how a training goes is the value `training.Training`.
+A task is one class in one file: how wrong an answer is, how it is measured, what a map and a table of answers hold, and
+which data `geoaug fit` trains it on. Which tasks there are is in `registry`; how a training goes is the value
+`training.Training`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -17,33 +22,126 @@ from torchmetrics import MetricCollection
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.mixing import RandomMixUp
+from geoaug.augment.test_time import Activation
+from geoaug.data.loading.dataset import ChipTargets, TileDataset
 from geoaug.errors import ConfigurationError
 from geoaug.models.networks.architecture import Network
 from geoaug.models.networks.batchnorm import warn_of_small_batch
-from geoaug.models.networks.card import ClassName, ModelCard, Task, sensor_to_dict
-from geoaug.models.tasks.ema import averaged_network
-from geoaug.models.tasks.stages import Stage, StagePlan, depth_of, modules_by_depth
-from geoaug.models.tasks.training import Training, learning_rate_factors
+from geoaug.models.networks.card import ClassName, ModelCard, sensor_to_dict
+from geoaug.models.tasks.losses import LossChoice
+from geoaug.models.tasks.training import (
+    Stage,
+    StagePlan,
+    Training,
+    averaged_network,
+    depth_of,
+    learning_rate_factors,
+    modules_by_depth,
+)
 from geoaug.rng.draws import sample_keys
 
-__all__ = ["GeoTask"]
+__all__ = ["Evidence", "GeoTask", "MapLayer", "Monitor", "Part", "TrainingData", "check_one_target"]
 
 Part = Literal["val", "test"]
+Monitor = tuple[str, Literal["min", "max"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of data before anything is read of them, by which `geoaug fit` finds the task.
+
+    Attributes:
+        target: the column of the catalog to learn, where one was asked for.
+        numbers: whether that column holds numbers; names of classes otherwise.
+        labels: the file of labels, where one was given.
+        chips_have_labels: whether each chip has a class, as by its folder.
+        scenes_have_masks: whether scenes have masks beside them.
+    """
+
+    target: str | None = None
+    numbers: bool = False
+    labels: str | None = None
+    chips_have_labels: bool = False
+    scenes_have_masks: bool = False
+
+
+class TrainingData(Protocol):
+    """What a task asks of the data that `geoaug fit` trains it on; `FitData` is such."""
+
+    class_ids: list[int] | None
+    class_names: list[str] | None
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def dataset(self, split: str) -> TileDataset: ...
+
+    def names_of_classes(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapLayer:
+    """One file of a predicted map, `SCENE_NAME.tif`.
+
+    Attributes:
+        name: what is in it, such as "classes".
+        count: bands.
+        dtype: of the pixels.
+        nodata: where there is no data.
+        pixels: from answers (channels, height, width), float32, to pixels (count, height, width). The channels are the
+            network's outputs in the target's units, then entropy and mutual information where these were asked for.
+        categorical: whether the pixels are ids, of which no mean may be taken.
+        colormap: red, green, blue and alpha of each id, 0..255.
+        tags: of the file.
+        descriptions: of the bands.
+        scales: of the bands: value = scale * pixel.
+    """
+
+    name: str
+    count: int
+    dtype: str
+    nodata: float
+    pixels: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
+    categorical: bool = False
+    colormap: Mapping[int, tuple[int, int, int, int]] | None = None
+    tags: Mapping[str, str] | None = None
+    descriptions: Sequence[str] | None = None
+    scales: Sequence[float] | None = None
 
 
 class GeoTask(pl.LightningModule):
-    """A network, what stands before it, and how it is trained.
+    """A network, what stands before it, how it is trained, and what its answers mean.
 
     Batches are dicts as `Compose` takes them; `image` may be digital numbers, which `augment` scales, augments in
     training and normalises, on the device. The task's own mode switches it, as it switches batch norm and dropout.
+
+    A task of your own is a subclass in a file of its own. It overrides what stands under *What a task is about*, and
+    where `geoaug fit` shall train it, what stands under *How `geoaug fit` trains it*; see `ClassTask` and
+    `RegressionTask`. Class methods know a model by its card alone. They are called from one thread, `MapLayer.pixels`
+    from another one, in the order of the windows.
 
     Args:
         network: one of ours, or any other whose parts are called as torchvision's ResNets call them.
         augment: None where batches come ready for the network.
         training: how it is trained.
+
+    Attributes:
+        task: the name that model files have for it; of a task outside geoaug, the name of its entry point, or its
+            module and class ("mylab.depth.DepthTask").
+        pixels: whether it answers for each pixel, and not once for a chip.
+        has_classes: whether its answers are classes with names, which the data tell.
+        has_uncertainty: whether entropies over passes with dropout mean something.
+        monitored: the metric that tells the better epoch, and which way is better; None where `geoaug fit` does not
+            train the task.
+        loss_defaults: values of `LossChoice` that `geoaug fit` begins with.
     """
 
-    task: Task
+    task: str
+    pixels: bool = False
+    has_classes: ClassVar[bool] = False
+    has_uncertainty: ClassVar[bool] = False
+    monitored: ClassVar[Monitor | None] = None
+    loss_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     metrics: nn.ModuleDict
 
     def __init__(self, network: nn.Module, augment: Compose | None = None, training: Training | None = None) -> None:
@@ -60,10 +158,15 @@ class GeoTask(pl.LightningModule):
         self._stage: Stage | None = None
         self._steps_averaged = 0
 
-    # What a task is about.
+    # What a task is about: in training.
 
     def loss_of(self, answer: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """How wrong an answer is."""
+        """How wrong an answer is: one number, with a gradient.
+
+        Args:
+            answer: of the network, (B, K) or (B, K, H, W), float32.
+            batch: as `augment` left it, with the targets under the keys that the data have for them.
+        """
         raise NotImplementedError
 
     def measure(self, part: Part, answer: Tensor, batch: Mapping[str, Any]) -> None:
@@ -75,7 +178,103 @@ class GeoTask(pl.LightningModule):
         raise NotImplementedError
 
     def readable_answer(self, answer: Tensor) -> Tensor:
-        """Logits as probabilities; numbers as they are."""
+        """Logits as probabilities; numbers in the target's units."""
+        raise NotImplementedError
+
+    def class_names(self) -> tuple[ClassName, ...]:
+        """The classes with colours of their own; none for numbers."""
+        return ()
+
+    @property
+    def monitor(self) -> Monitor:
+        """The metric that tells the better epoch of this training, and which way is better."""
+        return self.monitored or ("val/loss", "min")
+
+    # What a task is about: in prediction, from a model's card alone.
+
+    @classmethod
+    def activation(cls, card: ModelCard) -> Activation | None:
+        """What makes probabilities of the network's answers, before views of a scene are averaged; None for none."""
+        return None
+
+    @classmethod
+    def in_units(cls, card: ModelCard, answers: Tensor) -> Tensor:
+        """Averaged answers (B, K, ...) in the units of the target."""
+        return answers
+
+    @classmethod
+    def entropy(cls, card: ModelCard, answers: Tensor) -> Tensor:
+        """How undecided answers (B, K, ...) are, 0..1: (B, 1, ...). For tasks with `has_uncertainty`."""
+        raise NotImplementedError
+
+    @classmethod
+    def map_layers(cls, card: ModelCard, *, probabilities: bool = False, uncertainty: bool = False) -> list[MapLayer]:
+        """The files that a map consists of.
+
+        Args:
+            card: of the model.
+            probabilities: whether those of classes are asked for.
+            uncertainty: whether entropy and mutual information are, which stand behind the outputs.
+
+        Raises:
+            ConfigurationError: this model makes no map.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def chip_columns(
+        cls, card: ModelCard, answers: npt.NDArray[np.float32], *, uncertainty: bool = False
+    ) -> dict[str, Any]:
+        """The columns of the table of predicted chips.
+
+        Args:
+            card: of the model.
+            answers: (chips, channels), channels as for `MapLayer`.
+            uncertainty: whether entropy and mutual information stand behind the outputs.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def picture_ids(cls, card: ModelCard, answers: Tensor) -> Tensor:
+        """For pictures of chips, the class that each answer (B, K) or (B, K, H, W) names, (B,); -1 where none does."""
+        return torch.full((len(answers),), -1)
+
+    # How `geoaug fit` trains it.
+
+    @classmethod
+    def suits(cls, evidence: Evidence) -> str | None:
+        """Why data are for this task, where no task is named; None where they are not."""
+        return None
+
+    @classmethod
+    def check_evidence(cls, evidence: Evidence) -> None:
+        """Raise `ConfigurationError` where data lack what the task learns from; before anything is read."""
+
+    @classmethod
+    def check_data(cls, data: TrainingData) -> None:
+        """Raise `ConfigurationError` where the training split lacks what the task learns from."""
+
+    @classmethod
+    def outputs_for(cls, data: TrainingData) -> int:
+        """The answers of a network that learns these data."""
+        return 1
+
+    @classmethod
+    def for_data(
+        cls, network: nn.Module, data: TrainingData, augment: Compose, training: Training, loss: LossChoice
+    ) -> Self:
+        """The task, as a configuration describes it, for a network and the data that it learns."""
+        raise NotImplementedError
+
+    @classmethod
+    def for_model(
+        cls, network: nn.Module, card: ModelCard, data: TrainingData, augment: Compose, loss: LossChoice
+    ) -> Self:
+        """The task of a trained network, to be measured on data.
+
+        Raises:
+            ConfigurationError: the data are of other classes.
+        """
         raise NotImplementedError
 
     def _metrics(self, part: Part) -> MetricCollection:
@@ -282,9 +481,14 @@ class GeoTask(pl.LightningModule):
         )
         return replace(card, **facts)
 
-    def class_names(self) -> tuple[ClassName, ...]:
-        """The classes with colours of their own; none for numbers."""
-        return ()
+
+def check_one_target(targets: ChipTargets) -> None:
+    """Raise `ConfigurationError` where chips have several classes each, which `geoaug fit` does not learn."""
+    if targets.several:
+        raise ConfigurationError(
+            "the target has several classes for a chip, and geoaug fit learns one: in Python, train "
+            "ClassificationTask(multilabel=True) on TileDataModule(target=...)"
+        )
 
 
 def _widened(answer: Tensor) -> Tensor:

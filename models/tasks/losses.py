@@ -7,6 +7,7 @@ counts has a loss of zero, with a gradient of zero, instead of the NaN that a me
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -15,10 +16,29 @@ from torch.nn import functional as F
 
 from geoaug.errors import ConfigurationError
 
-__all__ = ["ClassLoss", "ClassLossKind", "ValueLoss", "ValueLossKind", "counted_labels"]
+__all__ = ["ClassLoss", "ClassLossKind", "LossChoice", "ValueLoss", "ValueLossKind", "counted_labels"]
 
 ClassLossKind = Literal["cross_entropy", "focal", "dice", "lovasz"]
 ValueLossKind = Literal["mse", "mae", "huber"]
+
+
+@dataclass(frozen=True)
+class LossChoice:
+    """A loss by plain values.
+
+    Args:
+        classes: of tasks with classes: "cross_entropy", "focal", "dice" or "lovasz".
+        values: of regression: "mse", "mae" or "huber".
+        label_smoothing: share of the label that is spread over all classes.
+        cross_entropy_share: of cross-entropy beside Dice or Lovasz.
+        class_weights: "balanced" (by counted labels), "none", or a number for each class.
+    """
+
+    classes: ClassLossKind = "cross_entropy"
+    values: ValueLossKind = "mse"
+    label_smoothing: float = 0.0
+    cross_entropy_share: float = 0.0
+    class_weights: Literal["balanced", "none"] | list[float] = "none"
 
 
 class ClassLoss(nn.Module):

@@ -86,7 +86,7 @@ def readable(
         counted = labelled if short == "accuracy" else seen
         mean = value[counted].mean() if counted is not None and bool(counted.any()) else value.mean()
         found["accuracy_macro" if short == "accuracy" else short] = mean
-        found |= {f"{short}/{name}": value[place] for place, name in enumerate(names)}
+        found |= {f"{short}/{name}": value[number] for number, name in enumerate(names)}
     return found
 
 

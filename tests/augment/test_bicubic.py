@@ -16,7 +16,10 @@ from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
 
 EXECUTORS = ["torch", "cpu"]
-INTERPRETED = pytest.param("triton", marks=pytest.mark.skipif(sys.platform != "linux", reason="no Triton here"))
+# Sixteen taps of every place, each interpreted.
+INTERPRETED = pytest.param(
+    "triton", marks=[pytest.mark.skipif(sys.platform != "linux", reason="no Triton here"), pytest.mark.slow]
+)
 DEVICE = {"triton": "cuda" if torch.cuda.is_available() else "cpu"}
 
 

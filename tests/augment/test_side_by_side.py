@@ -13,6 +13,7 @@ from geoaug import get_sensor, load_recipe
 from geoaug.rng.draws import sample_keys
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")
 def test_two_processes_that_train_together_make_what_one_makes(tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "support" / "one_of_two.py"

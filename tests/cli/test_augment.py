@@ -124,6 +124,7 @@ def test_an_output_that_cannot_be_written_is_exit_code_2(
     assert "cannot be written" in outcome.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_whole_files_and_a_manifest_that_matches(tmp_path: Path) -> None:
     scene, out = write_scene(tmp_path / "scene.tif", 512), tmp_path / "tiles"
     program = "import sys; from geoaug.cli.main import run; run()"

@@ -1,12 +1,14 @@
 """`geoaug fit`, `validate` and `test`: from a folder, or as a configuration says, to one model file."""
 
 import csv
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,7 @@ from geoaug.cli.main import main
 from geoaug.data import Catalog
 from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.io.geotiff import write_geotiff
-from geoaug.models import load_model
-from geoaug.models.tasks.tasks import ClassificationTask
+from geoaug.models import ClassificationTask, load_model
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 QUICK = ("--weights", "none", "--batch-size", "8", "--input-size", "32", "--device", "cpu")
@@ -45,11 +46,19 @@ def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(chips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a training of two epochs."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    assert main(["fit", "--data", str(chips), "-o", str(folder), "--epochs", "2", *QUICK]) == 0
-    return folder
+def fitted(chips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A folder with a training of two epochs, and what was printed meanwhile."""
+    folder, out, err = tmp_path_factory.mktemp("trained") / "run", io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setenv("COLUMNS", "200")
+        assert main(["fit", "--data", str(chips), "-o", str(folder), "--epochs", "2", *QUICK]) == 0, err.getvalue()
+    return folder, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trained(fitted: tuple[Path, str, str]) -> Path:
+    """The folder alone."""
+    return fitted[0]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -69,21 +78,20 @@ def own_process(*arguments: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def test_a_folder_alone_is_enough_and_everything_chosen_is_said(geoaug: Any, chips: Path, tmp_path: Path) -> None:
-    done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "--epochs", 1, *QUICK)
-    assert done.code == 0, done.err
-    said = {line.split("  ")[0].strip() for line in done.out.splitlines()}
+def test_a_folder_alone_is_enough_and_everything_chosen_is_said(fitted: tuple[Path, str, str]) -> None:
+    folder, out, err = fitted
+    said = {line.split("  ")[0].strip() for line in out.splitlines()}
     assert {"data", "task", "split", "bands", "weights", "augmentation", "model", "stages", "precision"} <= said
-    card = load_model(tmp_path / "run" / "model.safetensors").card
+    card = load_model(folder / "model.safetensors").card
     assert [one.name for one in card.classes] == list(CLASSES)
     assert (card.task, card.tile_size, card.sensor.name) == ("classification", 32, "rgb")
     assert card.recipe is not None
     assert "test/accuracy" in card.metrics
-    left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*.*")}
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
     assert {"config.yaml", "chosen.yaml", "curves.csv", "curves.png", "checkpoints/best.ckpt"} <= left
     assert any(name.endswith("val/confusion.png") for name in left)
     assert any(name.endswith("metrics.csv") for name in left)
-    assert "epoch 1 of 1" in done.err
+    assert "epoch 2 of 2" in err
 
 
 def test_tensorboard_has_the_curves_and_the_pictures(trained: Path) -> None:
@@ -138,6 +146,7 @@ def test_other_data_with_the_same_classes_are_measured(geoaug: Any, trained: Pat
     assert "moor" in done.err
 
 
+@pytest.mark.slow
 def test_predict_and_test_hold_to_one_sampling_distance_that_of_what_the_network_is_given(
     geoaug: Any, tmp_path: Path
 ) -> None:
@@ -173,6 +182,7 @@ def test_predict_and_test_hold_to_one_sampling_distance_that_of_what_the_network
         assert code == 0 or "pixels are 10 m wide, and the model was trained at 5 m" in done.err, done.err
 
 
+@pytest.mark.slow
 def test_what_was_killed_goes_on_to_the_same_curve(
     geoaug: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +273,7 @@ def test_a_killed_process_leaves_what_goes_on_to_the_same_curve(geoaug: Any, tra
         assert value.equal(other.network.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_can_be_resumed(
     geoaug: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,10 +299,11 @@ def test_the_precision_that_is_told_is_the_one_that_is_said(geoaug: Any, chips: 
     for told in (("--trainer.precision", "32-true"), ("--trainer.precision=32-true",)):
         done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "--epochs", 1, "--choose-only", *QUICK, *told)
         assert done.code == 0, done.err
-        assert re.search(r"precision +32-true +as told", done.out)
+        assert re.search(r"precision +32-true +as given", done.out)
         assert yaml.safe_load((tmp_path / "run" / "chosen.yaml").read_text())["trainer"]["precision"] == "32-true"
 
 
+@pytest.mark.slow
 def test_masks_are_segmented_over_blocks_of_ground(geoaug: Any, tmp_path: Path) -> None:
     made = write_scene(tmp_path, size=256)
     weights = write_weights(tmp_path / "w.pth")
@@ -339,6 +351,7 @@ def test_a_small_scene_with_three_labelled_places_is_learned_and_predicted(
     assert (found[known] == wanted[known]).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_numbers_of_a_column_are_regressed(geoaug: Any, chips: Path, tmp_path: Path) -> None:
     catalog = Catalog.from_folder(chips)
     values = np.arange(len(catalog), dtype=np.float64) * 7 + 1000
@@ -355,6 +368,7 @@ def test_numbers_of_a_column_are_regressed(geoaug: Any, chips: Path, tmp_path: P
     assert (tmp_path / "p" / "predictions.csv").read_text().startswith('"chip","label","value"')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [path for path in EXAMPLES if "trainer:" in path.read_text()], ids=lambda p: p.stem)
 def test_every_example_trains_for_a_step(geoaug: Any, example: Path, chips: Path, tmp_path: Path) -> None:
     made = write_scene(tmp_path, size=512)
@@ -414,6 +428,7 @@ def test_what_is_wrong_is_told_in_one_line(geoaug: Any, chips: Path, trained: Pa
         assert sum(line.startswith("geoaug: error:") for line in done.err.splitlines()) == 1, done.err
 
 
+@pytest.mark.slow
 def test_data_and_files_that_do_not_fit_are_told_before_an_epoch(
     geoaug: Any, chips: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -457,6 +472,7 @@ def test_data_and_files_that_do_not_fit_are_told_before_an_epoch(
         assert "epoch 1" not in done.err
 
 
+@pytest.mark.slow
 def test_a_training_begun_anew_measures_anew(geoaug: Any, chips: Path, tmp_path: Path) -> None:
     for bands in ("red,green", "red,green,blue"):
         done = geoaug("fit", "--data", chips, "-o", tmp_path / "run", "-b", bands, "--overwrite", "--epochs", 1, *QUICK)
@@ -465,6 +481,7 @@ def test_a_training_begun_anew_measures_anew(geoaug: Any, chips: Path, tmp_path:
     assert list(kept["bands"]) == ["red", "green", "blue"]
 
 
+@pytest.mark.slow
 def test_labels_and_weights_that_do_not_fit_are_told(geoaug: Any, tmp_path: Path) -> None:
     made = write_scene(tmp_path, size=128)
     weights = write_weights(tmp_path / "w.pth")

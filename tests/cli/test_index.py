@@ -74,7 +74,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_saved(folder: Path, capsys: p
         ([], "name the folders or files to index"),
         (["gone"], "gone: no such file or folder"),
         (["--refresh"], "no such catalog"),
-        ([".", "--kind", "chips"], "invalid value for '--kind'"),
+        ([".", "--kind", "chips"], "kind 'chips' is not known; there are auto, sentinel-2, landsat, stac"),
         ([".", "--invalid", "fog"], "'fog' is no quality class; there are bare, cirrus"),
         ([".", "--invalid", "999"], "999 is no class of the quality layer SCL (bits are 0 to 15, classes 0 to 255)"),
         (["landsat", "--invalid", "99"], "99 is no bit of the quality layer QA_PIXEL (bits are 0 to 15"),
@@ -96,7 +96,7 @@ def test_wrong_use_ends_with_2_and_a_line(
     assert not (tmp_path / "catalog.parquet").exists()
 
 
-def test_stac_is_indexed_by_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stac_is_indexed_like_files_and_beside_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     item, output = folder.parent / "item.json", folder.parent / "catalog.parquet"
     item.write_text(json.dumps(make_item(folder.parent / "files")))
     assert main(["index", str(item), "-o", str(output), "--bands", "nir,red", "--invalid", "none"]) == 0
@@ -104,8 +104,16 @@ def test_stac_is_indexed_by_itself(folder: Path, capsys: pytest.CaptureFixture[s
     assert record.band_names == ("B08", "B04")
     assert record.quality is None
     assert "1 of kind stac" in capsys.readouterr().out
-    for more in (["--refresh"], ["--overwrite", str(folder)], ["--overwrite", "--labels", str(folder)]):
-        assert main(["index", str(item), "-o", str(output), *more]) == 2
+    assert main(["index", "-o", str(output), "--refresh", "--invalid", "none"]) == 0
+    assert "1 unchanged" in capsys.readouterr().out
+    alone = Catalog.open(output)[0]
+    assert main(["index", str(item), str(folder), "-o", str(output), "--overwrite"]) == 0
+    both = Catalog.open(output)
+    assert sorted(record.kind for record in both) == ["bands", "raster", "raster", "stac"]
+    assert next(record for record in both if record.kind == "stac").id == alone.id
+    (folder.parent / "labels.tif").write_bytes((folder / "b.tif").read_bytes())
+    assert main(["index", str(item), "-o", str(output), "--overwrite", "-l", str(folder.parent / "labels.tif")]) == 2
+    assert "scenes of kind stac are indexed without labels" in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_item_of_a_catalog_that_is_gone_is_named_and_the_rest_saved(

@@ -7,7 +7,6 @@ import pytest
 from made_catalogs import made_scene
 
 from geoaug.data import Catalog
-from geoaug.data.catalog.parts import split_names
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_a_split_without_room_for_a_tile_is_written_and_noted_and_ends_with_1(ge
     tight = geoaug("split", catalog, "--block-m", 1000, "--size", 256)
     assert tight.code == 1, tight.err
     assert f"written to {catalog}" in " ".join(tight.out.split())
-    assert split_names(Catalog.open(catalog)) == ["train", "val", "test"]
+    assert Catalog.open(catalog).split_names == ["train", "val", "test"]
     for name in ("train", "val", "test"):
         assert f"split '{name}' holds no tile of 256 pixels" in " ".join(tight.err.split())
     roomy = geoaug("split", catalog, "--block-m", 1000, "--size", 32)

@@ -331,7 +331,7 @@ def test_other_orders_may_be_asked_for(tmp_path: Path, kind: str) -> None:
     module = TileDataModule(labelled_scenes(tmp_path), 32, batch_size=1, sampler=made, seed=4)
     assert len(module.train_dataloader()) == {"random": 32, "grid": 32, "function": 3}[kind]
     with pytest.raises(ConfigurationError, match="sampler 'spiral'"):
-        TileDataModule(labelled_scenes(tmp_path), 32, sampler="spiral")  # type: ignore[arg-type]
+        TileDataModule(labelled_scenes(tmp_path), 32, sampler="spiral")
 
 
 def test_a_batch_is_drawn(tmp_path: Path) -> None:

@@ -245,10 +245,16 @@ def test_where_nothing_can_be_read_there_is_no_catalog(tmp_path: Path) -> None:
         ),
         (lambda folder: Catalog.from_files([raster(folder / "a.tif")], threads=0), "there must be one at least"),
         (lambda folder: Catalog.from_files([]), "no input"),
-        (lambda folder: Catalog.from_files([folder / "item.json"]), "STAC is indexed by itself"),
-        (lambda folder: Catalog.from_files([folder / "scenes.tar"]), "no Landsat product by its name; unpack it"),
+        (lambda folder: Catalog.from_files([folder / "item.json"]), "item.json: no such file of STAC JSON"),
+        (
+            lambda folder: Catalog.from_files([folder / "scenes.tar"]),
+            r"is an archive, and no product by its name \(sentinel-2, landsat, .*\); unpack it",
+        ),
         (lambda folder: Catalog.from_folder(folder), "no scene found"),
-        (lambda folder: Catalog.from_folder(folder, kind="chips"), "kind 'chips' is not known"),
+        (
+            lambda folder: Catalog.from_folder(folder, kind="chips"),
+            "kind 'chips' is not known; there are auto, sentinel-2, landsat",
+        ),
         (lambda folder: Catalog.from_folder(folder, on_error="ignore"), "on_error is 'raise' or 'skip'"),
     ],
 )

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 
 from geoaug.data.labels import raster as raster_labels
-from geoaug.data.labels.label_source import label_dtype, open_labels
+from geoaug.data.labels.label_source import label_dtype
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.raster import RasterLabels
 from geoaug.data.labels.vector import VectorLabels
 from geoaug.data.raster.grid import centres_on

@@ -27,7 +27,7 @@ from geoaug.data import (
     TileRef,
     collate_tiles,
 )
-from geoaug.data.loading.tile_memory import TileMemory
+from geoaug.data.loading.options import TileMemory
 from geoaug.errors import ConfigurationError, RasterError
 
 BLOCKS = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
@@ -46,14 +46,14 @@ class Places(Sampler[TileRef]):
         return iter(self.refs)
 
 
-@pytest.fixture
-def paths(tmp_path: Path) -> list[Path]:
-    """Three scenes with a hole each."""
-    made = []
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three scenes with a hole each, which tests only read."""
+    folder, made = tmp_path_factory.mktemp("scenes"), []
     for scene in range(3):
         image = numbers((3, 400, 420), seed=scene)
         image[:, 100:200, 50:250] = 0
-        made.append(write_raster(tmp_path / f"s{scene}.tif", image, nodata=0, **BLOCKS))
+        made.append(write_raster(folder / f"s{scene}.tif", image, nodata=0, **BLOCKS))
     return made
 
 
@@ -86,7 +86,7 @@ def test_batches_are_those_of_the_dataset_in_order(paths: list[Path], look_ahead
         assert len(dropping) == 4
 
 
-@pytest.mark.parametrize("workers", ["none", "fork", "spawn"])
+@pytest.mark.parametrize("workers", ["none", "fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_torchs_own_loader_gives_the_same_batches(paths: list[Path], workers: str) -> None:
     refs = some_places(20)
     with TileDataset(catalog_of(*paths), 64) as dataset:
@@ -227,7 +227,7 @@ def test_two_groups_and_the_batch_in_use_are_all_that_is_held(
     monkeypatch.setattr(scratch, "_in_own_pages", lambda size: made.append(size) or in_own_pages(size))
     image = 180 * 3 * 64 * 64 * 2
     with TileDataset(catalog_of(*paths), 64, memory_mb=memory_mb) as dataset:
-        loader = TileLoader(dataset, Places(some_places(180 * 30)), 180, look_ahead=look_ahead)
+        loader = TileLoader(dataset, Places(some_places(180 * 14)), 180, look_ahead=look_ahead)
         for batch in loader:
             assert batch["image"].nbytes == image
     assert look_ahead < made.count(image) <= 2 * look_ahead + 1

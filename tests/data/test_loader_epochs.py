@@ -1,7 +1,6 @@
 """What a state leads to: the rest of its epoch, or the whole of another, in the order that it was taken from."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,11 @@ from geoaug.errors import ConfigurationError
 KINDS = [RandomTileSampler, LocalityTileSampler, GridTileSampler]
 
 
-@pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    image = numbers((2, 640, 640))
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    folder, image = tmp_path_factory.mktemp("scenes"), numbers((2, 640, 640))
     tiled = {"tiled": True, "blockxsize": 64, "blockysize": 64}
-    return catalog_of(*(write_raster(tmp_path / f"s{scene}.tif", image, **tiled) for scene in range(2)))
+    return catalog_of(*(write_raster(folder / f"s{scene}.tif", image, **tiled) for scene in range(2)))
 
 
 @pytest.fixture

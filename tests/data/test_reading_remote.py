@@ -47,6 +47,7 @@ def test_small_blocks_are_fetched_one_by_one(server: RangeServer, tmp_path: Path
     assert BLOCK_BYTES / 4 <= fetched < BLOCK_BYTES / 4 + 100_000
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_is_given_up(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")

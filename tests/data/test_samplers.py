@@ -91,7 +91,7 @@ def place_counts(tiles: list[TileRef], places: tuple[int, int], cell: int) -> tu
     return counts, np.outer(np.diff(edges[0]), np.diff(edges[1]))
 
 
-@pytest.mark.parametrize("make", [random, locality])
+@pytest.mark.parametrize("make", [random, pytest.param(locality, marks=pytest.mark.slow)])
 def test_every_place_of_a_scene_is_drawn_equally_often(make: Make) -> None:
     source = CatalogTiles(made_catalog([(330, 270)]), 64)
     count = 40000

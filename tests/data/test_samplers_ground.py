@@ -93,6 +93,7 @@ def test_tiles_that_cannot_hold_enough_valid_pixels_are_not_given(make: Make) ->
     assert (ground.most_valid(scene, row, col) >= 0.9).all()
 
 
+@pytest.mark.slow
 def test_a_sparse_scene_gives_its_few_places() -> None:
     mask = np.zeros((4000, 4000), dtype=bool)
     mask[3000:3050, 200:260] = True
@@ -170,6 +171,7 @@ def test_regions_have_grids_of_their_own_and_edges_are_dropped_where_told() -> N
     assert len([t for t in dropped if t.col >= 1950]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", DRAWN)
 def test_tiles_are_uniform_over_the_places_that_a_region_holds(make: Make) -> None:
     source = CatalogTiles(in_region(made_catalog([(300, 400)]), REGION), TILE)
@@ -234,9 +236,9 @@ def test_the_grid_gives_any_slice_and_reads_a_block_at_a_time() -> None:
     source = CatalogTiles(made_catalog([(1000, 1500), (512, 700)], block=(256, 256)), 128)
     sampler = GridTileSampler(source)
     whole = list(sampler)
-    assert sampler.refs(0, len(sampler)) == whole
-    assert sampler.refs(13, 29) == whole[13:29]
-    assert sampler.refs(len(whole) - 2, len(whole) + 5) == whole[-2:]
+    assert sampler.between(0, len(sampler)) == whole
+    assert sampler.between(13, 29) == whole[13:29]
+    assert sampler.between(len(whole) - 2, len(whole) + 5) == whole[-2:]
     blocks = [(t.scene, t.row // 256, t.col // 256) for t in whole if t.row % 128 == t.col % 128 == 0]
     runs = [key for key, _ in itertools.groupby(blocks)]
     assert len(runs) == len(set(runs)), "tiles of a block follow each other"

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from made_catalogs import made_scene
 
 from geoaug.data import Catalog, GridTileSampler, RandomTileSampler
-from geoaug.data.catalog.parts import split_names
 from geoaug.data.raster.window import Window
 from geoaug.data.sampling.coverage import Coverage, coverage_column
 from geoaug.data.sampling.ground_blocks import GroundBlocks
@@ -47,6 +47,12 @@ def two_zones() -> Catalog:
     return Catalog.from_records(records)
 
 
+@cache
+def between(crs: str, other: str) -> pyproj.Transformer:
+    """Made once: that takes longer than to move a tile."""
+    return pyproj.Transformer.from_crs(crs, other, always_xy=True)
+
+
 def tile_outlines(part: Catalog, stride: int = TILE) -> list[tuple[str, np.ndarray]]:
     """The tiles that a split may give: scene, and corners in longitude and latitude by pyproj alone."""
     source = CatalogTiles(part, TILE)
@@ -56,14 +62,13 @@ def tile_outlines(part: Catalog, stride: int = TILE) -> list[tuple[str, np.ndarr
         cols = tile.col + np.array([0, TILE, TILE, 0])
         rows = tile.row + np.array([0, 0, TILE, TILE])
         x, y = grid.transform * (cols, rows)
-        to_degrees = pyproj.Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
-        found.append((part.ids[tile.scene], np.stack(to_degrees.transform(x, y), axis=1)))
+        found.append((part.ids[tile.scene], np.stack(between(grid.crs, "EPSG:4326").transform(x, y), axis=1)))
     return found
 
 
 def least_distance(one: Catalog, other: Catalog) -> float:
     """Between tiles of two splits, by a plane that is true at the first one's place."""
-    to_plane = pyproj.Transformer.from_crs("EPSG:4326", "+proj=tmerc +lon_0=12 +k=1 +datum=WGS84", always_xy=True)
+    to_plane = between("EPSG:4326", "+proj=tmerc +lon_0=12 +k=1 +datum=WGS84")
 
     def shapes(part: Catalog) -> list[shapely.Polygon]:
         return [shapely.Polygon(np.stack(to_plane.transform(*xy.T), axis=1)) for _, xy in tile_outlines(part)]
@@ -167,6 +172,7 @@ def scattered(count: int, side: int, spread: float) -> Catalog:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buffer_m", [0.0, 1000.0])
 def test_large_scenes_over_each_other_are_cut_along_large_blocks_too(buffer_m: float) -> None:
     catalog = split_by_blocks(scattered(300, 10980, 0.5), buffer_m=buffer_m)
@@ -187,6 +193,7 @@ def splits_of(catalog: Catalog) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_blocks_are_wider_where_chips_lie_over_each_other() -> None:
     crowded = split_by_blocks(scattered(2000, 256, 0.5))
     told = crowded.notes["splits"]
@@ -212,7 +219,7 @@ def test_scenes_that_overlap_by_a_strip_are_no_neighbours() -> None:
 def test_folds_share_the_ground_and_train_apart_from_it(whole: bool) -> None:
     catalog = chips(30) if whole else two_zones()
     found = split_into_folds(catalog, 4, block_m=3000, buffer_m=400, seed=1)
-    assert split_names(found) == [name for n in range(4) for name in (f"fold{n}", f"fold{n}-train")]
+    assert found.split_names == [name for n in range(4) for name in (f"fold{n}", f"fold{n}-train")]
     counts = []
     for number in range(4):
         tests, training = found.split(f"fold{number}"), found.split(f"fold{number}-train")
@@ -265,7 +272,7 @@ def test_splits_by_column_date_and_folder() -> None:
     assert [found.split(name).ids for name in ("train", "val", "test")] == [["s0"], ["s1", "s2"], ["s3"]]
     found = split_by_folder(catalog)
     assert [found.split(name).ids for name in ("train", "test")] == [["s0", "s1"], ["s2", "s3"]]
-    assert split_names(found) == ["train", "test"]
+    assert found.split_names == ["train", "test"]
 
 
 def test_scenes_that_overlap_stay_together_by_chance() -> None:

@@ -14,7 +14,7 @@ from geoaug.data.raster.inputs import resolve_inputs
 from geoaug.io import read_manifest
 from geoaug.io.augment_tiles import AugmentJob, AugmentReport, run
 
-pytestmark = pytest.mark.real_data
+pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
 GEOMETRY = {
     "operations": ["RandomD4", {"RandomAffine": {"degrees": 20, "scale": [0.87, 1.15], "translate": [0.05, 0.05]}}]

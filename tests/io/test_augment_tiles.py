@@ -174,7 +174,7 @@ def test_files_are_the_same_bytes_whatever_the_batch_size_and_workers(
     image = smooth_image(3)
     image[:, 100:140, 60:120] = 0
     scene = write_raster(tmp_path / "scene.tif", image, nodata=0)
-    arguments = {"labels": labels, "stride": 40, "include_original": True, "recipe": "strong", "copies": 3}
+    arguments = {"labels": labels, "stride": 48, "include_original": True, "recipe": "strong", "copies": 3}
     trees = []
     for batch_size, workers in ((1, 1), (7, 4), (64, 2), (None, None)):
         output = tmp_path / f"b{batch_size}w{workers}"

@@ -10,7 +10,7 @@ from geoaug.models import STEMS, load_stages
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = [
-    (page, number, text)
+    pytest.param(page, number, text, marks=[pytest.mark.slow] if "Trainer(" in text else [])
     for page in ("models.md", "stems.md", "fitting.md")
     for number, text in enumerate(re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL))
 ]

@@ -16,14 +16,14 @@ from geoaug.data import Catalog, GridTileSampler, TileDataset, check_leaks
 from geoaug.data.synthetic.made_scene import write_scene
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.io.geotiff import write_geotiff
-from geoaug.models.fit.choices import Choices, choose
+from geoaug.models.explain import embed, grad_cam
+from geoaug.models.fit.choices import Choices, FitRequest, choose
+from geoaug.models.fit.curves import Curves, curves_figure
 from geoaug.models.fit.data import FitAugment, FitData
-from geoaug.models.fit.log import Curves, curves_figure
-from geoaug.models.fit.task import balanced_weights, build_task
-from geoaug.models.fit.told import Told
+from geoaug.models.fit.task import build_task
 from geoaug.models.networks.resnet import resnet18
-from geoaug.models.predict.explain import embed, grad_cam
 from geoaug.models.predict.polygons import map_polygons
+from geoaug.models.tasks.classes import balanced_weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,14 +41,14 @@ def said(choices: Choices) -> dict[str, str]:
 
 def test_chips_in_folders_are_classes_and_their_split_keeps_shares(tmp_path: Path) -> None:
     chips = write_chips(tmp_path / "chips", count=20)
-    choices = choose(Told([str(chips)], tmp_path / "run"))
+    choices = choose(FitRequest([str(chips)], tmp_path / "run"))
     found = said(choices)
     assert (found["task"], found["augmentation"], found["stem"]) == ("classification", "aerial-rgb", "copy")
     assert choices.configuration["data"]["output_size"] == 128
     catalog = Catalog.open(tmp_path / "run" / "catalog.parquet")
     assert len(catalog.split("train")) == 42
     assert set(catalog.split("test").column("label")) == set(CLASSES)
-    again = choose(Told([str(chips)], tmp_path / "again"))
+    again = choose(FitRequest([str(chips)], tmp_path / "again"))
     assert Catalog.open(tmp_path / "again" / "catalog.parquet").split("val").ids == catalog.split("val").ids
     assert again.lines == choices.lines
 
@@ -56,7 +56,7 @@ def test_chips_in_folders_are_classes_and_their_split_keeps_shares(tmp_path: Pat
 def test_training_and_test_alone_get_a_validation_of_the_training(tmp_path: Path) -> None:
     write_chips(tmp_path / "chips" / "train", count=20)
     write_chips(tmp_path / "chips" / "test", count=6)
-    choices = choose(Told([str(tmp_path / "chips")], tmp_path / "run", weights="none"))
+    choices = choose(FitRequest([str(tmp_path / "chips")], tmp_path / "run", weights="none"))
     catalog = Catalog.open(tmp_path / "run" / "catalog.parquet")
     assert len(catalog.split("test")) == 18
     assert len(catalog.split("train")) + len(catalog.split("val")) == 60
@@ -67,7 +67,7 @@ def test_training_and_test_alone_get_a_validation_of_the_training(tmp_path: Path
 
 def test_ground_is_split_without_leaks(tmp_path: Path) -> None:
     made = write_scene(tmp_path, size=512)
-    choices = choose(Told([str(made.image)], tmp_path / "run", labels=str(made.labels), tile=32, weights="none"))
+    choices = choose(FitRequest([str(made.image)], tmp_path / "run", labels=str(made.labels), tile=32, weights="none"))
     catalog = Catalog.open(tmp_path / "run" / "catalog.parquet")
     check_leaks(catalog, 160, size=32)
     assert choices.configuration["model"]["network"]["decoder"] == "unet"
@@ -86,9 +86,10 @@ def few_labels(tmp_path: Path, boxes: dict[int, tuple[slice, slice]]) -> dict[st
     return {"data": [str(made.image)], "output": tmp_path / "run", "labels": str(made.labels), "weights": "none"}
 
 
+@pytest.mark.slow
 def test_few_and_small_places_with_labels_are_split_where_that_is_possible(tmp_path: Path) -> None:
     boxes = {0: np.s_[70:95, 76:102], 1: np.s_[85:123, 113:175], 2: np.s_[109:122, 35:48]}
-    choices = choose(Told(**few_labels(tmp_path, boxes)))
+    choices = choose(FitRequest(**few_labels(tmp_path, boxes)))
     data = choices.configuration["data"]
     catalog = Catalog.open(data["source"])
     side = data["size"]
@@ -107,11 +108,12 @@ def test_few_and_small_places_with_labels_are_split_where_that_is_possible(tmp_p
     assert data["batch_size"] < 64
 
 
+@pytest.mark.slow
 def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
     """One small place cannot be on both sides of a buffer."""
     told = few_labels(tmp_path, {0: np.s_[90:92, 90:92], 1: np.s_[90:92, 92:94]})
     with pytest.raises(ConfigurationError, match=r"no split by ground .* 32 pixels that .* a smaller --tile"):
-        choose(Told(**told, tile=32))
+        choose(FitRequest(**told, tile=32))
 
 
 @pytest.mark.parametrize(
@@ -126,14 +128,14 @@ def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
 def test_what_cannot_be_learned_is_told(tmp_path: Path, told: dict[str, Any], words: str) -> None:
     chips = write_chips(tmp_path / "chips")
     with pytest.raises(ConfigurationError, match=words):
-        choose(Told([str(chips)], tmp_path / "run", **told))
+        choose(FitRequest([str(chips)], tmp_path / "run", **told))
 
 
 def test_scenes_without_labels_are_told(tmp_path: Path) -> None:
     catalog = Catalog.from_records([made_scene("a", 200, 200), made_scene("b", 200, 200, x=500000)])
     catalog.save(tmp_path / "c.parquet")
     with pytest.raises(ConfigurationError, match="nothing to learn was found"):
-        choose(Told([str(tmp_path / "c.parquet")], tmp_path / "run"))
+        choose(FitRequest([str(tmp_path / "c.parquet")], tmp_path / "run"))
 
 
 @pytest.fixture
@@ -171,7 +173,7 @@ def test_a_task_must_have_its_labels(tmp_path: Path) -> None:
     data = FitData(str(write_chips(tmp_path / "chips")), batch_size=8)
     for task, words in (("segmentation", "needs masks"), ("regression", "a number for each chip")):
         with pytest.raises(ConfigurationError, match=words):
-            build_task(data, task)  # type: ignore[arg-type]
+            build_task(data, task)
     catalog = Catalog.from_folder(tmp_path / "chips")
     catalog = catalog.with_column("several", [["a", "b"]] * len(catalog))
     catalog.save(tmp_path / "chips" / "several.parquet")
@@ -263,7 +265,7 @@ def test_a_band_of_one_value_is_left_out_and_said(tmp_path: Path) -> None:
             where = rasterio.Affine(10, 0, 4e5 + 1000 * number, 0, -10, 5e6 if name == "wood" else 6e6)
             write_geotiff(path, pixels, transform=where, crs="EPSG:32633", descriptions=["a", "b", "c", "d"])
     data = [str(tmp_path / "chips")]
-    choices = choose(Told(data, tmp_path / "run", weights="none"))
+    choices = choose(FitRequest(data, tmp_path / "run", weights="none"))
     assert choices.configuration["data"]["bands"] == ["a", "b", "d"]
     why = next(reason for what, _, reason in choices.lines if what == "bands")
     assert "without c, of one value" in why
@@ -278,4 +280,4 @@ def test_a_band_of_one_value_is_left_out_and_said(tmp_path: Path) -> None:
     assert mean == pytest.approx((pixels.mean((0, 2, 3)) / 255).tolist())
     assert kept.stat().st_mtime_ns == before, "what was measured for the choice is what the training takes"
     with pytest.raises(ConfigurationError, match="--bands a,c: 'c' has one value"):
-        choose(Told(data, tmp_path / "other", weights="none", bands="a,c"))
+        choose(FitRequest(data, tmp_path / "other", weights="none", bands="a,c"))

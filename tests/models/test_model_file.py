@@ -1,6 +1,7 @@
 """One file, and the next step needs nothing else: whole, checked, and the same network again."""
 
 import json
+import shutil
 import struct
 from dataclasses import replace
 from importlib.metadata import version
@@ -43,9 +44,15 @@ def card(network: ResNet) -> ModelCard:
     )
 
 
+@pytest.fixture(scope="module")
+def written(network: ResNet, card: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "model.safetensors", network, card)
+
+
 @pytest.fixture
-def saved(network: ResNet, card: ModelCard, tmp_path: Path) -> Path:
-    return save_model(tmp_path / "model.safetensors", network, card)
+def saved(written: Path, tmp_path: Path) -> Path:
+    """A copy, which may be changed."""
+    return shutil.copy(written, tmp_path / "model.safetensors")
 
 
 def with_header(path: Path, change: Any) -> None:

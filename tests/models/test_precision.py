@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from geoaug.models import ClassificationTask, SegmentationTask, Training, resnet18
-from geoaug.models.fit.choices import choose
-from geoaug.models.fit.precision import bfloat16_reason, device_of, lay_out
-from geoaug.models.fit.told import Told
+from geoaug.models.fit.choices import FitRequest, choose
+from geoaug.models.fit.devices import bfloat16_reason, device_of, lay_out
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -45,16 +44,16 @@ def test_devices_say_whether_they_are_good_at_bfloat16(monkeypatch: pytest.Monke
 def test_what_a_device_is_good_at_is_chosen_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = [str(write_chips(tmp_path / "chips"))]
     cpu_with(monkeypatch, bfloat16=True)
-    found = choose(Told(source, tmp_path / "a", weights="none"))
+    found = choose(FitRequest(source, tmp_path / "a", weights="none"))
     assert found.configuration["trainer"]["precision"] == "bf16-mixed"
     assert [why for what, choice, why in found.lines if (what, choice) == ("precision", "bf16-mixed")]
-    told = choose(Told(source, tmp_path / "b", weights="none", precision="32-true"))
+    told = choose(FitRequest(source, tmp_path / "b", weights="none", precision="32-true"))
     assert told.configuration["trainer"]["precision"] == "32-true"
-    assert ("precision", "32-true", "as told") in told.lines
+    assert ("precision", "32-true", "as given") in told.lines
     gpu_of(monkeypatch, 7, 0)
-    old = choose(Told(source, tmp_path / "c", weights="none"))
+    old = choose(FitRequest(source, tmp_path / "c", weights="none"))
     assert old.configuration["trainer"]["precision"] == "32-true"
-    assert choose(Told(source, tmp_path / "d", weights="none", device="cpu")).lines == found.lines
+    assert choose(FitRequest(source, tmp_path / "d", weights="none", device="cpu")).lines == found.lines
 
 
 def test_a_network_lies_channels_last_where_that_is_faster_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from geoaug.models.fit.processes import is_first_process, started_together, telling_others
+from geoaug.models.fit.devices import is_first_process, prepared_for_others, started_together
 
 NAMES = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE")
 
@@ -34,9 +34,9 @@ def test_the_first_process_is_known_before_they_meet(
     assert is_first_process() == first
     assert started_together() == together
     before = dict(os.environ)
-    with telling_others():
+    with prepared_for_others():
         assert not started_together()
-        with telling_others():
+        with prepared_for_others():
             pass
         assert not started_together()
     assert dict(os.environ) == before

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 import torchvision
 from torch import nn
@@ -13,6 +12,7 @@ from geoaug import get_sensor
 from geoaug.errors import ConfigurationError
 from geoaug.models import Architecture, deeplabv3plus, fpn, resnet18, siamese_resnet, siamese_unet, unet
 from geoaug.models.networks.batchnorm import FrozenBatchNorm
+from geoaug.models.networks.build import build_network
 
 RGBN = get_sensor("sentinel-2-l2a").select("B04,B03,B02,B08")
 
@@ -27,6 +27,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("make", "name"), [(unet, "Unet"), (fpn, "FPN"), (deeplabv3plus, "DeepLabV3Plus")])
 def test_the_network_is_the_librarys_with_our_encoder(weights: Path, make, name: str) -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch")  # a large one, so not when this file is collected
     ours = make("resnet18", weights, 3, num_classes=5).eval()
     theirs = getattr(smp, name)("resnet18", encoder_weights=None, classes=5).eval()
     theirs.encoder.load_state_dict(resnet18(weights).state_dict())
@@ -74,7 +75,7 @@ def test_a_frozen_encoder_leaves_the_new_decoder_its_batch_norm(weights: Path) -
 )
 def test_an_architecture_is_built_again_from_what_is_written_down(architecture: Architecture) -> None:
     with torch.device("meta"):
-        first, again = architecture.build(), Architecture.from_dict(architecture.to_dict()).build()
+        first, again = build_network(architecture), build_network(Architecture.from_dict(architecture.to_dict()))
     assert first.architecture == architecture
     shapes = {name: value.shape for name, value in first.state_dict().items()}
     assert {name: value.shape for name, value in again.state_dict().items()} == shapes

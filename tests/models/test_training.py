@@ -9,8 +9,7 @@ from tiny import TinyNet
 
 from geoaug.errors import ConfigurationError
 from geoaug.models import Schedule, Stage, Training, averaged_network, load_stages, resnet18, siamese_unet, unet
-from geoaug.models.tasks.stages import DEPTHS, StagePlan, depth_of
-from geoaug.models.tasks.training import learning_rate_factors, parameter_groups
+from geoaug.models.tasks.training import DEPTHS, StagePlan, depth_of, learning_rate_factors, parameter_groups
 
 
 def test_stages_lay_out_over_the_epochs() -> None:

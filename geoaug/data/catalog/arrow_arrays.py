@@ -31,8 +31,8 @@ def to_numpy(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
     if not pa.types.is_string(kind):
         return _objects(array.to_pylist())
     coded = array.dictionary_encode()  # most columns of text say few things many times
-    told = _objects([*coded.dictionary.to_pylist(), None])
-    return told[np.where(_known(array), _stored(coded.indices), -1) if array.null_count else _stored(coded.indices)]
+    values = _objects([*coded.dictionary.to_pylist(), None])
+    return values[np.where(_known(array), _stored(coded.indices), -1) if array.null_count else _stored(coded.indices)]
 
 
 def whole_numbers(

@@ -37,12 +37,12 @@ class BandChoice:
         names: as the first scene's sensor has them.
         sensor: with these bands, scaled as the tiles are.
         dtype: numpy's name of the type of the tiles.
-        kept: places of the scenes that have all bands.
+        kept: positions of the scenes that have all bands.
         left_out: for each other scene, why.
         height, width, block_height, block_width: of the finest wanted band of each kept scene.
         transform: of the same, (scenes, 6).
         offset: of each band in DN, (scenes, bands).
-        places: of each band among those of its scene, (scenes, bands).
+        band_numbers: of each band among those of its scene, (scenes, bands).
     """
 
     names: tuple[str, ...]
@@ -56,11 +56,11 @@ class BandChoice:
     block_width: npt.NDArray[np.int64]
     transform: npt.NDArray[np.float64]
     offset: npt.NDArray[np.float64]
-    places: npt.NDArray[np.int64]
+    band_numbers: npt.NDArray[np.int64]
 
     def select(self, record: SceneRecord, scene: int) -> SceneRecord:
         """The record of a kept scene with the wanted bands alone."""
-        return replace(record, bands=tuple(record.bands[place] for place in self.places[scene].tolist()))
+        return replace(record, bands=tuple(record.bands[number] for number in self.band_numbers[scene].tolist()))
 
     def shift(self, scene: int) -> list[int]:
         """What is added to the numbers of each band of a kept scene, so that all have the scaling of `sensor`."""
@@ -74,12 +74,12 @@ class BandChoice:
 def choose_bands_of(
     catalog: Catalog, wanted: Sequence[str] | None, dtype: str | None, *, skip: bool = False
 ) -> BandChoice:
-    """Look all scenes over for the wanted bands (those of the first scene, unless told).
+    """Look all scenes over for the wanted bands (by default those of the first scene).
 
     Args:
         catalog: of at least one scene.
         wanted: names or aliases.
-        dtype: numpy's name of the type of the tiles; the type that all scenes are stored in, unless told.
+        dtype: numpy's name of the type of the tiles; by default the type that all scenes are stored in.
         skip: whether scenes without some band, and those of another type or scaling than most, are left out, not an
             error.
 
@@ -95,7 +95,7 @@ def choose_bands_of(
     first = catalog[0]
     names = first.band_names if wanted is None else tuple(wanted)
     layout, examples = _layouts(catalog, bands, flat, starts, lengths)
-    places = np.zeros((len(examples), len(names)), dtype=np.int64)
+    numbers = np.zeros((len(examples), len(names)), dtype=np.int64)
     lacking: dict[int, str] = {}
     for number, example in enumerate(examples):
         record = catalog[int(example)]
@@ -104,7 +104,7 @@ def choose_bands_of(
         except ConfigurationError as error:
             lacking[number] = str(error)
             continue
-        places[number] = [record.band_names.index(name) for name in chosen]
+        numbers[number] = [record.band_names.index(name) for name in chosen]
     kept = np.flatnonzero(~np.isin(layout, list(lacking)))
     if lacking and not skip:
         advice = f"name the bands that all have, or leave such scenes out: {LEAVE_OUT}"
@@ -114,11 +114,11 @@ def choose_bands_of(
     ids = catalog.ids if skip else []
     left_out = {ids[scene]: lacking[int(layout[scene])] for scene in np.flatnonzero(np.isin(layout, list(lacking)))}
     if skip:
-        of_bands = starts[kept, None] + places[layout[kept]]
+        of_bands = starts[kept, None] + numbers[layout[kept]]
         odd = _odd_ones(to_numpy(flat.field("dtype"))[of_bands], _numbers(flat, "quantification")[of_bands], dtype)
-        left_out |= {ids[int(kept[place])]: why for place, why in odd.items()}
+        left_out |= {ids[int(kept[row])]: why for row, why in odd.items()}
         kept = np.delete(kept, list(odd))
-    of_bands = starts[kept, None] + places[layout[kept]]
+    of_bands = starts[kept, None] + numbers[layout[kept]]
     # (scenes, 6) of all bands, and from them the finest.
     transforms = to_numpy(flat.field("transform").flatten()).reshape(-1, 6)[of_bands]
     area = np.abs(transforms[..., 0] * transforms[..., 4] - transforms[..., 1] * transforms[..., 3])
@@ -133,8 +133,8 @@ def choose_bands_of(
     _check_quantification(catalog, kept, template, _numbers(flat, "quantification")[of_bands])
     levels = {catalog[int(example)].full_sensor().level for example in examples[np.isin(examples, kept)]}
     if len(levels) > 1:
-        told = " and ".join(sorted(_LEVELS[level] for level in levels))
-        _log.warning("scenes of %s are read together: their reflectance is not of one kind", told)
+        quantities = " and ".join(sorted(_LEVELS[level] for level in levels))
+        _log.warning("scenes of %s are read together: their reflectance is not of one kind", quantities)
     kind = _one_dtype(catalog, kept, to_numpy(flat.field("dtype"))[of_bands], dtype)
     if np.dtype(kind).kind != "f" and not (offset - offset.min(axis=0) == np.round(offset - offset.min(axis=0))).all():
         raise ConfigurationError(
@@ -152,7 +152,7 @@ def choose_bands_of(
         block_width=of_finest("block_width"),
         transform=transforms[rows, finest],
         offset=offset,
-        places=places[layout[kept]],
+        band_numbers=numbers[layout[kept]],
     )
 
 
@@ -183,26 +183,26 @@ def _odd_ones(dtypes: npt.NDArray[Any], quantification: npt.NDArray[np.float64],
     most = Counter(stored).most_common(1)[0][0]
     if given is None:
         odd = {
-            place: f"is stored as {' '.join(kinds)}, where most scenes are as {' '.join(most)}"
-            for place, kinds in enumerate(stored)
+            row: f"is stored as {' '.join(kinds)}, where most scenes are as {' '.join(most)}"
+            for row, kinds in enumerate(stored)
             if kinds != most
         }
     else:
         _check_type(given)
         odd = {
-            place: f"is stored as {' '.join(kinds)}, which {given} cannot hold"
-            for place, kinds in enumerate(stored)
+            row: f"is stored as {' '.join(kinds)}, which {given} cannot hold"
+            for row, kinds in enumerate(stored)
             if not all(np.can_cast(np.dtype(kind), np.dtype(given), casting="safe") for kind in kinds)
         }
         if len(odd) == len(stored):  # the type is what is wrong
             odd = {}
     rows = [tuple(row) for row in quantification.tolist()]
-    usual = Counter(row for place, row in enumerate(rows) if place not in odd).most_common(1)[0][0]
-    for place, row in enumerate(rows):
-        if row != usual and place not in odd:
-            band = next(number for number, pair in enumerate(zip(row, usual, strict=True)) if pair[0] != pair[1])
-            odd[place] = (
-                f"has {row[band]:g} numbers per unit of reflectance in a band where most scenes have {usual[band]:g}"
+    usual = Counter(one for row, one in enumerate(rows) if row not in odd).most_common(1)[0][0]
+    for row, one in enumerate(rows):
+        if one != usual and row not in odd:
+            band = next(number for number, pair in enumerate(zip(one, usual, strict=True)) if pair[0] != pair[1])
+            odd[row] = (
+                f"has {one[band]:g} numbers per unit of reflectance in a band where most scenes have {usual[band]:g}"
             )
     return odd
 

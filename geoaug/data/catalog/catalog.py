@@ -1,23 +1,25 @@
 """Catalogs: what is known of many scenes, kept in one GeoParquet file and reopened in milliseconds.
 
-A catalog is a table with a row for each scene; a `SceneRecord` is made from a row when it is asked for. Where rows
-come from is in `geoaug.data.catalog.index`; nothing here opens a raster.
+A catalog is a table with a row for each scene; a `SceneRecord` is made from a row when it is asked for. Rows and their
+file are in `geoaug.data.catalog.table`, where rows come from in `geoaug.data.catalog.index`; splits are made in
+`geoaug.data.sampling.splits`, and read here. Nothing here opens a raster.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 import shapely
 
-from geoaug.data.catalog.arrow_arrays import to_numpy, whole_numbers
+from geoaug.data.catalog.arrow_arrays import text_scalar, to_numpy, whole_numbers
 from geoaug.data.catalog.table import (
     FOOTPRINT_CRS,
     ROWS_READ_TOGETHER,
@@ -47,6 +49,9 @@ class Catalog:
         notes: what is known of the catalog as a whole: "classes" (names of labels), "splits", "statistics".
     """
 
+    # Behind `from_folder`, `from_files` and `from_stac`; set by `geoaug.data.catalog.index`, which imports this module.
+    builders: ClassVar[dict[str, Callable[..., "Catalog"]]] = {}
+
     def __init__(self, table: pa.Table, notes: Mapping[str, Any] | None = None) -> None:
         self._rows: pa.Table | SavedTable = table
         self.notes: dict[str, Any] = dict(notes or {})
@@ -65,17 +70,17 @@ class Catalog:
         return int(self._rows.num_rows)
 
     def __iter__(self) -> Iterator[SceneRecord]:
-        return (self[place] for place in range(len(self)))
+        return (self[position] for position in range(len(self)))
 
-    def __getitem__(self, place: int) -> SceneRecord:
-        """The scene at a place (0-based)."""
-        if not 0 <= place < len(self):
-            raise IndexError(f"scene {place} of a catalog of {len(self)}")
-        return record_of(self._rows.slice(place, 1).to_pylist()[0])
+    def __getitem__(self, position: int) -> SceneRecord:
+        """The scene at a position, counted from 0."""
+        if not 0 <= position < len(self):
+            raise IndexError(f"scene {position} of a catalog of {len(self)}")
+        return record_of(self._rows.slice(position, 1).to_pylist()[0])
 
-    def records(self, places: Sequence[int]) -> list[SceneRecord]:
-        """The scenes at places, much sooner than one by one."""
-        rows = self.table.take(whole_numbers(places)).to_pylist()
+    def records(self, positions: Sequence[int]) -> list[SceneRecord]:
+        """The scenes at these positions, much sooner than one by one."""
+        rows = self.table.take(whole_numbers(positions)).to_pylist()
         return [record_of(row) for row in rows]
 
     @classmethod
@@ -99,24 +104,18 @@ class Catalog:
 
     @classmethod
     def from_folder(cls, folder: str | Path, **options: Any) -> "Catalog":
-        """Index a folder; see `geoaug.data.catalog.index.index_folder` for the options."""
-        from geoaug.data.catalog.index import index_folder
-
-        return index_folder(folder, **options)
+        """Index a folder; see `geoaug.data.index_folder` for the options."""
+        return cls.builders["folder"](folder, **options)
 
     @classmethod
     def from_files(cls, files: Sequence[str | Path], **options: Any) -> "Catalog":
-        """Index files, folders, globs and lists; see `geoaug.data.catalog.index.index_files` for the options."""
-        from geoaug.data.catalog.index import index_files
-
-        return index_files(files, **options)
+        """Index files, folders, globs and lists; see `geoaug.data.index_files` for the options."""
+        return cls.builders["files"](files, **options)
 
     @classmethod
     def from_stac(cls, source: Any, **options: Any) -> "Catalog":
-        """Index STAC items or a collection; see `geoaug.data.catalog.products.stac.index_stac` for the options."""
-        from geoaug.data.catalog.products.stac import index_stac
-
-        return index_stac(source, **options)
+        """Index STAC items or a collection; see `geoaug.data.index_stac` for the options."""
+        return cls.builders["stac"](source, **options)
 
     @classmethod
     def open(cls, path: str | Path) -> "Catalog":
@@ -126,14 +125,16 @@ class Catalog:
             ConfigurationError: no such file, or not a catalog of geoaug.
         """
         if not Path(path).is_file():
-            raise ConfigurationError(f"{path}: no such catalog; make one with geoaug index")
+            raise ConfigurationError(f"{path}: no such catalog; make one with geoaug index", path=str(path))
         rows = SavedTable(path)
         ours = (rows.schema.metadata or {}).get(_OURS)
         if ours is None:
-            raise ConfigurationError(f"{path}: is no catalog of geoaug; make one with geoaug index")
+            raise ConfigurationError(f"{path}: is no catalog of geoaug; make one with geoaug index", path=str(path))
         notes = json.loads(ours)
         if notes.pop("version") != _VERSION:
-            raise ConfigurationError(f"{path}: was made by another version of geoaug; make it again with geoaug index")
+            raise ConfigurationError(
+                f"{path}: was made by another version of geoaug; make it again with geoaug index", path=str(path)
+            )
         if notes.pop("paths", None) == _FROM_FOLDER:
             rows.folder = _folder_of(path)
             notes = notes_with_whole_paths(notes, rows.folder)
@@ -176,29 +177,67 @@ class Catalog:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def select(self, places: Sequence[int] | npt.NDArray[Any]) -> "Catalog":
-        """The scenes at these places, or where a mask of booleans is true, with all that is known of them."""
-        chosen = np.asarray(places)
+    def select(self, positions: Sequence[int] | npt.NDArray[Any]) -> "Catalog":
+        """The scenes at these positions, or where a mask of booleans is true, with all that is known of them."""
+        chosen = np.asarray(positions)
         if chosen.dtype == bool:
             chosen = np.flatnonzero(chosen)
         return Catalog(self.table.take(whole_numbers(chosen)), self.notes)
 
+    @property
+    def split_names(self) -> list[str]:
+        """The names of the splits that the catalog holds: those that were made in their order, others sorted."""
+        names = list((self.notes.get("splits") or {}).get("names", ()))
+        found: set[str] = set()
+        if "split" in self.table.column_names:
+            found |= set(self.table.column("split").drop_null().to_pylist())
+        if "regions" in self.table.column_names:
+            flat = self.table.column("regions").combine_chunks().flatten()
+            found |= set(flat.field("split").unique().to_pylist())
+        return [*names, *sorted(found - set(names))]
+
     def split(self, name: str) -> "Catalog":
-        """The scenes of a split that `geoaug.data.sampling.splits` made, or that an index found; tiles keep to its
-        ground.
+        """The scenes of a split that `geoaug.data.sampling.splits` made, or that an index found.
+
+        The column "region" is the ground (WKB, WGS 84) that tiles keep to, where scenes belong to the split in part.
 
         Raises:
             ConfigurationError: no such split, or nothing in it.
         """
-        from geoaug.data.catalog.parts import scenes_of_split
-
-        return scenes_of_split(self, name)
+        names, table = self.split_names, self.table
+        if name not in names:
+            there = f"it has {', '.join(names)}" if names else "make one with geoaug split"
+            raise ConfigurationError(f"the catalog has no split '{name}'; {there}")
+        mine = np.zeros(len(self), dtype=bool)
+        parts: pa.Array | None = None
+        if "split" in table.column_names:
+            mine |= np.array([value == name for value in table.column("split").to_pylist()], dtype=bool)
+        if "regions" in table.column_names:
+            column = table.column("regions").combine_chunks()
+            flat = column.flatten()
+            lengths = np.nan_to_num(to_numpy(pc.list_value_length(column))).astype(np.int64)
+            scene = np.repeat(np.arange(len(self)), lengths)
+            chosen = np.flatnonzero(to_numpy(pc.equal(flat.field("split"), text_scalar(name))))
+            mine[scene[chosen]] = True
+            region = np.full(len(self), -1)
+            region[scene[chosen]] = chosen
+            parts = flat.field("geometry").take(whole_numbers(region[mine], missing=region[mine] < 0))
+        if not mine.any():
+            raise ConfigurationError(
+                f"the split '{name}' holds no scene: give it a larger share, or make smaller blocks"
+            )
+        found = self.select(mine)
+        if parts is not None and parts.null_count < len(parts):
+            found = found.with_column("region", parts)
+        if "regions" in found.table.column_names:
+            found = Catalog(found.table.drop_columns(["regions"]), found.notes)
+        return found
 
     def with_column(self, name: str, values: Sequence[Any] | pa.Array) -> "Catalog":
         """The catalog with a column added or replaced."""
         column = values if isinstance(values, pa.Array) else pa.array(values)
-        place = self.table.schema.get_field_index(name)
-        table = self.table.append_column(name, column) if place < 0 else self.table.set_column(place, name, column)
+        at = self.table.schema.get_field_index(name)
+        table = self.table.append_column(name, column) if at < 0 else self.table.set_column(at, name, column)
         return Catalog(table, self.notes)
 
     def with_notes(self, **notes: Any) -> "Catalog":

@@ -8,14 +8,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import shapely
 
 from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.catalog.index import read_sources
-from geoaug.data.catalog.layouts import Kind, find_sources
-from geoaug.data.catalog.products.sources import Found, RasterSource, SceneSource
+from geoaug.data.catalog.layouts import find_scenes
+from geoaug.data.catalog.products.product import ReadScene, SceneSource
+from geoaug.data.catalog.products.raster import RasterSource
 from geoaug.data.raster.bands import band_list
 from geoaug.data.raster.headers import Header, HeaderOptions
 from geoaug.data.raster.identify import Identification
@@ -25,7 +25,6 @@ from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.sensors import Sensor, available_sensors
 
 SAVED_CATALOGS: tuple[str, ...] = (".parquet", ".geoparquet")
-STAC_FILES: tuple[str, ...] = (".json", ".geojson")
 
 _REASONS = {
     "sentinel-2": "by the product's metadata",
@@ -99,19 +98,12 @@ def open_scenes(
     texts = [str(inputs)] if isinstance(inputs, str | Path) else [str(text) for text in inputs]
     if not texts:
         raise ConfigurationError("no input: name at least one raster, folder, product or catalog", argument="inputs")
-    for suffixes, what in ((SAVED_CATALOGS, "a saved catalog"), (STAC_FILES, "STAC")):
-        some = [text for text in texts if text.lower().endswith(suffixes)]
-        if (some and len(some) < len(texts)) or (len(some) > 1 and what == "a saved catalog"):
-            raise ConfigurationError(f"{some[0]}: {what} is given by itself: name it alone", path=some[0])
+    saved = [text for text in texts if text.lower().endswith(SAVED_CATALOGS)]
+    if saved and len(texts) > 1:
+        raise ConfigurationError(f"{saved[0]}: a saved catalog is given by itself: name it alone", path=saved[0])
     if texts[0].lower().endswith(SAVED_CATALOGS):
         options = {"sensor": sensor, "invalid": invalid, "kind": None if kind == "auto" else kind}
         return _of_saved(texts[0], band_list(bands), split, options)
-    if texts[0].lower().endswith(STAC_FILES):
-        from geoaug.data.catalog.products.stac import index_stac
-
-        catalog = index_stac(texts, sensor=sensor, bands=bands, invalid=invalid, on_error="skip", threads=threads)
-        left_out = {path: RasterError(reason, path=path) for path, reason in catalog.notes["skipped"].items()}
-        return _of_catalog(catalog if split is None else catalog.split(split), None, left_out)
     wanted = HeaderOptions.of(sensor, bands, invalid)
     return _of_files(texts, wanted, kind, split, None if labels is None else str(labels), threads)
 
@@ -139,7 +131,7 @@ def _of_files(
     texts: Sequence[str], options: HeaderOptions, kind: str, split: str | None, labels: str | None, threads: int | None
 ) -> Scenes:
     folder_of_labels = labels is not None and Path(labels).is_dir()
-    layout = find_sources(texts, cast(Kind, kind), labels if folder_of_labels else None)
+    layout = find_scenes(texts, kind, labels if folder_of_labels else None)
     given = _as_given(texts)
     sources = [
         replace(source, path=given(source.path)) if isinstance(source, RasterSource) else source
@@ -170,7 +162,7 @@ def _of_files(
     return Scenes(tuple(_of_found(one, definition) for one in found), tuple(failures), tuple(notes))
 
 
-def _of_found(found: Found, definition: Sensor | None) -> SceneInput:
+def _of_found(found: ReadScene, definition: Sensor | None) -> SceneInput:
     record, header = found.record, found.header
     if header is not None:
         return SceneInput(record, header.sensor, header.identification, header)
@@ -193,17 +185,17 @@ def _of_saved(path: str, bands: Sequence[str | int] | None, split: str | None, o
             argument=said[0],
         )
     catalog = Catalog.open(path)
-    return _of_catalog(catalog if split is None else catalog.split(split), bands, {})
+    return _of_catalog(catalog if split is None else catalog.split(split), bands)
 
 
-def _of_catalog(catalog: Catalog, bands: Sequence[str | int] | None, left_out: Mapping[str, GeoaugError]) -> Scenes:
+def _of_catalog(catalog: Catalog, bands: Sequence[str | int] | None) -> Scenes:
     table = catalog.table
     doubts, regions = (
         table.column(name).to_pylist() if name in table.column_names else [None] * len(catalog)
         for name in ("sensor_guess", "region")
     )
     scenes: list[SceneInput] = []
-    failures = list(left_out.values())
+    failures: list[GeoaugError] = []
     for record, doubt, region in zip(catalog, doubts, regions, strict=True):
         try:
             chosen = record if bands is None else record.select(bands)
@@ -218,7 +210,7 @@ def _of_catalog(catalog: Catalog, bands: Sequence[str | int] | None, left_out: M
     return Scenes(tuple(scenes), tuple(failures))
 
 
-def _in_split(found: Sequence[Found], split: str) -> list[Found]:
+def _in_split(found: Sequence[ReadScene], split: str) -> list[ReadScene]:
     chosen = [one for one in found if one.attributes.get("split") == split]
     if not chosen:
         there = sorted({str(one.attributes["split"]) for one in found if "split" in one.attributes})

@@ -1,228 +1,185 @@
-"""What a folder holds: products, chips, files of bands, rasters; by names, and a few headers where they are silent."""
+"""Which scenes inputs hold: each folder is searched with all products, by names alone.
+
+What a product is stands in `geoaug.data.catalog.products.product`. Here folders are walked, each product is asked in
+turn, what no package holds is arranged, and labels are matched. Headers are read afterwards, by
+`geoaug.data.catalog.index`.
+"""
 
 import os
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
 
-from geoaug.data.catalog.products.bands import group_files
-from geoaug.data.catalog.products.chips import (
-    SPLITS,
-    class_sources,
-    is_for_labels,
-    looks_like_classes,
-    looks_like_pairs,
-    pair_sources,
-    with_labels,
-)
-from geoaug.data.catalog.products.landsat import is_landsat_metadata, is_landsat_tar, landsat_sources, tar_sources
-from geoaug.data.catalog.products.safe import is_safe, is_zipped_safe, safe_sources
-from geoaug.data.catalog.products.sources import BandsSource, RasterSource, SceneSource
+from geoaug.data.catalog.products.band_source import BandsSource
+from geoaug.data.catalog.products.pairs import with_labels
+from geoaug.data.catalog.products.product import FoundScenes, LooseFiles, Package, Product, SceneSource
+from geoaug.data.catalog.products.raster import RasterSource
 from geoaug.data.raster.inputs import PICTURE_EXTENSIONS, RASTER_EXTENSIONS, resolve_inputs
+from geoaug.data.registry import PRODUCTS
 from geoaug.errors import ConfigurationError, RasterError
 
-Kind = Literal["auto", "raster", "bands", "sentinel-2", "landsat", "classes", "pairs"]
-
+_CATALOG = "is a table; a catalog is opened by Catalog.open, and brought up to date by geoaug index --refresh"
+_ARCHIVE = "is an archive, and no product by its name ({}); unpack it, and index the folder"
 # What people give that is no raster.
-_OTHERWISE = {
-    ".json": "is JSON; STAC is indexed by itself, by Catalog.from_stac",
-    ".geojson": "is JSON; STAC is indexed by itself, by Catalog.from_stac",
-    ".parquet": "is a table; a catalog is opened by Catalog.open, and brought up to date by geoaug index --refresh",
-    ".zip": "is no zipped Sentinel-2 product by its name; unpack it, and index the folder",
-    ".tar": "is no Landsat product by its name; unpack it, and index the folder",
-    ".gz": "is an archive; unpack it, and index the folder",
-}
-_DESCRIPTION = re.compile(r"_labels_metadata\.json$")
+_NO_RASTER = {".parquet": _CATALOG, ".zip": _ARCHIVE, ".tar": _ARCHIVE, ".gz": _ARCHIVE}
 
 
-@dataclass(slots=True)
-class Layout:
-    """What was found.
-
-    Attributes:
-        sources: of the scenes.
-        taken_for: what folders were taken for, in words, by folder.
-        faulty: what cannot be a scene, and why, by path.
-        passed_over: files that are no scenes by their names (labels, quality layers).
-    """
-
-    sources: list[SceneSource] = field(default_factory=list)
-    taken_for: dict[str, str] = field(default_factory=dict)
-    faulty: dict[str, str] = field(default_factory=dict)
-    passed_over: list[str] = field(default_factory=list)
-
-
-def find_sources(inputs: Sequence[str], kind: Kind = "auto", labels: str | None = None) -> Layout:
+def find_scenes(inputs: Sequence[str], kind: str | Product = "auto", labels: str | None = None) -> FoundScenes:
     """The scenes that inputs hold.
 
     Args:
-        inputs: as for `resolve_inputs`; folders may hold products and chips.
-        kind: how their files are laid out.
+        inputs: as for `resolve_inputs`; also folders and files of any product.
+        kind: the product that they are, or its name; "auto" asks all of them.
         labels: a file with the labels of all scenes, or a folder with a raster for each, named as the scene.
 
     Raises:
-        ConfigurationError: an input does not exist, holds nothing, or is not laid out as `kind` says.
+        ConfigurationError: an input does not exist, holds nothing, or is not laid out as `kind` says; or there is no
+            such kind.
     """
-    if kind not in get_args(Kind):
-        raise ConfigurationError(f"kind {kind!r} is not known; there are {', '.join(get_args(Kind))}")
-    layout = Layout()
+    products = products_of(kind)
+    asked = kind != "auto"
+    found = FoundScenes()
     files: list[str] = []
     for text in inputs:
-        path = str(Path(text).expanduser())
+        path = str(Path(text).expanduser()) if "://" not in text else text
         if Path(path).is_dir():
-            _search(os.path.abspath(path), kind, layout)  # noqa: PTH100  # links are left as they are
-        elif is_zipped_safe(path) and kind in ("auto", "sentinel-2"):
-            _add_packed(safe_sources, os.path.abspath(path), layout)  # noqa: PTH100
-        elif is_landsat_tar(path) and Path(path).is_file() and kind in ("auto", "landsat"):
-            _add_packed(tar_sources, os.path.abspath(path), layout)  # noqa: PTH100
+            _search(os.path.abspath(path), products, asked, found)  # noqa: PTH100  # links are left as they are
+        elif (packed := recognise_input(path, products)) is not None:
+            _add_package(*packed, found)
         else:
-            if (advice := _OTHERWISE.get(Path(path).suffix.lower())) is not None:
-                raise ConfigurationError(f"{text}: {advice}")
-            files += [_absolute(found) for found in resolve_inputs([text])]
+            if (advice := _NO_RASTER.get(Path(path).suffix.lower())) is not None:
+                known = ", ".join(PRODUCTS.names)
+                raise ConfigurationError(f"{text}: {advice.format(known)}", path=text)
+            files += [_absolute(one) for one in resolve_inputs([text])]
     if files:
-        if kind not in ("auto", "raster", "bands"):
-            raise ConfigurationError(f"{files[0]}: kind={kind!r} is for folders; name the folder")
-        layout.sources += group_files(list(dict.fromkeys(files)), kind=kind)
+        found.add(_arranged(LooseFiles(None, list(dict.fromkeys(files))), products, asked))
     if labels is not None:
-        _label(layout, labels)
-    if not layout.sources and not layout.faulty:
+        _label(found, labels)
+    if not found.sources and not found.faulty:
+        names = ", ".join(product.name for product in products)
         raise ConfigurationError(
-            f"{', '.join(inputs)}: no scene found (looked for {', '.join(RASTER_EXTENSIONS)}, Sentinel-2 SAFE and "
-            "Landsat products, and chips in folders)"
-            if kind == "auto"
-            else f"{', '.join(inputs)}: nothing laid out as kind={kind!r} was found; kind='auto' looks for everything"
+            f"{', '.join(inputs)}: nothing laid out as kind={names!r} was found; kind='auto' looks for everything"
+            if asked
+            else f"{', '.join(inputs)}: no scene found (looked for {', '.join(RASTER_EXTENSIONS)}, and for {names})"
         )
-    _drop_repeated(layout)
-    return layout
+    _drop_repeated(found)
+    return found
 
 
-def _search(folder: str, kind: Kind, layout: Layout) -> None:
+def products_of(kind: str | Product) -> list[Product]:
+    """The products that a kind stands for, in the order in which they are asked.
+
+    Raises:
+        ConfigurationError: there is none of this name, or that of another package cannot be imported or is none.
+    """
+    if isinstance(kind, Product):
+        return [kind]
+    found = []
+    for name in PRODUCTS.names if kind == "auto" else [kind]:
+        product = PRODUCTS.named(name)
+        if isinstance(product, type) and issubclass(product, Product):
+            product = product()
+        if not isinstance(product, Product):
+            raise ConfigurationError(f"the product '{name}' is {product!r}, which is no geoaug.data.Product")
+        found.append(product)
+    return found
+
+
+def recognise_input(text: str, products: Sequence[Product] | None = None) -> tuple[Product, Package] | None:
+    """The package that a file or address is by its name (a zipped product, STAC), and of which product; None for
+    plain rasters, folders and all else."""
+    for product in products_of("auto") if products is None else products:
+        if (package := product.recognise_input(text)) is not None:
+            return product, package
+    return None
+
+
+def _search(folder: str, products: Sequence[Product], asked: bool, found: FoundScenes) -> None:
+    """Add the scenes below a folder: its packages first, then what the rest is laid out as."""
     rasters: list[str] = []
     pictures: list[str] = []
-    descriptions: dict[str, str] = {}
-    before = len(layout.sources)
+    others: list[str] = []
+    before = len(found.sources)
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = sorted(name for name in names if not name.startswith("."))
-        if kind in ("auto", "sentinel-2"):
-            if is_safe(root, names):
-                folders.clear()
-                _add_packed(safe_sources, root, layout)
-                continue
-            for name in filter(is_zipped_safe, names):
-                _add_packed(safe_sources, str(Path(root, name)), layout)
-        if kind in ("auto", "landsat"):
-            for name in filter(is_landsat_tar, names):
-                _add_packed(tar_sources, str(Path(root, name)), layout)
-        if kind in ("auto", "landsat") and any(map(is_landsat_metadata, names)):
-            products = landsat_sources(root, names)
-            layout.sources += products
-            taken = {path for product in products for path in product.files}
-            names = [name for name in names if os.path.join(root, name) not in taken]  # noqa: PTH118
+        for product in products:
+            for package in product.recognise(root, names):
+                _add_package(product, package, found)
+                taken = set(names if package.files is None else package.files)
+                names = [name for name in names if name not in taken]
+                if package.files is None:
+                    folders.clear()
         for name in names:
             lower = name.lower()
-            if lower.endswith(RASTER_EXTENSIONS):
-                rasters.append(os.path.join(root, name))  # noqa: PTH118  # a hundred thousand times
-            elif lower.endswith(PICTURE_EXTENSIONS):
-                pictures.append(os.path.join(root, name))  # noqa: PTH118
-            elif _DESCRIPTION.search(name):
-                descriptions[os.path.join(root, _DESCRIPTION.sub("", name))] = os.path.join(root, name)  # noqa: PTH118
-    if kind in ("sentinel-2", "landsat"):
-        return
-    products_found = len(layout.sources) > before
-    # Pictures beside rasters or products are quicklooks, unless the folder is one of chips.
-    everything = sorted([*rasters, *pictures])
-    if not everything:
-        return
-    if kind == "pairs" or (kind == "auto" and looks_like_pairs(folder, everything)):
-        pairs, alone = pair_sources(folder, everything)
-        if not pairs and kind == "pairs":
-            raise ConfigurationError(
-                f"{folder}: no image has a mask: folders are images and masks (or labels...) beside each other, with "
-                f"files of the same names{'; ' + next(iter(alone.values())) if alone else ''}"
+            kept = (
+                rasters
+                if lower.endswith(RASTER_EXTENSIONS)
+                else pictures
+                if lower.endswith(PICTURE_EXTENSIONS)
+                else others
             )
-        layout.sources += pairs
-        layout.faulty |= alone
-        layout.taken_for[folder] = f"{len(pairs)} images with masks"
-        return
-    within = _wrapped(folder, everything)
-    if kind == "classes" or (kind == "auto" and not products_found and looks_like_classes(within, everything)):
-        chips = class_sources(_with_split(folder, within), everything)
-        layout.sources += chips
-        layout.taken_for[within] = f"chips of {len({chip.label for chip in chips})} classes, a folder for each"
-        return
-    chosen = rasters or ([] if products_found else pictures)
-    if kind == "auto":
-        # Labels and quality layers are no scenes, unless there is nothing else.
-        scenes = [path for path in chosen if not is_for_labels(path)]
-        sources = group_files(chosen)
-        if scenes:
-            other = set(chosen) - set(scenes)
-            sources = [s for s in sources if not (isinstance(s, RasterSource) and s.path in other)]
-            used = {path for source in sources for path in source.files} if other else set()
-            layout.passed_over += [path for path in chosen if path in other and path not in used]
-    else:
-        sources = group_files(chosen, kind=kind)
-    if descriptions:
-        sources = [_described(source, descriptions) for source in sources]
-    layout.sources += sources
+            kept.append(os.path.join(root, name))  # noqa: PTH118  # a hundred thousand times
+    if rasters or pictures:
+        loose = LooseFiles(folder, sorted(rasters), sorted(pictures), others, len(found.sources) > before)
+        found.add(_arranged(loose, products, asked))
 
 
-def _wrapped(folder: str, files: Sequence[str]) -> str:
-    """The lowest folder that holds all files in folders of its own: archives are often unpacked into one more."""
-    lowest = os.path.commonpath({os.path.dirname(os.path.dirname(path)) for path in files})  # noqa: PTH120
-    return lowest if os.path.commonpath([folder, lowest]) == folder else folder
+def _arranged(files: LooseFiles, products: Sequence[Product], asked: bool) -> FoundScenes:
+    """What loose files are to the first product that they are laid out as."""
+    for product in products:
+        if (found := product.arrange(files, asked=asked)) is not None:
+            return found
+    if files.folder is None:
+        kind = products[0].name
+        raise ConfigurationError(
+            f"{files.rasters[0]}: kind={kind!r} is for folders; name the folder", path=files.rasters[0], argument="kind"
+        )
+    return FoundScenes()
 
 
-def _with_split(folder: str, within: str) -> str:
-    """The folder above, where the classes lie in that of a split alone."""
-    return os.path.dirname(within) if within != folder and os.path.basename(within).lower() in SPLITS else within  # noqa: PTH119, PTH120
+def _add_package(product: Product, package: Package, found: FoundScenes) -> None:
+    try:
+        found.add(product.scenes(package))
+    except RasterError as error:
+        found.faulty[package.path] = str(error)
 
 
-def _drop_repeated(layout: Layout) -> None:
+def _drop_repeated(found: FoundScenes) -> None:
     """Leave each scene once: a folder may be named twice, or a file with its folder, and a product be zipped, too."""
-    by_path = {source.path: source for source in layout.sources}
+    by_path = {source.path: source for source in found.sources}
     by_name: dict[str, SceneSource] = {}
     for source in by_path.values():
         if (other := by_name.setdefault(source.name, source)) is not source:
-            layout.faulty[source.path] = f"{source.path}: is the same scene as {other.path}; keep one of them"
-    layout.sources = list(by_name.values())
+            found.faulty[source.path] = f"{source.path}: is the same scene as {other.path}; keep one of them"
+    found.sources = list(by_name.values())
 
 
-def _described(source: SceneSource, descriptions: dict[str, str]) -> SceneSource:
-    found = descriptions.get(os.path.splitext(source.name)[0])  # noqa: PTH122
-    if found is None or not isinstance(source, BandsSource):
-        return source
-    return replace(source, described=found, kind="chip")
-
-
-def _add_packed(read: Callable[[str], Sequence[SceneSource]], product: str, layout: Layout) -> None:
-    try:
-        layout.sources += read(product)
-    except RasterError as error:
-        layout.faulty[product] = str(error)
-
-
-def _label(layout: Layout, labels: str) -> None:
-    place = Path(labels).expanduser().absolute()
-    if place.is_dir():
-        masks = sorted(str(path) for path in place.rglob("*") if path.suffix.lower() in (*RASTER_EXTENSIONS, ".png"))
+def _label(found: FoundScenes, labels: str) -> None:
+    """Give scenes their labels: all of them one file, or each the raster of its name in a folder."""
+    path = Path(labels).expanduser().absolute()
+    if path.is_dir():
+        masks = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in (*RASTER_EXTENSIONS, ".png"))
         if not masks:
-            raise ConfigurationError(f"{labels}: no raster of labels in this folder")
+            raise ConfigurationError(f"{labels}: no raster of labels in this folder", path=labels)
         # A folder of labels inside that of the scenes was taken for scenes.
-        sources = [source for source in layout.sources if source.path not in set(masks)]
+        sources = [source for source in found.sources if source.path not in set(masks)]
         simple = [source for source in sources if isinstance(source, RasterSource | BandsSource)]
         if len(simple) < len(sources):
             raise ConfigurationError("labels by name are for rasters and files of bands; give products one label file")
-        found, alone = with_labels(simple, masks)
-        layout.sources = list(found)
-        layout.faulty |= alone
+        labelled, alone = with_labels(simple, masks)
+        found.sources = list(labelled)
+        found.faulty |= alone
         return
-    if not place.exists():
-        raise ConfigurationError(f"{labels}: no such file or folder of labels")
-    layout.sources = [replace(source, mask_path=str(place)) for source in layout.sources]  # type: ignore[type-var]
+    if not path.exists():
+        raise ConfigurationError(f"{labels}: no such file or folder of labels", path=labels)
+    found.sources = [_labelled(source, str(path)) for source in found.sources]
+
+
+def _labelled(source: SceneSource, mask_path: str) -> SceneSource:
+    if not is_dataclass(source) or "mask_path" not in {field.name for field in fields(source)}:
+        raise ConfigurationError(f"{source.path}: scenes of kind {source.kind} are indexed without labels")
+    return replace(source, mask_path=mask_path)
 
 
 def _absolute(path: str) -> str:

@@ -1,4 +1,9 @@
-"""A table in a Parquet file of which only what is asked for is read."""
+"""The rows of a catalog and their file: what columns there are, how a scene becomes a row and back, and paths.
+
+Three things that a saved catalog is made of. Paths below the catalog's folder are stored from there, so that the folder
+may be moved (`with_short_paths`, `with_whole_paths`). `SCHEMA`, `row_of` and `record_of` say how a `SceneRecord` is
+kept. `SavedTable` is a Parquet file of which only what is asked for is read.
+"""
 
 import re
 import threading
@@ -20,7 +25,7 @@ from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError
 
 _ARCHIVE = r"^(/vsi(?:zip|tar|gzip)/)?"
-_COLUMNS = ("path", "mask_path", "bands", "quality")
+_COLUMNS = ("path", "mask_path", "sensor", "bands", "quality")  # of sensors, those of one's own are files
 _Change = Callable[[pa.Array], pa.Array]
 
 
@@ -67,10 +72,10 @@ def _literal(text: str) -> str:
 
 def _table(table: pa.Table, change: _Change) -> pa.Table:
     for name in _COLUMNS:
-        place = table.schema.get_field_index(name)
-        if place >= 0:
-            column = table.column(place).combine_chunks()
-            table = table.set_column(place, table.schema.field(place), _changed(column, change))
+        at = table.schema.get_field_index(name)
+        if at >= 0:
+            column = table.column(at).combine_chunks()
+            table = table.set_column(at, table.schema.field(at), _changed(column, change))
     return table
 
 
@@ -91,15 +96,16 @@ def _changed(array: pa.Array, change: _Change) -> pa.Array:
 
 
 def _notes(notes: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """What was indexed, and its labels: a refresh looks for them again."""
+    """What was indexed, its labels and its sensor's file: a refresh looks for them again."""
     index = notes.get("index")
     if not isinstance(index, Mapping):
         return dict(notes)
     found = dict(index)
     if isinstance(found.get("inputs"), list):
         found["inputs"] = [change(path) for path in found["inputs"]]
-    if isinstance(found.get("labels"), str):
-        found["labels"] = change(found["labels"])
+    for name in ("labels", "sensor"):
+        if isinstance(found.get(name), str):
+            found[name] = change(found[name])
     return {**notes, "index": found}
 
 
@@ -233,10 +239,10 @@ def _band_row(band: BandFile) -> dict[str, Any]:
 
 def _band(row: dict[str, Any], grids: dict[tuple[Any, ...], Grid]) -> BandFile:
     """The band of a row; bands on one grid share it."""
-    place = (row["crs"], *row["transform"], row["height"], row["width"])
-    grid = grids.get(place)
+    key = (row["crs"], *row["transform"], row["height"], row["width"])
+    grid = grids.get(key)
     if grid is None:
-        grid = grids[place] = Grid(row["crs"], Affine(*row["transform"]), row["height"], row["width"])
+        grid = grids[key] = Grid(row["crs"], Affine(*row["transform"]), row["height"], row["width"])
     return BandFile(
         name=row["name"],
         path=row["path"],
@@ -292,7 +298,7 @@ class SavedTable:
             raise self._damaged(error) from error
 
     def slice(self, start: int, length: int) -> pa.Table:
-        """Rows from a place on, which lie in one group of rows."""
+        """Rows from a position on, which lie in one group of rows."""
         metadata, group = self._file.metadata, 0
         while start >= metadata.row_group(group).num_rows:
             start -= metadata.row_group(group).num_rows
@@ -308,4 +314,4 @@ class SavedTable:
         return rows if self.folder is None else with_whole_paths(rows, self.folder)
 
     def _damaged(self, error: Exception) -> ConfigurationError:
-        return ConfigurationError(f"{self.path}: not a GeoParquet file that can be read ({error})")
+        return ConfigurationError(f"{self.path}: not a GeoParquet file that can be read ({error})", path=str(self.path))

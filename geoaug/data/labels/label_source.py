@@ -1,11 +1,10 @@
-"""Class labels for tiles: what every source of labels offers, and opening one.
+"""What every source of class labels offers, and the checks that all of them share.
 
-Labels come as a raster on any grid and CRS (`geoaug.data.labels.raster`) or as vectors
-(`geoaug.data.labels.vector`); both answer for one tile at a time, on the tile's own grid.
+Labels come as a raster on any grid and CRS (`geoaug.data.labels.raster`) or as vectors (`geoaug.data.labels.vector`),
+and are opened by `geoaug.data.labels.opening`; both answer for one tile at a time, on the tile's own grid.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,21 +12,7 @@ import numpy.typing as npt
 from affine import Affine
 from rasterio.crs import CRS
 
-from geoaug.data.raster.inputs import is_remote
-from geoaug.errors import ConfigurationError, RasterError
-
-VECTOR_EXTENSIONS: tuple[str, ...] = (
-    ".gpkg",
-    ".shp",
-    ".geojson",
-    ".json",
-    ".parquet",
-    ".geoparquet",
-    ".fgb",
-    ".gml",
-    ".kml",
-    ".zip",
-)
+from geoaug.errors import ConfigurationError
 
 _DTYPES = (np.uint8, np.uint16, np.int16, np.int32)
 
@@ -65,35 +50,6 @@ class LabelSource(Protocol):
         """Close the files behind the labels."""
 
 
-def open_labels(path: str | Path, *, field: str | None = None, ignore_index: int = 255) -> LabelSource:
-    """Open the labels at `path`, a raster or a vector file, told apart by the extension or else by trying.
-
-    `field` names the attribute that holds the class of a vector feature: a number is kept as the class id,
-    text gets ids from 0 in the order of the sorted names, and without a field every feature is class 1. One
-    layer of several is named after the path: `fields.gpkg|layername=parcels`.
-
-    Raises `ConfigurationError` where the file is missing, is neither, or has no such field or layer.
-    """
-    name, _, layer = str(path).partition("|layername=")
-    if not is_remote(name) and not name.startswith("/vsi") and ":" not in name and not Path(name).exists():
-        raise ConfigurationError(f"{name}: no such file, wanted for labels")
-    if Path(name).suffix.lower() in VECTOR_EXTENSIONS or layer:
-        return _open_vector(name, field, layer or None, ignore_index)
-    # Vectors bring geopandas along, which takes half a second to import.
-    from geoaug.data.labels.raster import RasterLabels
-
-    try:
-        raster = RasterLabels(name, ignore_index=ignore_index)
-    except RasterError:
-        try:
-            return _open_vector(name, field, None, ignore_index)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{name}: neither a raster nor a vector file of labels ({error})") from error
-    if field is not None:
-        raise ConfigurationError(f"{name}: is a raster, and the label field {field!r} applies to vectors only")
-    return raster
-
-
 def label_dtype(lowest: int, highest: int, ignore_index: int) -> np.dtype[Any]:
     """The smallest of uint8, uint16, int16 and int32 that holds ids from `lowest` to `highest` and
     `ignore_index`."""
@@ -114,9 +70,3 @@ def check_crs(path: str, labels: CRS | str | None, tile: CRS | str | None) -> No
     raise ConfigurationError(
         f"the {lacking} no CRS and the {having} one: assign it first (rio edit-info --crs, or ogr2ogr -a_srs)"
     )
-
-
-def _open_vector(path: str, field: str | None, layer: str | None, ignore_index: int) -> LabelSource:
-    from geoaug.data.labels.vector import VectorLabels
-
-    return VectorLabels(path, field=field, layer=layer, ignore_index=ignore_index)

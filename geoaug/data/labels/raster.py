@@ -53,10 +53,12 @@ class RasterLabels:
         dataset = self._dataset()
         bands = [index for index in dataset.indexes if dataset.colorinterp[index - 1] != ColorInterp.alpha]
         if len(bands) != 1:
-            raise ConfigurationError(f"{path}: has {len(bands)} bands, and a raster of labels has one")
+            raise ConfigurationError(f"{path}: has {len(bands)} bands, and a raster of labels has one", path=path)
         stored = np.dtype(dataset.dtypes[bands[0] - 1])
         if stored.kind not in "uif":
-            raise ConfigurationError(f"{path}: pixels of type {stored} cannot be class ids: convert them to integers")
+            raise ConfigurationError(
+                f"{path}: pixels of type {stored} cannot be class ids: convert them to integers", path=path
+            )
         self._band = bands[0]
         flags = dataset.mask_flag_enums[self._band - 1]
         self._has_mask = MaskFlags.per_dataset in flags
@@ -95,11 +97,11 @@ class RasterLabels:
             return labels
         inner = shift.inside(self.height, self.width)
         if inner is not None:
-            place = np.s_[
+            where = np.s_[
                 inner.row - shift.row : inner.row_stop - shift.row,
                 inner.col - shift.col : inner.col_stop - shift.col,
             ]
-            labels[place] = self._values(inner)
+            labels[where] = self._values(inner)
         return labels
 
     def overlaps(self, transform: Affine, crs: CRS | str | None, height: int, width: int) -> bool:
@@ -168,16 +170,17 @@ class RasterLabels:
 
     def _values(self, window: Window) -> npt.NDArray[Any]:
         """The ids in a window inside the raster, `ignore_index` where there is none."""
-        place = RasterioWindow(window.col, window.row, window.width, window.height)
+        where = RasterioWindow(window.col, window.row, window.width, window.height)
         dataset = self._dataset()
         try:
-            stored = dataset.read(self._band, window=place)
-            labelled = dataset.read_masks(self._band, window=place) != 0 if self._has_mask else None
+            stored = dataset.read(self._band, window=where)
+            labelled = dataset.read_masks(self._band, window=where) != 0 if self._has_mask else None
         except (RasterioError, OSError) as error:
             raise RasterError(
                 f"{self.path}: cannot read labels at rows {window.row} to {window.row_stop - 1}, columns "
                 f"{window.col} to {window.col_stop - 1}: the file may be damaged or cut short "
-                f"({error.__cause__ or error})"
+                f"({error.__cause__ or error})",
+                path=self.path,
             ) from error
         if labelled is None:
             labelled = np.ones(stored.shape, dtype=bool)
@@ -193,11 +196,13 @@ class RasterLabels:
         limits = np.iinfo(self.dtype)
         if ids.dtype.kind == "f" and (fractions := ids[ids != np.floor(ids)]).size:
             raise ConfigurationError(
-                f"{self.path}: holds {fractions[0]:g} where class ids are expected: labels must be whole numbers"
+                f"{self.path}: holds {fractions[0]:g} where class ids are expected: labels must be whole numbers",
+                path=self.path,
             )
         if ids.size and (ids.min() < limits.min or ids.max() > limits.max):
             raise ConfigurationError(
-                f"{self.path}: holds class ids from {ids.min()} to {ids.max()}, more than 32 bits: renumber them"
+                f"{self.path}: holds class ids from {ids.min()} to {ids.max()}, more than 32 bits: renumber them",
+                path=self.path,
             )
 
 

@@ -9,7 +9,8 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from geoaug.data.labels.label_source import LabelSource, open_labels
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.raster.advice import LEAVE_OUT
 from geoaug.data.raster.files import reading
 from geoaug.data.raster.grid import Grid
@@ -88,12 +89,14 @@ class TileLabels:
                 with reading():
                     found = source.overlaps(grid.transform, grid.crs, grid.height, grid.width)
             except ConfigurationError as error:
-                raise RasterError(f"scene '{record.id}': {error}") from error
+                raise RasterError(f"scene '{record.id}': {error}", path=error.path, scene=record.id) from error
             self._overlaps[record.id] = found
         if not found:
             raise RasterError(
                 f"scene '{record.id}': the labels {source.path} do not reach it, so that none of it is labelled: take "
-                f"it out of the catalog, give labels that reach it, or leave out what cannot be read: {LEAVE_OUT}"
+                f"it out of the catalog, give labels that reach it, or leave out what cannot be read: {LEAVE_OUT}",
+                path=source.path,
+                scene=record.id,
             )
 
     def read(self, record: SceneRecord, grid: Grid, out: npt.NDArray[Any]) -> None:
@@ -106,11 +109,12 @@ class TileLabels:
             with reading():
                 ids = self._of(record).read(grid.transform, grid.crs, grid.height, grid.width)
         except ConfigurationError as error:  # found in the middle of an epoch, a fault of the labels' pixels
-            raise RasterError(f"scene '{record.id}': {error}") from error
+            raise RasterError(f"scene '{record.id}': {error}", path=error.path, scene=record.id) from error
         if not np.can_cast(ids.dtype, self.dtype, casting="safe"):
             raise RasterError(
                 f"scene '{record.id}': its labels are {ids.dtype}, and those of the other scenes {self.dtype}: store "
-                "the labels of all scenes in one type"
+                "the labels of all scenes in one type",
+                scene=record.id,
             )
         if self._allowed is not None:
             self._check(ids, record)
@@ -130,7 +134,7 @@ class TileLabels:
             return self.source
         path = record.mask_path
         if path is None:
-            raise RasterError(f"scene '{record.id}': has no labels of its own, though other scenes do")
+            raise RasterError(f"scene '{record.id}': has no labels of its own, though other scenes do", scene=record.id)
         with self._lock:
             if (found := self._open.get(path)) is not None:
                 self._open.move_to_end(path)
@@ -139,7 +143,7 @@ class TileLabels:
         with self._lock:
             self._open[path] = opened
             if len(self._open) > _MOST_OPEN:
-                # Another thread may be reading from it: it closes when nobody holds it any more.
+                # Another thread may be reading from it: it closes with the last reference to it.
                 self._open.popitem(last=False)
         return opened
 
@@ -157,5 +161,7 @@ class TileLabels:
                 f"scene '{record.id}': labels {path} hold the id{'s' * (strange.size > 1)} "
                 f"{', '.join(map(str, strange[:5]))}, not among the classes "
                 f"{', '.join(map(str, (self._classes or [])[:20]))}: name all classes, or make the others "
-                f"ignore_index ({self.ignore_index})"
+                f"ignore_index ({self.ignore_index})",
+                path=path,
+                scene=record.id,
             )

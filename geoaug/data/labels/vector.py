@@ -57,14 +57,15 @@ class VectorLabels:
         self._ids = ids[kept]
         self._features: geopandas.GeoSeries = features.geometry[kept].reset_index(drop=True)
         if not len(self._ids):
-            raise ConfigurationError(f"{path}: no feature has both a geometry and a class")
+            raise ConfigurationError(f"{path}: no feature has both a geometry and a class", path=path)
         self.class_names: Mapping[int, str] = MappingProxyType(names)
         self.classes = tuple(int(value) for value in np.unique(self._ids))
         if self.ignore_index in self.classes:
             named = f" ({names[self.ignore_index]!r})" if self.ignore_index in names else ""
             raise ConfigurationError(
                 f"{path}: class {self.ignore_index}{named} is the ignore_index, which marks pixels without a label: "
-                "choose an ignore_index that is no class"
+                "choose an ignore_index that is no class",
+                path=path,
             )
         self.dtype = label_dtype(self.classes[0], self.classes[-1], self.ignore_index)
         self._crs = None if features.crs is None else features.crs.to_wkt()
@@ -118,9 +119,9 @@ class VectorLabels:
 
 
 def vector_fields(path: str | Path) -> tuple[str, ...] | None:
-    """The attributes of the features at `path`, named as for `open_labels`; None where that cannot be told.
+    """The attributes of the features at `path`, named as for `open_labels`; None where they cannot be read.
 
-    Reads no features. What is wrong with the file is told where it is opened as labels.
+    Reads no features. What is wrong with the file is reported where it is opened as labels.
     """
     name, _, layer = str(path).partition("|layername=")
     try:
@@ -172,16 +173,19 @@ def _read_features(path: str, layer: str | None) -> geopandas.GeoDataFrame:
             layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
             if layer is None and len(layers) > 1:
                 raise ConfigurationError(
-                    f"{path}: holds the layers {', '.join(layers)}: name one, as in {path}|layername={layers[0]}"
+                    f"{path}: holds the layers {', '.join(layers)}: name one, as in {path}|layername={layers[0]}",
+                    path=path,
                 )
             if layer is not None and layer not in layers:
-                raise ConfigurationError(f"{path}: has no layer {layer!r}; its layers are {', '.join(layers)}")
+                raise ConfigurationError(
+                    f"{path}: has no layer {layer!r}; its layers are {', '.join(layers)}", path=path
+                )
             with _repeated_ids_allowed():
                 features = geopandas.read_file(path, layer=layer, engine="pyogrio")
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
-        raise ConfigurationError(f"{path}: not a vector file that can be read ({error})") from error
+        raise ConfigurationError(f"{path}: not a vector file that can be read ({error})", path=path) from error
     if not isinstance(features, geopandas.GeoDataFrame):
-        raise ConfigurationError(f"{path}: its features have no geometry")
+        raise ConfigurationError(f"{path}: its features have no geometry", path=path)
     return features
 
 
@@ -194,7 +198,7 @@ def _field_ids(
         folded = {name.casefold(): name for name in fields}
         nearest = difflib.get_close_matches(field.casefold(), folded, n=1)
         hint = f"; did you mean {folded[nearest[0]]!r}?" if nearest else ""
-        raise ConfigurationError(f"{path}: no field {field!r} among {', '.join(fields) or 'none'}{hint}")
+        raise ConfigurationError(f"{path}: no field {field!r} among {', '.join(fields) or 'none'}{hint}", path=path)
     column = features[field]
     labelled = column.notna().to_numpy()
     ids = np.zeros(len(column), dtype=np.int64)
@@ -202,11 +206,15 @@ def _field_ids(
         numbers = column[labelled].to_numpy()
         wrong = numbers[numbers != np.floor(numbers)] if numbers.dtype.kind == "f" else numbers[:0]
         if len(wrong):
-            raise ConfigurationError(f"{path}: field {field!r} holds {wrong[0]:g}: class ids are whole numbers")
+            raise ConfigurationError(
+                f"{path}: field {field!r} holds {wrong[0]:g}: class ids are whole numbers", path=path
+            )
         ids[labelled] = numbers.astype(np.int64)
         return ids, labelled, {}
     if not all(isinstance(value, str) for value in column[labelled]):
-        raise ConfigurationError(f"{path}: field {field!r} holds neither numbers nor text: choose another field")
+        raise ConfigurationError(
+            f"{path}: field {field!r} holds neither numbers nor text: choose another field", path=path
+        )
     text = column.where(labelled, "").astype(str).str.strip()
     labelled = (text != "").to_numpy()
     names = sorted(set(text[labelled]))

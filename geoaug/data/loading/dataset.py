@@ -1,42 +1,40 @@
 """`TileDataset`: tiles of a catalog's scenes as training samples, for torch's own `DataLoader` or `TileLoader`.
 
-What a tile holds is settled here: bands, grid, labels, what is left out. Pixels are read in
-`geoaug.data.raster.reading`, orders of tiles made in the samplers.
+What a tile holds is settled here: bands, grid, labels, what is left out, and what becomes of a tile that cannot be
+read. The options are in `options`; pixels are read in `geoaug.data.raster.reading`, orders of tiles made in the
+samplers.
 """
 
 import logging
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
-from rasterio.crs import CRS
-from rasterio.enums import Resampling
-from rasterio.errors import CRSError
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.band_choice import choose_bands_of
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.labels.label_source import LabelSource, open_labels
-from geoaug.data.labels.tile_labels import TileLabels, checked_class_ids
-from geoaug.data.loading.batches import Batch, Reading, TooLittleValidError
-from geoaug.data.loading.tile_memory import TileMemory
+from geoaug.data.labels.opening import open_labels
+from geoaug.data.labels.tile_labels import TileLabels
+from geoaug.data.loading.options import Size, TileKeywords, TileMemory, TileOptions
 from geoaug.data.raster.bands import band_list
 from geoaug.data.raster.grid import Grid, target_grid
-from geoaug.data.raster.reading import Reader
+from geoaug.data.raster.reading import Assembly, BatchBuffers, Reader, Task, empty_batch
 from geoaug.data.raster.record import SceneRecord, TileRef
 from geoaug.data.raster.view import MOST_STACKED, WARPED_BLOCK, SceneView, scene_view
+from geoaug.data.raster.window import Window
 from geoaug.data.sampling.tile_source import SceneGrids, ground_area_m2
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
+from geoaug.keywords import shares_options
 from geoaug.processors import usable_processors
 from geoaug.sensors import Sensor
 
@@ -61,7 +59,7 @@ class ChipTargets:
 
     @staticmethod
     def of(catalog: Catalog, column: str | None) -> "ChipTargets | None":
-        """The targets in a column, "label" unless told; None where no scene has a label.
+        """The targets in a column, by default "label"; None where no scene has a label.
 
         Raises:
             ConfigurationError: no such column, a scene without a value, or a class that the catalog does not list.
@@ -106,8 +104,15 @@ def _several(catalog: Catalog, column: str, found: Sequence[Sequence[str]]) -> C
 
 _log = logging.getLogger("geoaug")
 
+Batch = dict[str, Any]
+
+_MOST_ATTEMPTS = 32
 _MOST_VIEWS = 2**15  # of a few kilobytes each
 _NAMED_ONCE = 20
+
+
+class TooLittleValidError(GeoaugError):
+    """A tile with too few valid pixels: no fault, but left out."""
 
 
 class SampleList(list[dict[str, Any]]):
@@ -116,7 +121,7 @@ class SampleList(list[dict[str, Any]]):
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         count = len(batch["scene"])
-        super().__init__({name: value[place] for name, value in batch.items()} for place in range(count))
+        super().__init__({name: value[number] for name, value in batch.items()} for number in range(count))
 
 
 def collate_tiles(samples: Sequence[dict[str, Any]]) -> Batch:
@@ -130,6 +135,7 @@ def collate_tiles(samples: Sequence[dict[str, Any]]) -> Batch:
     return batch
 
 
+@shares_options(TileOptions)
 class TileDataset(Dataset[dict[str, Any]]):
     """Tiles of the scenes of a catalog, each cut from its scene's own grid.
 
@@ -139,74 +145,54 @@ class TileDataset(Dataset[dict[str, Any]]):
 
     Args:
         catalog: of the scenes; `Catalog.split` gives those of a split.
-        size: of a tile in pixels, one number or (height, width); None for chips, which are taken whole.
-        bands: names or aliases; those of the first scene, unless told.
-        labels: a raster or vector file with the classes of all scenes; where it is None, the labels that the catalog
-            knows: the raster of each scene, or the class of each chip.
-        label_field: attribute of a vector file that holds the class.
-        classes: the ids that labels may hold besides `ignore_index`: a list, or a number n for 0 to n - 1; any, unless
-            told.
-        target: a column of the catalog to learn, in place of "label": numbers for regression, names of classes, or
-            lists of names, which come as 0 and 1 for each class.
-        ignore_index: where there is no label.
-        crs: to warp all scenes to; each keeps its own, unless told.
-        gsd_m: ground sampling distance of the tiles in metres; that of the finest wanted band, unless told.
-        resampling: GDAL's name, for what has to be warped (labels always take the nearest).
-        dtype: numpy's name of the type of the tiles; the stored one, unless told.
-        min_valid: tiles with a smaller share of valid pixels are left out, and counted in `skipped`.
-        on_error: "raise", or "skip": what cannot be read is left out, named once in the log and counted in `skipped`.
-        memory_mb: by which the process grows while it reads: decoded pixels, GDAL's own cache (unless GDAL_CACHEMAX is
-            set), batches on their way, and up to 128 MB for libraries and allocators. They take about 100 MB of any
-            budget, so that one below 256 is overstepped.
-        threads: that decode at once; as many as this process may use cores, unless told.
+        size: see `TileOptions`.
+        **options: the other fields of `TileOptions`.
 
     Raises:
         ConfigurationError: the scenes do not make a dataset; the message says why.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        size: int | tuple[int, int] | None = None,
-        *,
-        bands: Sequence[str] | str | None = None,
-        labels: str | Path | LabelSource | None = None,
-        label_field: str | None = None,
-        classes: Sequence[int] | int | None = None,
-        target: str | None = None,
-        ignore_index: int = 255,
-        crs: str | None = None,
-        gsd_m: float | None = None,
-        resampling: str = "bilinear",
-        dtype: str | None = None,
-        min_valid: float = 0.0,
-        on_error: Literal["raise", "skip"] = "raise",
-        memory_mb: int = 2048,
-        threads: int | None = None,
-    ) -> None:
-        _check_options(crs, gsd_m, resampling, min_valid, on_error, memory_mb, threads)
-        wanted = None if bands is None else [str(name) for name in band_list(bands) or ()]
-        self._choice = choose_bands_of(catalog, wanted, dtype, skip=on_error == "skip")
+    def __init__(self, catalog: Catalog, size: Size | None = None, **options: Unpack[TileKeywords]) -> None:
+        self._open(catalog, TileOptions.of("TileDataset", {"size": size, **options}))
+
+    @classmethod
+    def with_options(cls, catalog: Catalog, options: TileOptions) -> Self:
+        """The dataset of a catalog with options that were put together elsewhere."""
+        made = cls.__new__(cls)
+        made._open(catalog, options)
+        return made
+
+    def _open(self, catalog: Catalog, options: TileOptions) -> None:
+        self.options = options
+        bands = None if options.bands is None else [str(name) for name in band_list(options.bands) or ()]
+        self._choice = choose_bands_of(catalog, bands, options.dtype, skip=options.on_error == "skip")
         self.skipped: Counter[str] = Counter(f"scene '{scene}': {why}" for scene, why in self._choice.left_out.items())
         for line in list(self.skipped)[:_NAMED_ONCE]:
             _log.warning("left out: %s", line)
         self.catalog = catalog if len(self._choice.kept) == len(catalog) else catalog.select(self._choice.kept)
-        self.crs, self.gsd_m, self.resampling = crs, gsd_m, resampling
-        self.ignore_index, self.min_valid, self.on_error = ignore_index, min_valid, on_error
-        self.memory_mb = memory_mb
         self.ids = self.catalog.ids
         self._crs_of_scenes = self.catalog.column("crs")
         self._grids = self._all_grids()
-        self.size = self._tile_size(size)
-        threads = usable_processors() if threads is None else threads
-        self.memory = TileMemory.of(memory_mb, self._block_bytes(), threads)
+        self.size = self._tile_size()
+        threads = usable_processors() if options.threads is None else options.threads
+        self.memory = TileMemory.of(options.memory_mb, self._block_bytes(), threads)
         self.reader = Reader(self.memory.chunks, threads, self.memory.gdal)
         self._views: dict[int, SceneView] = {}
-        self.labels = self._open_labels(labels, label_field, classes)
-        self.targets = ChipTargets.of(self.catalog, target)
+        self.labels = self._open_labels()
+        self.targets = ChipTargets.of(self.catalog, options.target)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_views": {}}
+
+    @property
+    def ignore_index(self) -> int:
+        """Where there is no label."""
+        return self.options.ignore_index
+
+    @property
+    def min_valid(self) -> float:
+        """The least share of valid pixels, 0 to 1."""
+        return self.options.min_valid
 
     @property
     def sensor(self) -> Sensor:
@@ -242,7 +228,7 @@ class TileDataset(Dataset[dict[str, Any]]):
     def grid(self, scene: int) -> Grid:
         """The grid that the tiles of a scene are cut from."""
         own = self._choice.grid(scene, self._crs_of_scenes[scene])
-        return target_grid(own, self.crs, self.gsd_m)
+        return target_grid(own, self.options.crs, self.options.gsd_m)
 
     def __enter__(self) -> Self:
         return self
@@ -281,7 +267,7 @@ class TileDataset(Dataset[dict[str, Any]]):
         """A batch of tiles; smaller than asked for where some are left out."""
         return self.start([[self._ref(index) for index in indexes]]).batch(0)
 
-    def start(self, batches: Sequence[Sequence[TileRef]], *, pinned: bool = False) -> Reading:
+    def start(self, batches: Sequence[Sequence[TileRef]], *, pinned: bool = False) -> "Reading":
         """Begin to read batches; `Reading.batch` gives each. `pinned`: into memory that a GPU copies from meanwhile."""
         return Reading(self, batches, pinned=pinned)
 
@@ -292,7 +278,7 @@ class TileDataset(Dataset[dict[str, Any]]):
             The `memory_mb` in which they would have room; what it is, where they have.
         """
         self.reader.keep_at_most(self.memory.chunks_beside(batch_bytes))
-        wanted = self.memory_mb
+        wanted = self.options.memory_mb
         while TileMemory.of(wanted, self._block_bytes(), self.reader.threads).most_for_batches < batch_bytes:
             wanted = wanted * 9 // 8 + 1
         return wanted
@@ -323,10 +309,10 @@ class TileDataset(Dataset[dict[str, Any]]):
             if not 0 <= index.scene < len(self.catalog):
                 raise IndexError(f"scene {index.scene} of {len(self.catalog)}")
             return index
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
             raise IndexError(f"tile {index} of {len(self)}")
-        found: TileRef = next(iter(self._cover.refs(place, place + 1)))
+        found: TileRef = next(iter(self._cover.between(position, position + 1)))
         # A key made without an epoch would augment a tile alike in every epoch: Compose draws one.
         return found._replace(key=None)
 
@@ -353,7 +339,7 @@ class TileDataset(Dataset[dict[str, Any]]):
             self.grid(scene),
             dtype=self._choice.dtype,
             shift=self._choice.shift(scene),
-            resampling=self.resampling,
+            resampling=self.options.resampling,
             most_stacked=min(self.reader.budget // 16, MOST_STACKED),
         )
         if len(self._views) >= _MOST_VIEWS:
@@ -364,17 +350,17 @@ class TileDataset(Dataset[dict[str, Any]]):
     def leave_out(self, scene: int, error: GeoaugError) -> None:
         """Count a tile that is left out, name its cause once in the log; raise it unless errors are to be skipped."""
         little = isinstance(error, TooLittleValidError)
-        if self.on_error == "raise" and not little:
+        if self.options.on_error == "raise" and not little:
             raise error
         name = self.ids[scene]
-        line = str(error) if f"'{name}'" in str(error) else f"scene '{name}': {error}"
+        line = str(error) if error.scene is not None else f"scene '{name}': {error}"
         self.skipped[line] += 1
         if self.skipped[line] == 1 and not little:
             _log.warning("left out: %s", line)
 
     def _all_grids(self) -> SceneGrids:
         choice = self._choice
-        if self.crs is None and self.gsd_m is None:
+        if self.options.crs is None and self.options.gsd_m is None:
             area = ground_area_m2(self._crs_of_scenes, choice.transform, choice.height, choice.width)
             return SceneGrids(choice.height, choice.width, area, choice.block_height, choice.block_width)
         grids = [self.grid(scene) for scene in range(len(self.catalog))]
@@ -382,14 +368,9 @@ class TileDataset(Dataset[dict[str, Any]]):
         area = np.array([(grid.gsd_m or 1.0) ** 2 for grid in grids])
         return SceneGrids(height, width, area, np.minimum(height, WARPED_BLOCK), np.minimum(width, WARPED_BLOCK))
 
-    def _tile_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
-        if size is not None:
-            pair = tuple(size) if isinstance(size, list | tuple) else (size, size)
-            if len(pair) != 2 or any(isinstance(side, bool) or not isinstance(side, Integral) for side in pair):
-                raise ConfigurationError(f"size is {size!r}: it is a number of pixels, or two (height, width)")
-            if min(pair) < 1:
-                raise ConfigurationError(f"a tile of {pair[0]} x {pair[1]} pixels: it must have one at least")
-            return int(pair[0]), int(pair[1])
+    def _tile_size(self) -> tuple[int, int]:
+        if (shape := self.options.shape) is not None:
+            return shape
         sizes = np.unique(np.stack([self._grids.height, self._grids.width], axis=1), axis=0)
         if len(sizes) > 1:
             raise ConfigurationError(
@@ -398,10 +379,8 @@ class TileDataset(Dataset[dict[str, Any]]):
             )
         return int(sizes[0][0]), int(sizes[0][1])
 
-    def _open_labels(
-        self, labels: str | Path | LabelSource | None, field: str | None, classes: Sequence[int] | int | None
-    ) -> TileLabels | None:
-        allowed = checked_class_ids(classes)
+    def _open_labels(self) -> TileLabels | None:
+        labels, allowed = self.options.labels, self.options.class_ids
         first = None
         if labels is None:
             paths = self.catalog.table.column("mask_path")
@@ -411,7 +390,7 @@ class TileDataset(Dataset[dict[str, Any]]):
             first = self.catalog[int(known[0])]
             source = None
         elif isinstance(labels, str | Path):
-            source = open_labels(labels, field=field, ignore_index=self.ignore_index)
+            source = open_labels(labels, field=self.options.label_field, ignore_index=self.ignore_index)
         else:
             source = labels
         return TileLabels(source, classes=allowed, ignore_index=self.ignore_index, first=first)
@@ -421,31 +400,139 @@ def _torch_dtype(dtype: Any) -> torch.dtype:
     return torch.from_numpy(np.empty(0, dtype=dtype)).dtype
 
 
-def _check_options(
-    crs: str | None,
-    gsd_m: float | None,
-    resampling: str,
-    min_valid: float,
-    on_error: str,
-    memory_mb: int,
-    threads: int | None,
-) -> None:
-    if on_error not in ("raise", "skip"):
-        raise ConfigurationError(f"on_error is {on_error!r}: it must be 'raise' or 'skip'")
-    if resampling not in Resampling.__members__:
-        raise ConfigurationError(
-            f"resampling {resampling!r} is not known; GDAL has {', '.join(Resampling.__members__)}"
-        )
-    if not 0 <= min_valid <= 1:
-        raise ConfigurationError(f"min_valid is {min_valid}: it is a share from 0 to 1")
-    if gsd_m is not None and not 0 < gsd_m < math.inf:
-        raise ConfigurationError(f"gsd_m is {gsd_m:g}: it is a distance in metres, above 0")
-    if crs is not None:
-        try:
-            CRS.from_user_input(crs)
-        except CRSError as error:
-            raise ConfigurationError(f"crs {crs!r} is not known ({error})") from error
-    if memory_mb < 1:
-        raise ConfigurationError(f"memory_mb is {memory_mb}: it must be at least 1")
-    if threads is not None and threads < 1:
-        raise ConfigurationError(f"threads is {threads}: it must be at least 1")
+class Reading:
+    """Batches of a dataset that are being read.
+
+    Args:
+        dataset: of the tiles.
+        batches: the tiles of each.
+        pinned: whether images lie in pinned memory.
+    """
+
+    def __init__(self, dataset: TileDataset, batches: Sequence[Sequence[TileRef]], *, pinned: bool = False) -> None:
+        self.dataset = dataset
+        self.refs = [list(refs) for refs in batches]
+        height, width = dataset.size
+        labels = dataset.labels
+        dataset.prepare(ref.scene for refs in self.refs for ref in refs)
+        self._masks: list[Tensor | None] = []
+        buffers, others = [], []
+        order = 0
+        for number, refs in enumerate(self.refs):
+            windows = [(ref.scene, Window(ref.row, ref.col, height, width)) for ref in refs]
+            bands = len(dataset.band_names)
+            buffers.append(empty_batch(dataset.reader, windows, bands, (height, width), dataset.dtype, pinned=pinned))
+            if labels is None:
+                self._masks.append(None)
+                continue
+            mask = dataset.reader.empty((len(refs), height, width), dataset.mask_dtype, pinned=pinned)
+            self._masks.append(mask)
+            for slot, (scene, window) in enumerate(windows):
+                order += 1
+                others.append(Task(order, [(number, slot)], _LabelWork(dataset, scene, window, mask[slot].numpy())))
+        self._assembly: Assembly = dataset.reader.start(buffers, dataset.view, others)
+
+    def batch(self, number: int, replacement: Callable[[int, int], TileRef] | None = None) -> Batch:
+        """A batch once it is read, smaller than asked for where tiles are left out. Each is given once.
+
+        Args:
+            number: of the batch.
+            replacement: gives another tile for the one at a slot of the batch, at the n-th attempt from 1, so that the
+                batch stays whole.
+
+        Raises:
+            RasterError: a tile cannot be read, unless the dataset skips errors.
+        """
+        buffers = self._assembly.take(number)
+        left_out = self._left_out(buffers)
+        for attempt in range(1, _MOST_ATTEMPTS + 1):
+            if not left_out or replacement is None:
+                break
+            left_out = self._replace(number, buffers, {slot: replacement(slot, attempt) for slot in left_out})
+        return self._finished(number, buffers, [slot for slot in range(len(buffers.windows)) if slot not in left_out])
+
+    def cancel(self) -> None:
+        """Drop what has not begun, and wait for what has."""
+        self._assembly.cancel()
+
+    def _left_out(self, buffers: BatchBuffers) -> list[int]:
+        """The slots of a batch whose tiles are left out, once each is counted."""
+        dataset = self.dataset
+        failed = dict(buffers.failed)
+        if dataset.min_valid > 0:
+            least = dataset.min_valid * dataset.size[0] * dataset.size[1]
+            for slot, valid in enumerate(buffers.validity):
+                if np.count_nonzero(valid) < least:
+                    failed.setdefault(slot, TooLittleValidError(f"less than {dataset.min_valid:g} of a tile is valid"))
+        for slot in sorted(failed):
+            dataset.leave_out(buffers.windows[slot][0], failed[slot])
+        return sorted(failed)
+
+    def _replace(self, number: int, target: BatchBuffers, refs: dict[int, TileRef]) -> list[int]:
+        """Read other tiles into slots; returns those whose new tile is left out, too."""
+        others = Reading(self.dataset, [list(refs.values())])
+        source = others._assembly.take(0)
+        again = others._left_out(source)
+        mask, other_mask = self._masks[number], others._masks[0]
+        for other, (slot, ref) in enumerate(refs.items()):
+            if other in again:
+                continue
+            target.pixels[slot], target.validity[slot] = source.pixels[other], source.validity[other]
+            target.windows[slot] = source.windows[other]
+            self.refs[number][slot] = ref
+            if mask is not None and other_mask is not None:
+                mask[slot] = other_mask[other]
+        slots = list(refs)
+        return [slots[other] for other in again]
+
+    def _finished(self, number: int, buffers: BatchBuffers, keep: list[int]) -> Batch:
+        dataset, mask = self.dataset, self._masks[number]
+        self._masks[number] = None
+        refs = [self.refs[number][slot] for slot in keep]
+        image, valid = buffers.image, buffers.valid
+        if len(keep) < len(self.refs[number]):
+            chosen = torch.tensor(keep, dtype=torch.int64)
+            image, valid = _rows(image, chosen), valid[chosen]
+            mask = None if mask is None else mask[chosen]
+        grids = [dataset.view(ref.scene).grid for ref in refs]
+        batch: Batch = {
+            "image": image,
+            "valid": valid,
+            "transform": _transforms(grids, refs),
+            "crs": [grid.crs for grid in grids],
+            "scene": [dataset.ids[ref.scene] for ref in refs],
+            "window": torch.tensor([[ref.row, ref.col, *dataset.size] for ref in refs]).reshape(-1, 4),
+        }
+        if mask is not None:
+            batch["mask"] = mask
+        if dataset.targets is not None:
+            batch["label"] = dataset.targets.values[[ref.scene for ref in refs]]
+        keys = [ref.key for ref in refs]
+        if all(key is not None for key in keys):
+            batch["key"] = torch.tensor(keys, dtype=torch.int64)
+        return batch
+
+
+class _LabelWork:
+    """Reading the labels of one tile."""
+
+    def __init__(self, dataset: TileDataset, scene: int, window: Window, out: npt.NDArray[Any]) -> None:
+        self.dataset, self.scene, self.window, self.out = dataset, scene, window, out
+
+    def __call__(self) -> None:
+        labels, view = self.dataset.labels, self.dataset.view(self.scene)
+        assert labels is not None
+        labels.check_place(view.record, view.grid)
+        labels.read(view.record, view.grid.crop(self.window), self.out)
+
+
+def _transforms(grids: Sequence[Grid], refs: Sequence[TileRef]) -> Tensor:
+    """(B, 6), of tiles that begin at rows and columns of grids."""
+    a, b, c, d, e, f = np.array([grid.transform[:6] for grid in grids]).reshape(-1, 6).T
+    row, col = np.array([(ref.row, ref.col) for ref in refs], dtype=np.float64).reshape(-1, 2).T
+    return torch.from_numpy(np.stack([a, b, a * col + b * row + c, d, e, d * col + e * row + f], axis=1))
+
+
+def _rows(image: Tensor, chosen: Tensor) -> Tensor:
+    """Rows of a tensor of any type; torch indexes no uint16 on some versions."""
+    return torch.from_numpy(image.numpy()[chosen.numpy()])

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geoaug.data.loading.batches import Batch, Reading
-from geoaug.data.loading.dataset import TileDataset
+from geoaug.data.loading.dataset import Batch, Reading, TileDataset
 from geoaug.data.raster.record import TileRef
 from geoaug.errors import ConfigurationError, RasterError
 
@@ -40,14 +39,14 @@ class TileLoader:
 
     A tile that is left out (see `TileDataset`) is replaced by another one where the sampler has such (those that draw
     at random do), so that batches stay whole; where not, its batch is smaller. What stands in for it follows from its
-    place in the order alone.
+    position in the order alone.
 
     Args:
         dataset: of the tiles.
         sampler: gives their order; see `geoaug.data.sampling`. Any iterable of `TileRef` with a length will do.
         batch_size: tiles in a batch.
         drop_last: whether a last batch that is not full is left out.
-        look_ahead: batches in a group; as many as the memory allows, up to 16, unless told.
+        look_ahead: batches in a group; by default as many as the memory allows, up to 16.
         pin_memory: whether images are read into pinned memory, from which a GPU copies while it computes; where there
             is no GPU it makes no difference.
 
@@ -77,11 +76,11 @@ class TileLoader:
         held = 2 * look_ahead + 1
         dataset.reader.outputs.keep(held)
         wanted_mb = dataset.make_room(held * batch_bytes)
-        if wanted_mb > dataset.memory_mb:
+        if wanted_mb > dataset.options.memory_mb:
             _log.warning(
                 "%d batches of %.0f MB are in memory at once, for which memory_mb=%d has no room: give it %d, or make "
                 "batches smaller",
-                held, batch_bytes / 2**20, dataset.memory_mb, wanted_mb,
+                held, batch_bytes / 2**20, dataset.options.memory_mb, wanted_mb,
             )  # fmt: skip
         self._position = 0  # tiles of the epoch whose batches were given by now
         self._resumed_at = 0
@@ -107,10 +106,10 @@ class TileLoader:
                 groups.extend(itertools.islice(starts, 1))
                 reading, positions = groups[0]
                 begun = True
-                for place, position in enumerate(positions):
+                for number, position in enumerate(positions):
                     replace = None if replacement is None else partial(_replacement, replacement, position)
-                    count = len(reading.refs[place])
-                    batch = reading.batch(place, replace)
+                    count = len(reading.refs[number])
+                    batch = reading.batch(number, replace)
                     self._position = position + count
                     if len(batch["scene"]):
                         given = True
@@ -167,7 +166,7 @@ class TileLoader:
 
 
 def _most_common(skipped: Counter[str]) -> str:
-    return "; ".join(f"{count} times {line}" for line, count in skipped.most_common(3)) or "nobody said why"
+    return "; ".join(f"{count} times {line}" for line, count in skipped.most_common(3)) or "the reason is not known"
 
 
 def _replacement(draw: Any, position: int, slot: int, attempt: int) -> TileRef:

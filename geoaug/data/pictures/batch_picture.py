@@ -127,7 +127,7 @@ def draw_training_batch(
         catalog: of the scenes.
         recipe: to augment by; None for tiles as they are read.
         split: of the catalog; None for all of it.
-        size: of a tile; whole chips, or 256, unless told.
+        size: of a tile; by default whole chips, or 256.
         count: tiles.
         seed: of the tiles and the augmentation.
         ignore_index: where there is no label.
@@ -249,7 +249,7 @@ def _coloured(image: npt.NDArray[Any], valid: npt.NDArray[np.bool_], bands: tupl
 
 def _key(masks: Sequence[Mask], names: Sequence[str], ignore_index: int) -> _Key:
     found = {int(number) for mask in masks for number in np.unique(mask)} - {ignore_index}
-    # The colour of a class is that of its place among all that are known, not among those which happen to be seen.
+    # The colour of a class is that of its number among all that are known, not among those which happen to be seen.
     known = sorted(found | set(range(len(names))))
     colours = dict(zip(known, class_colours(len(known)), strict=True))
     shown = {number: names[number] if 0 <= number < len(names) else f"class {number}" for number in sorted(found)}
@@ -270,7 +270,7 @@ def _caption(
     values: npt.NDArray[Any] | None,
     classes: Sequence[str],
 ) -> _Caption:
-    """The label and the prediction of a tile, or else its place."""
+    """The label and the prediction of a tile, or else where it lies."""
     if label is not None and label.ndim == 1:
         truth = _named(label[number], classes)
         if values is None:
@@ -280,13 +280,13 @@ def _caption(
             right = int(label[number]) == int(values[number])
             return _Caption(truth, INK) if right else _Caption(f"{truth}, predicted {predicted}", _WRONG)
         return _Caption(f"{truth}, predicted {predicted}", INK)
-    told = "" if values is None else f"predicted {_named(values[number], classes)} · "
+    predicted = "" if values is None else f"predicted {_named(values[number], classes)} · "
     scene = batch.get("scene")
-    place = name = "" if scene is None else str(scene[number])
+    where = name = "" if scene is None else str(scene[number])
     if "window" in batch and scene is not None:
         row, col = (int(value) for value in _array(batch["window"])[number][:2])
-        place += f" · {row}, {col}"
-    return _Caption(told + place, QUIET, name)
+        where += f" · {row}, {col}"
+    return _Caption(predicted + where, QUIET, name)
 
 
 def _named(value: Any, classes: Sequence[str]) -> str:
@@ -325,14 +325,14 @@ def _laid_out(
     several = len(heads) > 1
     step = down + line + 0.03 + _GROUP_GAP / 2
     below = -(-len(rows) // across) * step + (line + 0.02 if several else 0.0)
-    placed = _placed(legend, ruler, room)
-    tall = (placed[-1][4] + line + 0.1) if placed else 0.0
+    laid = _in_lines(legend, ruler, room)
+    tall = (laid[-1][4] + line + 0.1) if laid else 0.0
     page = Page(room + 2 * _MARGIN, top + below + tall + _MARGIN)
     page.text("\n".join(lines), _MARGIN, _MARGIN, _TITLE_POINTS, bold=True)
     if several:
-        for place in range(across):
+        for column in range(across):
             for number, head in enumerate(heads):
-                left = _MARGIN + place * (group + _GROUP_GAP) + number * (_CELL + _GAP)
+                left = _MARGIN + column * (group + _GROUP_GAP) + number * (_CELL + _GAP)
                 page.text(head, left, top, _TEXT_POINTS, bold=True)
         top += line + 0.02
     for number, (pictures, caption) in enumerate(zip(rows, captions, strict=True)):
@@ -340,25 +340,25 @@ def _laid_out(
         upper = top + (number // across) * step
         words = ruler.fit(caption.words, _TEXT_POINTS, group, name=caption.name)
         page.text(words, left, upper, _TEXT_POINTS, colour=caption.colour)
-        for place, rgb in enumerate(pictures):
-            page.picture(rgb, left + place * (_CELL + _GAP), upper + line + 0.02, _CELL, down)
+        for column, rgb in enumerate(pictures):
+            page.picture(rgb, left + column * (_CELL + _GAP), upper + line + 0.02, _CELL, down)
     top += -(-len(rows) // across) * step + 0.04
     side = _TEXT_POINTS / 72
-    for words, shade, hatch, left, lower in placed:
+    for words, shade, hatch, left, lower in laid:
         page.swatch(_MARGIN + left, top + lower + 0.012, side, shade, hatch)
         page.text(words, _MARGIN + left + side + 0.05, top + lower, _TEXT_POINTS)
     return page.figure
 
 
-def _placed(
+def _in_lines(
     entries: list[tuple[str, Colour | str, str | None]], ruler: Ruler, room: float
 ) -> list[tuple[str, Colour | str, str | None, float, float]]:
     """The entries of a legend in lines of a width."""
-    placed, x, y = [], 0.0, 0.0
+    laid, x, y = [], 0.0, 0.0
     for words, colour, hatch in entries:
         width = _TEXT_POINTS / 72 + 0.05 + ruler.width(words, _TEXT_POINTS)
         if x > 0 and x + width > room:
             x, y = 0.0, y + text_height(_TEXT_POINTS) + 0.03
-        placed.append((words, colour, hatch, x, y))
+        laid.append((words, colour, hatch, x, y))
         x += width + 0.16
-    return placed
+    return laid

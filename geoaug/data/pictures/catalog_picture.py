@@ -1,6 +1,6 @@
 """A catalog on a map: footprints, valid ground and splits in longitude and latitude, with a scale and a legend.
 
-Where the scenes lie in places far apart, the most crowded ones have maps of their own beside the whole. No basemap:
+Where the scenes lie in regions far apart, the most crowded ones have maps of their own beside the whole. No basemap:
 nothing is fetched.
 """
 
@@ -22,7 +22,6 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import split_names
 from geoaug.data.pictures.composites import Colour, class_colours
 from geoaug.data.pictures.page import DPI, INK, QUIET
 from geoaug.earth import METRES_PER_DEGREE
@@ -37,9 +36,9 @@ def map_edge(outlines: npt.NDArray[np.object_]) -> float:
     bounds = shapely.bounds(outlines)
     west, east = bounds[:, 0].copy(), bounds[:, 2].copy()
     crossing = _crosses(outlines)
-    for place in np.flatnonzero(crossing):
-        longitudes = shapely.get_coordinates(outlines[place])[:, 0]
-        west[place], east[place] = longitudes[longitudes > 0].min(), longitudes[longitudes < 0].max() + 360
+    for scene in np.flatnonzero(crossing):
+        longitudes = shapely.get_coordinates(outlines[scene])[:, 0]
+        west[scene], east[scene] = longitudes[longitudes > 0].min(), longitudes[longitudes < 0].max() + 360
     order = np.argsort(west)
     # How far east everything reaches that begins no further east; what crosses 180 covers ground in the west again.
     reached = np.maximum.accumulate(np.concatenate([[east.max() - 360], east[order]]))[: len(order)]
@@ -78,12 +77,12 @@ _SMALLEST = 0.006  # of the map's width; smaller scenes are marked by a point
 _SEVERAL = "in several splits"
 _FOLD = re.compile(r"fold\d+")
 _NICE = (1.0, 2.0, 5.0)
-_WIDTH, _MOST_ABREAST = 8.0, 4  # inches, and maps of places beside each other
+_WIDTH, _MOST_ABREAST = 8.0, 4  # inches, and maps of clusters beside each other
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shapes:
-    """What is drawn of the scenes that have a place.
+    """What is drawn of the scenes that have a CRS.
 
     Attributes:
         outline: (scenes,) footprints.
@@ -119,18 +118,18 @@ def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> 
     Raises:
         ConfigurationError: no scene has a CRS, or no such column.
     """
-    placed = np.array([shape is not None for shape in catalog.footprints])
-    if not placed.any():
-        raise ConfigurationError("no scene of this catalog has a CRS, so that none has a place on a map")
-    shapes = _shapes(catalog, placed, colour)
+    located = np.array([shape is not None for shape in catalog.footprints])
+    if not located.any():
+        raise ConfigurationError("no scene of this catalog has a CRS, so that none can be drawn on a map")
+    shapes = _shapes(catalog, located, colour)
     counts = Counter(shapes.category)
     colours = _colours([*counts, *(name for _, name in shapes.filled)])
-    places = _places(shapes.outline)
+    clusters = _clusters(shapes.outline)
     bounds = shapely.total_bounds(shapes.outline)
-    figure, axes = _sheet(bounds, len(places))
+    figure, axes = _sheet(bounds, len(clusters))
     _draw(axes[0], shapes, colours, bounds)
-    for letter, place, part in zip("ABCDEF", places, axes[1:], strict=False):
-        inner = shapely.total_bounds(shapes.outline[place])
+    for letter, cluster, part in zip("ABCDEF", clusters, axes[1:], strict=False):
+        inner = shapely.total_bounds(shapes.outline[cluster])
         _draw(part, shapes.within(inner), colours, inner, small=True)
         part.set_title(letter, loc="left", fontsize=8, fontweight="bold", color=INK)
         axes[0].annotate(
@@ -139,38 +138,38 @@ def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> 
         )  # fmt: skip
     figure.suptitle(title, fontsize=11, fontweight="bold", color=INK, x=0.01, ha="left")
     notes = []
-    elsewhere = len(shapes.outline) - sum(map(len, places))
-    if places and elsewhere:
-        last = f" to {'ABCDEF'[len(places) - 1]}" if len(places) > 1 else ""
+    elsewhere = len(shapes.outline) - sum(map(len, clusters))
+    if clusters and elsewhere:
+        last = f" to {'ABCDEF'[len(clusters) - 1]}" if len(clusters) > 1 else ""
         notes.append(f"outside of A{last}: {_scenes(elsewhere)}")
-    if not placed.all():
-        notes.append(f"not shown: {_scenes(int((~placed).sum()))} without a CRS")
+    if not located.all():
+        notes.append(f"not shown: {_scenes(int((~located).sum()))} without a CRS")
     _legend(figure, catalog, shapes, counts, colours, notes)
     return figure
 
 
-def _sheet(bounds: npt.NDArray[np.float64], places: int) -> tuple[Figure, list[Axes]]:
-    """A figure whose shape suits the map, with axes for the whole and for each of the places."""
+def _sheet(bounds: npt.NDArray[np.float64], clusters: int) -> tuple[Figure, list[Axes]]:
+    """A figure whose shape suits the map, with axes for the whole and for each of the clusters."""
     west, south, east, north = bounds
     wide = (east - west) * math.cos(math.radians((south + north) / 2)) / max(north - south, 1e-9)
-    parts = _WIDTH / max(min(places, _MOST_ABREAST), 2) * -(-places // _MOST_ABREAST)
+    parts = _WIDTH / max(min(clusters, _MOST_ABREAST), 2) * -(-clusters // _MOST_ABREAST)
     height = float(np.clip(_WIDTH / max(wide, 1e-9), 2.4 if parts else 3.6, 5.0 if parts else 8.0))
     figure = Figure(figsize=(_WIDTH, height + parts + 1.0), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    if not places:
+    if not clusters:
         return figure, [figure.subplots()]
     halves: Any = figure.subfigures(2, 1, height_ratios=(height, parts))
     above, below = halves
     axes = [above.subplots()]
-    axes += np.ravel(below.subplots(-(-places // _MOST_ABREAST), min(places, _MOST_ABREAST))).tolist()
-    for spare in axes[places + 1 :]:
+    axes += np.ravel(below.subplots(-(-clusters // _MOST_ABREAST), min(clusters, _MOST_ABREAST))).tolist()
+    for spare in axes[clusters + 1 :]:
         spare.set_axis_off()
     return figure, axes
 
 
-def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Shapes:
+def _shapes(catalog: Catalog, located: npt.NDArray[np.bool_], colour: str) -> _Shapes:
     columns = catalog.table.column_names
-    chosen = np.flatnonzero(placed)
+    chosen = np.flatnonzero(located)
     split_by_ground = "regions" in columns and colour in ("auto", "split")
     if colour == "auto":
         colour = "split" if "split" in columns or split_by_ground else "crs"
@@ -189,32 +188,32 @@ def _shapes(catalog: Catalog, placed: npt.NDArray[np.bool_], colour: str) -> _Sh
     names = [None if name in rest else name for name in names]
     filled: list[tuple[shapely.Geometry, str]] = []
     category = []
-    edge = map_edge(catalog.footprints[placed])
+    edge = map_edge(catalog.footprints[located])
     outlines = from_edge(catalog.footprints, edge)
 
     def shape_of(wkb: bytes | None) -> shapely.Geometry | None:
         return from_edge(np.array([shapely.from_wkb(wkb)]), edge)[0]
 
-    for place in chosen.tolist():
-        name = str(names[place]) if names[place] is not None else _SEVERAL if regions[place] else "none"
+    for scene in chosen.tolist():
+        name = str(names[scene]) if names[scene] is not None else _SEVERAL if regions[scene] else "none"
         category.append(name)
-        ground = shape_of(valid[place])
-        if regions[place]:
-            for region in regions[place]:
+        ground = shape_of(valid[scene])
+        if regions[scene]:
+            for region in regions[scene]:
                 wkb = region["geometry"]
-                shape = outlines[place] if wkb is None else shape_of(wkb)
+                shape = outlines[scene] if wkb is None else shape_of(wkb)
                 # A region reaches somewhat past its scene.
-                within = outlines[place] if ground is None else shapely.make_valid(ground)
+                within = outlines[scene] if ground is None else shapely.make_valid(ground)
                 shape = shapely.intersection(shape, within)
                 filled.append((shape, str(region["split"])))
         else:
-            filled.append((outlines[place] if ground is None else ground, name))
+            filled.append((outlines[scene] if ground is None else ground, name))
     return _Shapes(outlines[chosen], filled, category)
 
 
 def _trained_with(catalog: Catalog) -> set[str]:
     """The splits that are what a fold is trained with, and so the ground of the other folds."""
-    names = split_names(catalog)
+    names = catalog.split_names
     return {f"{name}-train" for name in names if _FOLD.fullmatch(name)}.intersection(names)
 
 
@@ -226,7 +225,7 @@ def _colours(names: Iterable[str]) -> dict[str, Colour]:
     return {name: _SPLIT_COLOURS.get(name) or spare.get(name) or grey for name in found}
 
 
-def _places(outline: npt.NDArray[np.object_]) -> list[npt.NDArray[np.intp]]:
+def _clusters(outline: npt.NDArray[np.object_]) -> list[npt.NDArray[np.intp]]:
     """Groups of scenes near each other that the whole map cannot show, the largest first; none where it can.
 
     Where there are many, the most crowded ones of several scenes.
@@ -252,7 +251,7 @@ def _places(outline: npt.NDArray[np.object_]) -> list[npt.NDArray[np.intp]]:
     largest = np.argsort(-count, kind="stable")[:_MOST_PLACES]
     if len(parts) > _MOST_PLACES:
         largest = largest[count[largest] > 1]
-    return [scene[part == place] for place in largest]
+    return [scene[part == cluster] for cluster in largest]
 
 
 def _draw(
@@ -279,7 +278,7 @@ def _draw(
     tiny = np.maximum(size[:, 2] - size[:, 0], size[:, 3] - size[:, 1]) < _SMALLEST * extent
     if tiny.any():
         centres = shapely.get_coordinates(shapely.centroid(shapes.outline[tiny]))
-        shades = [edges[place] for place in np.flatnonzero(tiny)]
+        shades = [edges[number] for number in np.flatnonzero(tiny)]
         axes.scatter(centres[:, 0], centres[:, 1], s=9, c=shades, linewidths=0, zorder=3)
     _dress(axes, small=small)
 

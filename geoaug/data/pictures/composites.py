@@ -1,6 +1,6 @@
 """Multiband arrays as arrays to look at: composites under a common stretch, and masks laid over them.
 
-Arrays in, arrays out, with numpy alone. Which bands make a true or a false colour picture is told by
+Arrays in, arrays out, with numpy alone. Which bands make a true or a false colour picture is decided by
 `geoaug.sensors`; pictures in files are drawn by `geoaug.data.pictures.contact_sheet`.
 """
 

@@ -151,7 +151,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure to `path`; a file that is there is replaced.
 
     Raises:
-        ConfigurationError: another format, or a place that cannot be written to.
+        ConfigurationError: another format, or a path that cannot be written to.
     """
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:

@@ -101,11 +101,8 @@ def _decode_patiently(
             return _decode(pool, view, window, out)
         except (RasterioError, OSError, RasterError) as error:
             if not left:
-                raise RasterError(
-                    f"scene '{scene}': {_what_failed(view, window, error, attempts)}",
-                    path=view.source.path,
-                    scene=scene,
-                ) from error
+                why = _what_failed(view, window, error, attempts)
+                raise RasterError(f"scene '{scene}': {why}", path=view.source.path, scene=scene) from error
         time.sleep(_PAUSE_S * 2.0 ** (1 - left))
     raise AssertionError("no attempt")
 

@@ -16,8 +16,6 @@ from geoaug.data.raster.grid import Grid
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor, generic_sensor, get_sensor
 
-SceneKind = Literal["raster", "bands", "sentinel-2", "landsat", "stac", "chip"]
-
 
 @dataclass(frozen=True, slots=True)
 class BandFile:
@@ -77,7 +75,8 @@ class SceneRecord:
 
     Attributes:
         id: unique in the catalog, fit for a file name.
-        kind: how its files are laid out.
+        kind: how its files are laid out: "raster", "bands", "sentinel-2", "landsat", "stac", "chip", or as a product of
+            another package calls it.
         path: the file or folder that a person would name.
         bands: in the scene's order; bands of other resolutions have grids of their own.
         sensor: name of a built-in sensor, or "generic".
@@ -90,7 +89,7 @@ class SceneRecord:
     """
 
     id: str
-    kind: SceneKind
+    kind: str
     path: str
     bands: tuple[BandFile, ...]
     sensor: str

@@ -1,4 +1,7 @@
-"""`BalancedTileSampler`: tiles that hold each class as often as is wanted, however rare it is."""
+"""`BalancedTileSampler`: tiles that hold each class as often as is wanted, however rare it is.
+
+`ClassGround` knows where classes lie: chips by their labels, labelled pixels by the cells that a survey counted.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -6,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
@@ -14,14 +16,13 @@ from geoaug.data.raster.record import TileRef
 from geoaug.data.sampling.coverage import COLUMN
 from geoaug.data.sampling.ground_blocks import cells_inside, class_name
 from geoaug.data.sampling.random_sampler import RandomTileSampler
-from geoaug.data.sampling.sampler import Positions, TileDraws, keyed_refs
+from geoaug.data.sampling.sampler import Positions, TileDraws
 from geoaug.data.sampling.tile_ground import Array, Numbers
 from geoaug.data.sampling.tile_source import TileSource
 from geoaug.errors import ConfigurationError
-from geoaug.rng.draws import sample_keys
 
 
-class ClassPlaces(ABC):
+class ClassGround(ABC):
     """The classes of a catalog and where they lie.
 
     Attributes:
@@ -42,7 +43,7 @@ class ClassPlaces(ABC):
         """
 
     @staticmethod
-    def of(source: TileSource) -> "ClassPlaces":
+    def of(source: TileSource) -> "ClassGround":
         """Chips where the catalog has labels of such, else what a survey counted.
 
         Raises:
@@ -73,7 +74,7 @@ class ClassPlaces(ABC):
         raise ConfigurationError(f"no scene holds the class {name!r}; there are {there}")
 
 
-class _Chips(ClassPlaces):
+class _Chips(ClassGround):
     """Chips of one class each."""
 
     def __init__(self, labels: list[Any]) -> None:
@@ -87,7 +88,7 @@ class _Chips(ClassPlaces):
         return (zero, one), (zero, one)
 
 
-class _Cells(ClassPlaces):
+class _Cells(ClassGround):
     """Cells of surveyed scenes, as the table of the catalog holds them."""
 
     def __init__(self, source: TileSource) -> None:
@@ -115,9 +116,9 @@ class _Cells(ClassPlaces):
         self._first = np.full((len(self.ids), len(catalog)), -1)
         self._first[number, scene] = first
         self.amounts = np.zeros((len(self.ids), len(catalog)))
-        for place in range(len(scene)):
-            cells = self._of(int(scene[place]), int(number[place]))
-            self.amounts[number[place], scene[place]] = cells.sum() * source.grids.pixel_area_m2[scene[place]]
+        for entry in range(len(scene)):
+            cells = self._of(int(scene[entry]), int(number[entry]))
+            self.amounts[number[entry], scene[entry]] = cells.sum() * source.grids.pixel_area_m2[scene[entry]]
 
     def box(
         self, scene: Array, number: Array, share: Numbers
@@ -181,7 +182,7 @@ class BalancedTileSampler(RandomTileSampler):
         world_size: int | None = None,
     ) -> None:
         super().__init__(source, length, seed=seed, min_valid=min_valid, rank=rank, world_size=world_size)
-        self._held = ClassPlaces.of(source)
+        self._held = ClassGround.of(source)
         amounts = np.where(self.ground.area_m2 > 0, self._held.amounts, 0.0)
         total = amounts.sum(axis=1)
         if probabilities is None:
@@ -216,13 +217,13 @@ class BalancedTileSampler(RandomTileSampler):
             two = draws.uniforms(position[rest], self.epoch, first + 2 * turn + 1)
             scene[rest] = self._scenes_of(number[rest], one[:, 1])
             down[rest], across[rest] = self._beside(scene[rest], number[rest], one[:, 2], two)
-            # Any place that is possible at all will do: which one comes is up to the class.
+            # Any position that is possible at all will do: which one comes is up to the class.
             rest = rest[~self._possible(scene[rest], down[rest], across[rest])]
             turn += 1
-        for place in rest.tolist():
-            down[place], across[place] = self.ground.sure(int(scene[place]), 0.5)
+        for left in rest.tolist():
+            down[left], across[left] = self.ground.sure(int(scene[left]), 0.5)
         row, col = self.ground.corners(scene, down, across)
-        return keyed_refs(scene, row, col, sample_keys(self.seed, torch.from_numpy(position), self.epoch))
+        return self.refs(position, scene, row, col)
 
     def _scenes_of(self, number: Array, share: Numbers) -> Array:
         scene = np.zeros(len(number), dtype=np.int64)
@@ -232,18 +233,18 @@ class BalancedTileSampler(RandomTileSampler):
         return np.minimum(scene, len(self.ground.area_m2) - 1)
 
     def _beside(self, scene: Array, number: Array, share: Numbers, numbers: Numbers) -> tuple[Array, Array]:
-        """Places at which tiles hold the box where the class lies, or lie in it."""
+        """Positions at which tiles hold the box where the class lies, or lie in it."""
         found = []
         sides = (self.ground.height, self.ground.rows), (self.ground.width, self.ground.cols)
         boxes = self._held.box(scene, number, share)
-        for axis, ((length, places), (begin, end)) in enumerate(zip(sides, boxes, strict=True)):
+        for axis, ((length, starts), (begin, end)) in enumerate(zip(sides, boxes, strict=True)):
             tile = self.ground.tile[axis]
             start, stop = begin * length[scene], end * length[scene]
             low, high = np.minimum(start, stop - tile), np.maximum(start, stop - tile)
-            low, high = np.clip(np.floor(low), 0, places[scene] - 1), np.clip(np.ceil(high), 0, places[scene] - 1)
+            low, high = np.clip(np.floor(low), 0, starts[scene] - 1), np.clip(np.ceil(high), 0, starts[scene] - 1)
             # A tile larger than its scene holds the box wherever it begins.
             small = length[scene] < tile
-            low, high = np.where(small, 0, low), np.where(small, places[scene] - 1, high)
+            low, high = np.where(small, 0, low), np.where(small, starts[scene] - 1, high)
             found.append((low + np.floor(numbers[:, axis] * (high - low + 1))).astype(np.int64))
         return found[0], found[1]
 

@@ -83,13 +83,13 @@ def sum_products(image, valid, centre, sums, products):
                     away[band, col - start] = np.float64(image[band, row, col]) - centre[band] if known else 0.0
             for one in range(bands):
                 total = 0.0
-                for place in range(stop - start):
-                    total += away[one, place]
+                for pixel in range(stop - start):
+                    total += away[one, pixel]
                 sums[one] += total
                 for other in range(one + 1):
                     total = 0.0
-                    for place in range(stop - start):
-                        total += away[one, place] * away[other, place]
+                    for pixel in range(stop - start):
+                        total += away[one, pixel] * away[other, pixel]
                     products[one, other] += total
 
 

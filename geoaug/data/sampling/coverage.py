@@ -103,7 +103,7 @@ class Coverage:
 
     @staticmethod
     def of(catalog: "Catalog", scene: int) -> "Coverage | None":
-        """What the catalog knows of the scene at a place; None where it was not surveyed."""
+        """What the catalog knows of the scene at a position; None where it was not surveyed."""
         if COLUMN not in catalog.table.column_names:
             return None
         row = catalog.table.column(COLUMN)[scene]
@@ -155,8 +155,8 @@ class CoverageCounter:
         self._sum(self._valid, row, col, valid)
         if labels is None:
             return
-        told = labels[valid]
-        for number in _distinct(told):
+        known = labels[valid]
+        for number in _distinct(known):
             if number == self.ignore_index:
                 continue
             if number not in self._classes:

@@ -1,18 +1,16 @@
 """`GridTileSampler`: tiles that cover all scenes, in an order that reads each block once."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from geoaug.data.raster.record import TileRef
 from geoaug.data.sampling.region_grid import tiles_in
-from geoaug.data.sampling.sampler import Positions, TileSampler, keyed_refs
+from geoaug.data.sampling.sampler import Positions, TileSampler
 from geoaug.data.sampling.tile_ground import Array, TileGround
 from geoaug.data.sampling.tile_source import TileSource
 from geoaug.errors import ConfigurationError
-from geoaug.rng.draws import sample_keys
 
 Edge = Literal["shift", "drop", "pad"]
 
@@ -32,7 +30,7 @@ class GridTileSampler(TileSampler):
 
     Args:
         source: a `TileDataset`, or `CatalogTiles` of a catalog and a size.
-        stride: pixels from one tile to the next, one number or (down, across): the tile's size unless told.
+        stride: pixels from one tile to the next, one number or (down, across): by default the tile's size.
         edge: what becomes of the rest that is too small for a step: the last tile is moved inward ("shift"), the rest
             is left out ("drop"), or the last tile reaches past the edge, where nothing is valid ("pad").
         min_valid: where the catalog was surveyed, tiles that cannot hold this share of valid pixels are left out, and
@@ -41,8 +39,6 @@ class GridTileSampler(TileSampler):
         rank: see `TileSampler`.
         world_size: likewise.
     """
-
-    endless = False
 
     def __init__(
         self,
@@ -78,16 +74,18 @@ class GridTileSampler(TileSampler):
             )
         super().__init__(source, length, seed=seed, rank=rank, world_size=world_size)
 
-    def refs(self, start: int, stop: int) -> list[TileRef]:
-        """The tiles of the whole grid from one place to before another, whatever the rank."""
-        return self._at(np.arange(start, min(stop, self.length), dtype=np.int64))
+    @classmethod
+    def for_training(cls, source: TileSource, length: int, *, seed: int, min_valid: float) -> Self:
+        """The whole grid, whatever the length asked for."""
+        return cls(source, min_valid=min_valid, seed=seed)
 
-    def _tiles(self, local: Positions, rank: int, world_size: int) -> list[TileRef]:
-        return self._at((local * world_size + rank) % self.length)
+    def between(self, start: int, stop: int) -> list[TileRef]:
+        """The tiles of the whole grid from one position to before another, whatever the rank."""
+        return self.tiles(np.arange(start, min(stop, self.length), dtype=np.int64))
 
-    def _at(self, place: Positions) -> list[TileRef]:
-        scene, row, col = self._tile(place) if self._kept is None else (part[place] for part in self._kept)
-        return keyed_refs(scene, row, col, sample_keys(self.seed, torch.from_numpy(place), self.epoch))
+    def tiles(self, positions: Positions) -> list[TileRef]:
+        scene, row, col = self._tile(positions) if self._kept is None else (part[positions] for part in self._kept)
+        return self.refs(positions, scene, row, col)
 
     def _worth_it(self) -> tuple[Array, Array, Array]:
         """Scenes, rows and columns of tiles that may hold enough valid pixels and lie in their scenes' regions."""
@@ -120,11 +118,11 @@ class GridTileSampler(TileSampler):
         scenes, rows, cols = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return scenes, rows, cols
 
-    def _tile(self, place: Array) -> tuple[Array, Array, Array]:
-        """Scenes, rows and columns of tiles of the whole grid, by their places in it."""
+    def _tile(self, position: Array) -> tuple[Array, Array, Array]:
+        """Scenes, rows and columns of tiles of the whole grid, by their positions in it."""
         stops = self._stops
-        scene = np.searchsorted(stops, place, side="right")
-        number = place - np.where(scene > 0, stops[scene - 1], 0)
+        scene = np.searchsorted(stops, position, side="right")
+        number = position - np.where(scene > 0, stops[scene - 1], 0)
         band, across = self._band[scene], self._across[scene]
         first = number // (band * across) * band
         rows = np.minimum(band, self._down[scene] - first)

@@ -1,4 +1,9 @@
-"""How much of what there is in scenes: valid ground, and each class."""
+"""The ground cut into blocks of about equal size, and how much of what lies there: valid ground, and each class.
+
+Blocks lie in rows of equal latitude from the south pole, each cut into as many as make them about square, so that a
+block is the same ground for all scenes, whatever their CRS. Amounts are of scenes, or of the parts of them that a split
+holds. Which block goes to which split is decided in `geoaug.data.sampling.split_ground`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -87,7 +92,7 @@ class GroundBlocks:
 
 
 class LocalMetres:
-    """Metres east and north around a place: distances from there are right, and others nearby to a hundredth."""
+    """Metres east and north around a point: distances from there are right, and others nearby to a hundredth."""
 
     def __init__(self, longitude: float, latitude: float) -> None:
         # As a pipeline, which takes a hundredth of the time that a transformer between two CRS does.
@@ -160,17 +165,17 @@ def class_ids(catalog: Catalog) -> list[Any]:
 def class_amounts(catalog: Catalog) -> npt.NDArray[np.float64]:
     """(scenes, classes): chips or pixels of each of `class_ids` in each scene."""
     ids = class_ids(catalog)
-    place = {value: number for number, value in enumerate(ids)}
+    column = {value: number for number, value in enumerate(ids)}
     amounts = np.zeros((len(catalog), len(ids)))
     labels = catalog.table.column("label").to_pylist()
     if any(label is not None for label in labels):
         for scene, label in enumerate(labels):
             if label is not None:
-                amounts[scene, place[label]] = 1
+                amounts[scene, column[label]] = 1
     elif ids:
         for scene, counts in enumerate(catalog.table.column("class_counts").to_pylist()):
             for count in counts or ():
-                amounts[scene, place[count["id"]]] = count["count"]
+                amounts[scene, column[count["id"]]] = count["count"]
     return amounts
 
 
@@ -185,7 +190,7 @@ def class_amounts_in(part: Catalog, ids: Sequence[Any]) -> npt.NDArray[np.float6
     """How much there is of each class in the scenes of a split: in their regions, where they have such."""
     there = class_ids(part)
     amounts = class_amounts(part)
-    place = {value: number for number, value in enumerate(ids)}
+    column = {value: number for number, value in enumerate(ids)}
     total = np.zeros(len(ids))
     limited = [False] * len(part)
     if "region" in part.table.column_names:
@@ -200,7 +205,7 @@ def class_amounts_in(part: Catalog, ids: Sequence[Any]) -> npt.NDArray[np.float6
                 if number in there:
                     amounts[scene, there.index(number)] = count
     for number, value in enumerate(there):
-        total[place[value]] = amounts[:, number].sum()
+        total[column[value]] = amounts[:, number].sum()
     return total
 
 

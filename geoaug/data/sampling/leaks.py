@@ -13,7 +13,6 @@ import pyproj
 import shapely
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import scenes_of_split, split_names
 from geoaug.data.sampling.ground_blocks import LocalMetres, unwrapped
 from geoaug.data.sampling.scene_overlap import overlapping
 from geoaug.errors import ConfigurationError
@@ -64,15 +63,15 @@ def check_leaks(
         distance_m: in metres; 0 asks only that no ground is in two splits.
         size: of tiles in pixels: parts of the ground that are narrower than a tile do not count. Without it the whole
             ground of the splits does.
-        splits: names of those to compare; all, unless told. A fold is compared with what it is trained with.
+        splits: names of those to compare; by default all. A fold is compared with what it is trained with.
 
     Raises:
         LeakError: two scenes are too near; it names them and their distance.
     """
-    names = split_names(catalog) if splits is None else list(splits)
+    names = catalog.split_names if splits is None else list(splits)
     if len(names) < 2:
         raise ConfigurationError(f"the catalog has {len(names)} split(s): there is nothing to compare")
-    parts = {name: _ground(scenes_of_split(catalog, name), size) for name in names}
+    parts = {name: _ground(catalog.split(name), size) for name in names}
     folds = [(name, f"{name}-train") for name in names if f"{name}-train" in names]
     for one, other in folds or itertools.combinations(names, 2):
         leak = _worst(parts[one], parts[other], distance_m)
@@ -144,14 +143,14 @@ def _worst(one: tuple[list[str], Array], other: tuple[list[str], Array], distanc
         if len(apart) and apart.min() < distance_m * (1 - _TOLERANCE):
             worst = int(np.argmin(apart)), float(apart.min())
     else:
-        for place, (a, b) in enumerate(zip(mine.tolist(), theirs.tolist(), strict=True)):
+        for pair, (a, b) in enumerate(zip(mine.tolist(), theirs.tolist(), strict=True)):
             both = shapely.intersection(shapes[a], other_shapes[b])
             west, south, east, north = shapely.bounds(both).tolist()
             if not both.area:
                 continue
             there = LocalMetres((west + east) / 2, (south + north) / 2).metres(both)
             if overlapping(np.array([there]))[0]:
-                worst = place, 0.0
+                worst = pair, 0.0
                 break
     if worst is None:
         return None

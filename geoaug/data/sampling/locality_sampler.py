@@ -1,18 +1,20 @@
-"""`LocalityTileSampler`: tiles drawn at random in an order that decodes each block of a file few times."""
+"""`LocalityTileSampler`: tiles drawn at random in an order that decodes each block of a file few times.
+
+`RegionAxis` lays regions of whole blocks along an axis of each scene; the sampler draws regions and
+cuts tiles from them.
+"""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from geoaug.data.raster.record import TileRef
 from geoaug.data.sampling.random_sampler import RandomTileSampler
-from geoaug.data.sampling.sampler import Positions, TileDraws, keyed_refs
+from geoaug.data.sampling.sampler import Positions, TileDraws
 from geoaug.data.sampling.tile_ground import Array
 from geoaug.data.sampling.tile_source import TileSource
 from geoaug.errors import ConfigurationError
-from geoaug.rng.draws import sample_keys
 
 
 def region_side(tile: int, block: Array, wanted: int | None = None) -> Array:
@@ -28,7 +30,7 @@ class RegionAxis:
     """The regions along an axis of each scene.
 
     Region k begins at block k * `step`, and holds the tiles that lie in it. Where two regions hold the same tile, each
-    gives it half as often: together they give every place of a tile equally often. No place is in more than two.
+    gives it half as often: together they give every position of a tile equally often. No position is in more than two.
 
     Args:
         length: of each scene in pixels.
@@ -37,35 +39,35 @@ class RegionAxis:
         side: of a region in pixels, whole blocks.
 
     Attributes:
-        places: pixels that a tile may begin at.
+        starts: pixels that a tile may begin at.
         step: pixels from one region to the next.
         reach: pixels that a tile of a region may begin at.
         count: of regions.
     """
 
     def __init__(self, length: Array, tile: int, block: Array, side: Array) -> None:
-        self.places = np.abs(length - tile) + 1
+        self.starts = np.abs(length - tile) + 1
         self.reach = side - tile + 1
         self.step = np.maximum(self.reach // block, 1) * block
-        self.count = np.where(length > tile, np.maximum(-((self.reach - self.places) // self.step), 0) + 1, 1)
-        self.reach = np.where(length > tile, self.reach, self.places)
+        self.count = np.where(length > tile, np.maximum(-((self.reach - self.starts) // self.step), 0) + 1, 1)
+        self.reach = np.where(length > tile, self.reach, self.starts)
 
     def split(self, scene: Array, share: npt.NDArray[np.float64]) -> tuple[Array, npt.NDArray[np.float64]]:
-        """The regions at shares (0 to 1) of all places of their scenes, and which share of the region that is."""
-        at = share * self.places[scene]
+        """The regions at shares (0 to 1) of all positions in their scenes, and which share of the region that is."""
+        at = share * self.starts[scene]
         step, overlap = self.step[scene], self.reach[scene] - self.step[scene]
         last = self.count[scene] - 1
         region = np.clip((at - overlap / 2) // step, 0, last).astype(np.int64)
         start = np.where(region > 0, region * step + overlap / 2, 0.0)
-        stop = np.where(region < last, (region + 1) * step + overlap / 2, self.places[scene])
+        stop = np.where(region < last, (region + 1) * step + overlap / 2, self.starts[scene])
         return region, np.clip((at - start) / (stop - start), 0.0, np.nextafter(1.0, 0.0))
 
-    def place(self, scene: Array, region: Array, share: npt.NDArray[np.float64]) -> Array:
+    def begin(self, scene: Array, region: Array, share: npt.NDArray[np.float64]) -> Array:
         """Where the tile at a share (0 to 1) of all that a region gives begins, in pixels."""
         step, overlap = self.step[scene], self.reach[scene] - self.step[scene]
         last = self.count[scene] - 1
         begin = region * step
-        end = np.minimum(begin + self.reach[scene], self.places[scene])
+        end = np.minimum(begin + self.reach[scene], self.starts[scene])
         # Half as often up to where the region before ends, and from where the next one begins.
         first = np.where(region > 0, overlap, 0)
         final = np.where(region < last, overlap, 0)
@@ -76,9 +78,9 @@ class RegionAxis:
         pixel = np.where(late > 0, first + middle + 2 * late, pixel)
         return np.asarray(np.minimum(begin + pixel.astype(np.int64), end - 1))
 
-    def holding(self, scene: Array, place: Array) -> Array:
-        """A region that holds the tile which begins at a place."""
-        return np.asarray(np.clip(place // self.step[scene], 0, self.count[scene] - 1))
+    def holding(self, scene: Array, pixel: Array) -> Array:
+        """A region that holds the tile which begins at a pixel."""
+        return np.asarray(np.clip(pixel // self.step[scene], 0, self.count[scene] - 1))
 
 
 _FOR_REGIONS, _FOR_WINDOWS, _FOR_STRATA, _FOR_LANES, _FOR_PROBES = 1, 2, 3, 4, 5
@@ -92,10 +94,10 @@ class LocalityTileSampler(RandomTileSampler):
     """Tiles uniform over the valid ground, as by `RandomTileSampler`, drawn region by region.
 
     A region is a square of whole blocks. It is drawn in proportion to the ground that it holds, and `windows` tiles are
-    cut from it at random places, so that each of its blocks is decoded once for all of them. Regions overlap such that
-    every place of a tile is drawn equally often, at the edges of blocks, too. `mixed` regions are in use at once: each
-    run of `mixed` tiles in the order has one tile of each of them, shuffled, and regions begin and end at different
-    times, so that batches hold many scenes and the work is even.
+    cut from it at random, so that each of its blocks is decoded once for all of them. Regions overlap such that every
+    position of a tile is drawn equally often, at the edges of blocks, too. `mixed` regions are in use at once: each run
+    of `mixed` tiles in the order has one tile of each of them, shuffled, and regions begin and end at different times,
+    so that batches hold many scenes and the work is even.
 
     The regions are gone through as in a shuffle, across epochs: none comes again before all others did (as often as
     their ground asks for). Chips are regions of one tile: every chip comes once in so many tiles as there are chips.
@@ -106,13 +108,13 @@ class LocalityTileSampler(RandomTileSampler):
     Args:
         source: a `TileDataset`, or `CatalogTiles` of a catalog and a size.
         length: tiles of an epoch, of all processes together.
-        region: side of a region in pixels, rounded up to whole blocks; the smallest that holds two tiles across, and a
-            tile at any place of a block, unless told (1024 for tiles of 256 and blocks of 512).
-        windows: tiles from a region; twice as many as fit into it beside each other, up to 64, unless told (32). One
+        region: side of a region in pixels, rounded up to whole blocks; by default the smallest that holds two tiles
+            across, and a tile at any position in a block (1024 for tiles of 256 and blocks of 512).
+        windows: tiles from a region; by default twice as many as fit into it beside each other, up to 64 (32). One
             where fewer than two fit; and where all scenes fit decoded into the dataset's memory, in which every block
             is decoded once whatever the order.
-        mixed: regions in use at once; as many as the decoded blocks may fill of the dataset's memory, 8 to 128, unless
-            told (16 where the source is no dataset).
+        mixed: regions in use at once; by default as many as the decoded blocks may fill of the dataset's memory, 8 to
+            128 (16 where the source is no dataset).
         seed: of all that is drawn.
         min_valid: see `RandomTileSampler`.
         rank: see `TileSampler`.
@@ -167,7 +169,11 @@ class LocalityTileSampler(RandomTileSampler):
         super().load_state_dict(state)
         self.windows, self.mixed = state.get("windows", self.windows), state.get("mixed", self.mixed)
 
-    def _tiles(self, local: Positions, rank: int, world_size: int) -> list[TileRef]:
+    def tiles(self, positions: Positions) -> list[TileRef]:
+        """The tiles at positions of an epoch of one process alone."""
+        return self.tiles_of_process(positions, 0, 1)
+
+    def tiles_of_process(self, local: Positions, rank: int, world_size: int) -> list[TileRef]:
         # The order goes on from epoch to epoch: tiles of this process so far.
         count = self.epoch * len(self) + local
         turn, slot = count // self.mixed, count % self.mixed
@@ -177,8 +183,7 @@ class LocalityTileSampler(RandomTileSampler):
         at = turn + lane * self.windows // self.mixed
         visit = ((at // self.windows) * self.mixed + lane) * world_size + rank
         scene, row, col = self._cut(visit, at % self.windows)
-        keys = sample_keys(self.seed, torch.from_numpy(local * world_size + rank), self.epoch)
-        return keyed_refs(scene, row, col, keys)
+        return self.refs(local * world_size + rank, scene, row, col)
 
     def _cut(self, visit: Positions, window: Array) -> tuple[Array, Array, Array]:
         """The scenes, rows and columns of windows (0 to `windows` - 1) of the regions that are visited."""
@@ -192,22 +197,22 @@ class LocalityTileSampler(RandomTileSampler):
         cols = strata.shuffled(window, self.windows, 2 * visit + 1)
         identity = visit * self.windows + window
         numbers = draws.uniforms(identity)
-        down = self._down.place(scene, region[0], (rows + numbers[:, 2]) / self.windows)
-        across = self._across.place(scene, region[1], (cols + numbers[:, 3]) / self.windows)
+        down = self._down.begin(scene, region[0], (rows + numbers[:, 2]) / self.windows)
+        across = self._across.begin(scene, region[1], (cols + numbers[:, 3]) / self.windows)
         rest = self._refused(np.arange(len(scene)), scene, down, across, numbers)
         turn = 0
         while len(rest) and (turn := turn + 1) < _MOST_TRIES:
             numbers = draws.uniforms(identity[rest], 0, turn)
-            down[rest] = self._down.place(scene[rest], region[0][rest], numbers[:, 2])
-            across[rest] = self._across.place(scene[rest], region[1][rest], numbers[:, 3])
+            down[rest] = self._down.begin(scene[rest], region[0][rest], numbers[:, 2])
+            across[rest] = self._across.begin(scene[rest], region[1][rest], numbers[:, 3])
             rest = self._refused(rest, scene, down, across, numbers)
         down[rest], across[rest] = sure[0][which[rest]], sure[1][which[rest]]
         return scene, *self.ground.corners(scene, down, across)
 
     def _visited(self, visit: Positions) -> tuple[Array, Array, Array, tuple[Array, Array]]:
-        """The scene and the regions down and across of visits, and a place in each that the ground accepts.
+        """The scene and the regions down and across of visits, and a position in each that the ground accepts.
 
-        A place is drawn as any tile's is, and its region taken: so a region comes up in proportion to what it holds.
+        A position is drawn as any tile's is, and its region taken: so a region comes up in proportion to what it holds.
         """
         cycle, number = visit // self.regions, visit % self.regions
         draws = TileDraws(self.seed, _FOR_REGIONS)
@@ -218,23 +223,23 @@ class LocalityTileSampler(RandomTileSampler):
         across, _ = self._across.split(scene, part)
         probes = TileDraws(self.seed, _FOR_PROBES)
         numbers = probes.uniforms(visit)
-        row, col = self._down.place(scene, down, numbers[:, 2]), self._across.place(scene, across, numbers[:, 3])
+        row, col = self._down.begin(scene, down, numbers[:, 2]), self._across.begin(scene, across, numbers[:, 3])
         rest = self._refused(np.arange(len(scene)), scene, row, col, numbers)
         turn = 0
         while len(rest) and (turn := turn + 1) < _MOST_TRIES:
-            # Anywhere in the scene; of the regions that hold the place, one.
+            # Anywhere in the scene; of the regions that hold the position, one.
             numbers = probes.uniforms(visit[rest], 0, 2 * turn)
             there = probes.uniforms(visit[rest], 0, 2 * turn + 1)
             down[rest], _ = self._down.split(scene[rest], numbers[:, 2])
             across[rest], _ = self._across.split(scene[rest], numbers[:, 3])
-            row[rest] = self._down.place(scene[rest], down[rest], there[:, 2])
-            col[rest] = self._across.place(scene[rest], across[rest], there[:, 3])
+            row[rest] = self._down.begin(scene[rest], down[rest], there[:, 2])
+            col[rest] = self._across.begin(scene[rest], across[rest], there[:, 3])
             rest = self._refused(rest, scene, row, col, numbers)
         choice = probes.uniforms(visit[rest])[:, 0]
-        for place, share in zip(rest.tolist(), choice.tolist(), strict=True):
-            row[place], col[place] = self.ground.sure(int(scene[place]), share)
-            down[place] = self._down.holding(scene[place : place + 1], row[place : place + 1])[0]
-            across[place] = self._across.holding(scene[place : place + 1], col[place : place + 1])[0]
+        for one, share in zip(rest.tolist(), choice.tolist(), strict=True):
+            row[one], col[one] = self.ground.sure(int(scene[one]), share)
+            down[one] = self._down.holding(scene[one : one + 1], row[one : one + 1])[0]
+            across[one] = self._across.holding(scene[one : one + 1], col[one : one + 1])[0]
         return scene, down, across, (row, col)
 
 

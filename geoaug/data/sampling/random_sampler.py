@@ -1,18 +1,16 @@
 """Orders of tiles drawn at random, each tile apart from the others: uniform over the ground, or by weight of scenes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from geoaug.data.raster.record import TileRef
-from geoaug.data.sampling.sampler import Positions, TileDraws, TileSampler, keyed_refs
+from geoaug.data.sampling.sampler import Positions, TileDraws, TileSampler
 from geoaug.data.sampling.tile_ground import Array, Numbers, TileGround, cumulative
 from geoaug.data.sampling.tile_source import TileSource
 from geoaug.errors import ConfigurationError
-from geoaug.rng.draws import sample_keys
 
 _MOST_TRIES = 1024
 _FOR_TILES = 0
@@ -34,6 +32,8 @@ class RandomTileSampler(TileSampler):
         world_size: likewise.
     """
 
+    endless = True
+
     def __init__(
         self,
         source: TileSource,
@@ -47,13 +47,16 @@ class RandomTileSampler(TileSampler):
         super().__init__(source, length, seed=seed, rank=rank, world_size=world_size)
         self.ground = TileGround(source, min_valid=min_valid)
 
+    @classmethod
+    def for_training(cls, source: TileSource, length: int, *, seed: int, min_valid: float) -> Self:
+        return cls(source, length, seed=seed, min_valid=min_valid)
+
+    def tiles(self, positions: Positions) -> list[TileRef]:
+        return self._apart(positions, 0)
+
     def replacement(self, position: int, attempt: int) -> TileRef:
-        """Another tile in place of that at a position of this process, for the `attempt`-th time (1 or more)."""
         rank, world_size = self.ranks
         return self._apart(np.array([position * world_size + rank]), attempt)[0]
-
-    def _tiles(self, local: Positions, rank: int, world_size: int) -> list[TileRef]:
-        return self._apart(local * world_size + rank, 0)
 
     def _apart(self, position: Positions, attempt: int) -> list[TileRef]:
         """Tiles at positions among those of all processes, each drawn apart."""
@@ -69,13 +72,13 @@ class RandomTileSampler(TileSampler):
             down[rest], across[rest] = self._places(scene[rest], numbers)
             rest = self._refused(rest, scene, down, across, numbers)
         choice = draws.uniforms(position[rest], self.epoch, first)[:, 2]
-        for place, share in zip(rest.tolist(), choice.tolist(), strict=True):
-            down[place], across[place] = self.ground.sure(int(scene[place]), share)
+        for one, share in zip(rest.tolist(), choice.tolist(), strict=True):
+            down[one], across[one] = self.ground.sure(int(scene[one]), share)
         row, col = self.ground.corners(scene, down, across)
-        return keyed_refs(scene, row, col, sample_keys(self.seed, torch.from_numpy(position), self.epoch))
+        return self.refs(position, scene, row, col)
 
     def _refused(self, which: Array, scene: Array, down: Array, across: Array, numbers: Numbers) -> Array:
-        """Those of the places `which` that the ground does not accept."""
+        """Those of the tiles `which` that the ground does not accept."""
         if self.ground.plain:
             return which[:0]
         return which[~self.ground.accepts(scene[which], down[which], across[which], numbers[:, 1])]

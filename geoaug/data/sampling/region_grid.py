@@ -10,7 +10,7 @@ Array = npt.NDArray[np.int64]
 
 # Tiles across, of the pieces that large regions are cut into: one piece is covered in a few milliseconds.
 _MOST_TILES = 16
-# Steps to a stride, by which places are tried; and how many places at least.
+# Steps to a stride, by which starts are tried; and how many starts at least.
 _FINENESS, _FEWEST_TRIED = 4, 16
 # Share of a tile that another one must add.
 _LEAST_GAIN = 1 / 16
@@ -97,7 +97,7 @@ def tiles_in(
 def _on_rectangle(
     down: tuple[int, int], across: tuple[int, int], tile: tuple[int, int], least: float
 ) -> tuple[Array, Array]:
-    """Tiles on a rectangle, between the first and the last place: a lattice, and what moves inward at its ends."""
+    """Tiles on a rectangle, between the first and the last start: a lattice, and what moves inward at its ends."""
     (rows, high), (cols, wide) = (
         _to_the_end(first, last, side) for (first, last), side in zip((down, across), tile, strict=True)
     )
@@ -107,9 +107,9 @@ def _on_rectangle(
 
 
 def _to_the_end(first: int, last: int, side: int) -> tuple[Array, npt.NDArray[np.float64]]:
-    """Places a side apart and the last one, and the share of its length that each of them adds."""
-    places = np.union1d(np.arange(first, last + 1, side), [last]).astype(np.int64)
-    return places, np.diff(places, prepend=first - side) / side
+    """Starts a side apart and the last one, and the share of its length that each of them adds."""
+    starts = np.union1d(np.arange(first, last + 1, side), [last]).astype(np.int64)
+    return starts, np.diff(starts, prepend=first - side) / side
 
 
 def _held(region: shapely.Geometry, rows: Array, cols: Array, tile: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -154,11 +154,11 @@ def _crossed(region: shapely.Geometry, ys: Array, xs: Array) -> Array:
 
 
 def _tried(low: float, high: float, length: int, tile: int, stride: int) -> Array:
-    """Places along an axis at which a tile may lie within a region's bounds, and within the scene."""
+    """Starts along an axis at which a tile may lie within a region's bounds, and within the scene."""
     first, last = max(int(np.ceil(low - 1e-6)), 0), min(int(np.floor(high + 1e-6)), length) - tile
     if last < first:
         return np.zeros(0, np.int64)
-    # Finer where there are few places: a narrow region may hold a tile between two steps.
+    # Finer where there are few starts: a narrow region may hold a tile between two steps.
     step = max(min(stride // _FINENESS, (last - first) // _FEWEST_TRIED), 1)
     # From both ends, so that a tile at the far edge is among them.
     return np.union1d(np.arange(first, last + 1, step), np.arange(last, first - 1, -step)).astype(np.int64)
@@ -167,24 +167,24 @@ def _tried(low: float, high: float, length: int, tile: int, stride: int) -> Arra
 def _covering(
     rows: Array, cols: Array, held: npt.NDArray[np.bool_], tile: tuple[int, int], least: float
 ) -> tuple[Array, Array]:
-    """Numbers of places, each in turn the one that covers most of what no tile before it does; of equals, the first.
+    """Numbers of starts, each in turn the one that covers most of what no tile before it does; of equals, the first.
 
     Args:
-        rows: of places.
-        cols: of places.
+        rows: of starts.
+        cols: of starts.
         held: which of them are in the region.
         tile: height and width.
         least: share of a tile that one must add.
     """
     # Between these lines everything is covered by the same tiles.
-    lines = [np.union1d(places, places + length) for places, length in zip((rows, cols), tile, strict=True)]
+    lines = [np.union1d(starts, starts + length) for starts, length in zip((rows, cols), tile, strict=True)]
     (top, bottom), (left, right) = (
-        (np.searchsorted(line, places), np.searchsorted(line, places + length))
-        for line, places, length in zip(lines, (rows, cols), tile, strict=True)
+        (np.searchsorted(line, starts), np.searchsorted(line, starts + length))
+        for line, starts, length in zip(lines, (rows, cols), tile, strict=True)
     )
     bare = np.outer(np.diff(lines[0]), np.diff(lines[1]))
     added = np.where(held, _sums(bare, (top, bottom), (left, right)), -1)
-    near = [np.searchsorted(places, (places - length + 1, places + length)) for places, length in
+    near = [np.searchsorted(starts, (starts - length + 1, starts + length)) for starts, length in
             zip((rows, cols), tile, strict=True)]  # fmt: skip
     found: list[tuple[int, int]] = []
     while True:
@@ -194,7 +194,7 @@ def _covering(
         found.append((row, col))
         bare[top[row] : bottom[row], left[col] : right[col]] = 0
         # Only those that overlap it add less from now on.
-        high, wide = (slice(*bounds[:, place]) for bounds, place in zip(near, (row, col), strict=True))
+        high, wide = (slice(*bounds[:, start]) for bounds, start in zip(near, (row, col), strict=True))
         sums = _sums(bare, (top[high], bottom[high]), (left[wide], right[wide]))
         added[high, wide] = np.where(held[high, wide], sums, -1)
     down, across = np.array(sorted(found), np.int64).reshape(-1, 2).T
@@ -212,13 +212,13 @@ def _sums(bare: Array, down: tuple[Array, Array], across: tuple[Array, Array]) -
     return sums
 
 
-def _apart(places: Array, there: Array, stride: int, shift: bool) -> list[int]:
-    """Of some places, by number, those a stride apart; nearer where a whole one does not fit, further where none is."""
+def _apart(starts: Array, there: Array, stride: int, shift: bool) -> list[int]:
+    """Of some starts, by number, those a stride apart; nearer where a whole one does not fit, further where none is."""
     chosen: list[int] = []
     at = 0
     while at < len(there):
         chosen.append(int(there[at]))
-        apart = places[there] - places[there[at]]
+        apart = starts[there] - starts[there[at]]
         beyond = int(np.searchsorted(apart, stride))  # the first one that is a stride or more away
         exact = beyond < len(there) and apart[beyond] == stride
         at = beyond - 1 if shift and not exact and beyond - 1 > at else beyond

@@ -1,7 +1,7 @@
 """Scenes read from end to end: whole blocks once each, by threads, within a budget of memory.
 
 What is done with the pixels of a region is the caller's; results come in the order of scenes and regions, however many
-threads read. Always at full resolution: overviews are resampled, and tell neither values nor which pixels are valid.
+threads read. Always at full resolution: overviews are resampled, and show neither values nor which pixels are valid.
 """
 
 import math
@@ -32,7 +32,7 @@ class Region(NamedTuple):
     """A window of a scene.
 
     Attributes:
-        scene: place in the catalog.
+        scene: position in the catalog.
         view: of the scene.
         window: in the pixels of the view's grid.
     """
@@ -61,7 +61,7 @@ class Scan:
     """Reads regions with threads.
 
     Args:
-        threads: as many as this process may use cores, unless told.
+        threads: by default one for each core of this process.
         memory_mb: for all regions that are worked on at once.
         on_error: "raise", or "skip": what cannot be read is counted in `skipped`, and its outcome has no result.
     """
@@ -116,8 +116,8 @@ class Scan:
             return Outcome(region, found)
         if self.on_error == "raise":
             raise found
-        scene = region.view.record.id
-        self.skipped[str(found) if f"'{scene}'" in str(found) else f"scene '{scene}': {found}"] += 1
+        # A message names the scene where the error does.
+        self.skipped[str(found) if found.scene is not None else f"scene '{region.view.record.id}': {found}"] += 1
         return Outcome(region, None)
 
     def _read(self, view: SceneView, window: Window) -> Pixels:
@@ -133,21 +133,21 @@ class Scan:
                 valid[...] = False
                 continue
             chunk = read_chunk(self._handles, stack, inner, view.record.id)
-            place = np.s_[
+            within = np.s_[
                 inner.row - shifted.row : inner.row_stop - shifted.row,
                 inner.col - shifted.col : inner.col_stop - shifted.col,
             ]
             if inner != shifted:
                 inside = np.zeros(shape, dtype=bool)
-                inside[place] = True
+                inside[within] = True
                 valid &= inside
             if chunk.valid is not None:
-                valid[place] &= chunk.valid
+                valid[within] &= chunk.valid
             if stack.places == tuple(range(bands)) and inner == shifted and chunk.image.dtype == dtype:
                 image = chunk.image
             elif stack.places:
                 image = image if len(image) else np.zeros((bands, *shape), dtype=dtype)
-                image[list(stack.places), place[0], place[1]] = chunk.image
+                image[list(stack.places), within[0], within[1]] = chunk.image
         return Pixels(image, valid)
 
 

@@ -26,11 +26,11 @@ class Outlines:
     """
 
     def __init__(self, catalog: Catalog, distance_m: float) -> None:
-        placed = np.flatnonzero(to_numpy(catalog.table.column("geometry").is_valid()))
-        stored, which = np.unique(shapely.to_wkb(catalog.footprints[placed]), return_inverse=True)
+        located = np.flatnonzero(to_numpy(catalog.table.column("geometry").is_valid()))
+        stored, which = np.unique(shapely.to_wkb(catalog.footprints[located]), return_inverse=True)
         self.distance_m = distance_m
         self.of_scene = np.full(len(catalog), -1)
-        self.of_scene[placed] = which
+        self.of_scene[located] = which
         self._shapes = unwrapped(shapely.from_wkb(stored))
         bounds = shapely.bounds(self._shapes).reshape(-1, 4)
         north, east = _metres_per_degree(np.abs(bounds[:, [1, 3]]).max(axis=1))
@@ -55,7 +55,7 @@ class Outlines:
         return bool(self.near(some).any())
 
     def ground_m2(self) -> float:
-        """The ground that all of them cover, each place once; to a hundredth."""
+        """The ground that all of them cover, each spot once; to a hundredth."""
         parts = shapely.get_parts(shapely.union_all(self._shapes))
         return float(shapely.area(_scaled(parts, shapely.get_y(shapely.centroid(parts)))).sum())
 

@@ -1,4 +1,8 @@
-"""How scenes lie on blocks of ground and beside each other, and which part of a scene belongs to which blocks."""
+"""Dealing out: things of different sizes to splits by their shares, and blocks of ground with the scenes on them.
+
+`dealt` knows of sizes and classes alone. `BlockSplit` finds which blocks of ground scenes lie on, and which part of a
+scene belongs to which split. Both are used by `geoaug.data.sampling.splits`, where the splits are written down.
+"""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,7 +16,7 @@ from affine import Affine
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.products.chips import LARGEST_CHIP
+from geoaug.data.catalog.products.classes import LARGEST_CHIP
 from geoaug.data.raster.grid import Grid, reproject_points
 from geoaug.data.sampling.coverage import Coverage
 from geoaug.data.sampling.ground_blocks import (
@@ -91,15 +95,15 @@ def _greedy(order: Array, size: npt.NDArray[np.float64], shares: Array) -> npt.N
     given = [0.0] * len(shares)
     targets = (shares * size.sum()).tolist()
     sizes = size.tolist()
-    for place in order.tolist():
+    for item in order.tolist():
         # What is lacking in terms of the split's own share, so that small splits are not served last.
         split = max(range(len(given)), key=lambda number: (targets[number] - given[number]) / targets[number])
-        chosen[place] = split
-        given[split] += sizes[place]
+        chosen[item] = split
+        given[split] += sizes[item]
     return chosen
 
 
-_BLOCKS = 200  # that hold the scenes, unless told
+_BLOCKS = 200  # that hold the scenes, by default
 # Scenes of fewer tiles across are not cut, where there are enough of them.
 _TILES_OF_CHIP = 3
 # Of scenes that stay whole and overlap: so many across a block, unless fewer blocks than this would hold them.
@@ -189,7 +193,7 @@ class BlockSplit:
         self.blocks = np.unique(np.concatenate([blocks for blocks, _ in cells]))
         self.size = np.zeros(len(self.blocks))
         self.classes = np.zeros((len(self.blocks), len(ids)))
-        place = {number: column for column, number in enumerate(ids)}
+        columns = {number: column for column, number in enumerate(ids)}
         for scene, number in enumerate(self._grid.tolist()):
             block, area = cells[number]
             which = np.searchsorted(self.blocks, block)
@@ -197,8 +201,8 @@ class BlockSplit:
             if coverage is not None and coverage.valid.size == len(block):
                 area = area * coverage.valid.ravel()
                 for label, pixels in zip(coverage.class_ids, coverage.class_pixels, strict=True):
-                    if label in place:
-                        np.add.at(self.classes[:, place[label]], which, pixels.ravel())
+                    if label in columns:
+                        np.add.at(self.classes[:, columns[label]], which, pixels.ravel())
             np.add.at(self.size, which, area)
 
     def _whole(self, parts: Mapping[str, Part]) -> dict[str, list[Any]]:
@@ -223,7 +227,7 @@ class BlockSplit:
     def _side_and_cut(
         self, block_m: float | None, cut: bool | None, size: int | None, parts: int
     ) -> tuple[float, bool]:
-        """The side of the blocks and whether scenes are cut, as they are told or as suits the scenes and tiles."""
+        """The side of the blocks and whether scenes are cut, as asked for or as suits the scenes and tiles."""
         gsd = np.array([grid.gsd_m or 0.0 for grid in self._grids])
         area = gsd**2 * np.array([grid.height * grid.width for grid in self._grids])
         across = max(max(grid.height, grid.width) for grid in self._grids)
@@ -315,7 +319,7 @@ def _outline(grid: Grid) -> tuple[shapely.Polygon, tuple[float, float, float, fl
     """The outline in degrees and its bounds; east of 180 degrees where it lies across them."""
     outline = grid.footprint(GEOGRAPHIC, steps=21)
     if outline is None:
-        raise ConfigurationError(f"a scene in {str(grid.crs)[:60]} has no place in longitude and latitude")
+        raise ConfigurationError(f"a scene in {str(grid.crs)[:60]} cannot be located in longitude and latitude")
     outline = unwrapped(outline)
     west, south, east, north = shapely.bounds(outline).tolist()
     return outline, (west, south, east, north)

@@ -1,12 +1,14 @@
 """Splits of a catalog: by ground, by column, by date or by chance, kept in the catalog itself.
 
 A scene belongs to a split as a whole (column "split"), or parts of its ground do (column "regions": for each split the
-ground where tiles may lie, buffers taken off). `Catalog.split` gives the scenes of one. Whether splits keep their
+ground where tiles may lie, buffers taken off). `Catalog.split` gives the scenes of one, and `summarise` what each
+holds, in numbers. Whether splits keep their
 distance is checked in `geoaug.data.sampling.leaks`, apart from how they were made.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import PurePath
 from typing import Any
@@ -16,11 +18,20 @@ import pyarrow as pa
 import shapely
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.parts import scenes_of_split, split_names
-from geoaug.data.catalog.products.chips import SPLITS
-from geoaug.data.sampling.ground_blocks import class_amounts, class_amounts_in, class_ids, class_name, ground_m2
+from geoaug.data.catalog.products.classes import SPLITS
+from geoaug.data.sampling.grid_sampler import GridTileSampler
+from geoaug.data.sampling.ground_blocks import (
+    LocalMetres,
+    class_amounts,
+    class_amounts_in,
+    class_ids,
+    class_name,
+    ground_m2,
+    unwrapped,
+)
 from geoaug.data.sampling.scene_overlap import overlap_groups
 from geoaug.data.sampling.split_ground import BlockSplit, checked_shares, dealt
+from geoaug.data.sampling.tile_source import CatalogTiles
 from geoaug.errors import ConfigurationError
 
 REGIONS_TYPE = pa.list_(pa.struct([("split", pa.string()), ("geometry", pa.binary())]))
@@ -40,7 +51,7 @@ def split_by_blocks(
     size: int | None = None,
     seed: int = 0,
 ) -> Catalog:
-    """Splits of whole blocks of ground, so that the ground of a place is in one split at all dates and in all scenes.
+    """Splits of whole blocks of ground, so that the ground of a spot is in one split at all dates and in all scenes.
 
     The ground is cut as `geoaug.data.sampling.ground_blocks` says. Blocks are dealt out by chance until each split has
     its share of the valid ground (each date counts). Scenes are cut along the blocks, where tiles then keep half of
@@ -50,13 +61,13 @@ def split_by_blocks(
 
     Args:
         catalog: of scenes with a CRS.
-        shares: of the splits by name; 0.7 train, 0.15 val and 0.15 test unless told.
-        block_m: side of a block in metres; such that about 200 blocks hold the scenes, unless told. For chips that
+        shares: of the splits by name; 0.7 train, 0.15 val and 0.15 test by default.
+        block_m: side of a block in metres; by default such that about 200 blocks hold the scenes. For chips that
             overlap blocks are wider, by up to ten chips, so that fewer lie at their borders: 30 blocks at least.
         buffer_m: distance in metres that tiles of different splits keep.
-        cut: whether scenes are cut; unless told, where one is larger than a block, or scenes larger than chips come
+        cut: whether scenes are cut; by default where one is larger than a block, or scenes larger than chips come
             nearer to each other than the buffer.
-        size: of the tiles in pixels that the splits are for. Unless `block_m` is told, blocks are two tiles wide at
+        size: of the tiles in pixels that the splits are for. Unless `block_m` is given, blocks are two tiles wide at
             least, as long as there are three for each split; and scenes of up to three tiles across stay whole.
         seed: of the chance.
 
@@ -152,8 +163,8 @@ def split_by_date(catalog: Catalog, starts: Mapping[str, str | date | datetime |
             f"{known} of {len(chosen)} scenes have a time of acquisition, and none of these is in a split: take other "
             "dates, or another method"
         )
-    told = {name: None if value is None else value.isoformat() for name, value in begins.items()}
-    return _whole(catalog, chosen, list(starts), {"method": "date", "starts": told})
+    begun = {name: None if value is None else value.isoformat() for name, value in begins.items()}
+    return _whole(catalog, chosen, list(starts), {"method": "date", "starts": begun})
 
 
 def split_by_folder(catalog: Catalog, folders: Mapping[str, str] | None = None) -> Catalog:
@@ -161,7 +172,7 @@ def split_by_folder(catalog: Catalog, folders: Mapping[str, str] | None = None) 
 
     Args:
         catalog: of the scenes.
-        folders: the split that each folder stands for; train, val, validation, test and the like unless told.
+        folders: the split that each folder stands for; train, val, validation, test and the like by default.
     """
     named = SPLITS if folders is None else {key.lower(): value for key, value in folders.items()}
     chosen: list[str | None] = []
@@ -240,8 +251,8 @@ def absent_classes(catalog: Catalog) -> list[str]:
     ids, lines = class_ids(catalog), []
     if not ids:
         return []
-    for name in split_names(catalog):
-        amounts = class_amounts_in(scenes_of_split(catalog, name), ids)
+    for name in catalog.split_names:
+        amounts = class_amounts_in(catalog.split(name), ids)
         missing = [
             class_name(catalog, number) for number, amount in zip(ids, amounts.tolist(), strict=True) if not amount
         ]
@@ -259,3 +270,54 @@ def _moment(value: str | date | datetime) -> datetime:
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSummary:
+    """A split in numbers.
+
+    Attributes:
+        name: of the split.
+        scenes: that belong to it, wholly or in part.
+        ground_km2: valid ground of all its scenes, as far as is known; each date counts. NaN without a scale.
+        tiles: of a grid that covers it.
+        classes: chips or labelled pixels of each class by name; empty where no class is known.
+    """
+
+    name: str
+    scenes: int
+    ground_km2: float
+    tiles: int
+    classes: dict[str, int]
+
+
+def summarise(catalog: Catalog, size: int | tuple[int, int]) -> list[SplitSummary]:
+    """The splits of a catalog, with tiles of this size."""
+    ids = class_ids(catalog)
+    rows = []
+    for name in catalog.split_names:
+        part = catalog.split(name)
+        try:
+            tiles = len(GridTileSampler(CatalogTiles(part, size), rank=0, world_size=1))
+        except ConfigurationError:  # not one tile
+            tiles = 0
+        amounts = class_amounts_in(part, ids).tolist()
+        counts = {class_name(catalog, number): int(amount) for number, amount in zip(ids, amounts, strict=True)}
+        rows.append(SplitSummary(name, len(part), _ground_km2(part), tiles, counts))
+    return rows
+
+
+def _ground_km2(part: Catalog) -> float:
+    if not np.isfinite(part.column("gsd_m").astype(np.float64)).all():
+        return float("nan")
+    area = ground_m2(part)
+    if "region" in part.table.column_names:
+        regions = part.table.column("region").to_pylist()
+        for scene, stored in enumerate(regions):
+            if stored is None:
+                continue
+            outline = unwrapped(part.footprints[scene])
+            local = LocalMetres(outline.centroid.x, outline.centroid.y)
+            whole, region = local.metres(outline), local.metres(shapely.from_wkb(stored))
+            area[scene] *= region.intersection(whole).area / whole.area
+    return float(area.sum() / 1e6)

@@ -99,7 +99,7 @@ class StatisticsTally:
             image = image.astype(np.float32)
         counts = self._borrow()
         try:
-            found = [self._count_band(band, valid, counts[place]) for place, band in enumerate(image)]
+            found = [self._count_band(band, valid, counts[number]) for number, band in enumerate(image)]
         finally:
             with self._lock:
                 self._idle.append(counts)
@@ -134,10 +134,10 @@ class StatisticsTally:
             raise RasterError("no pixel is valid: there is nothing to measure (geoaug info shows nodata and masks)")
         total = sum(self._counted) if self._counted else np.zeros(self._counts_shape(), dtype=np.int64)
         errors = self._mean_errors(share)
-        histograms = [self._histogram(place, np.asarray(total)[place]) for place in range(len(self.sensor))]
+        histograms = [self._histogram(number, np.asarray(total)[number]) for number in range(len(self.sensor))]
         bands = tuple(
-            self._band(place, histogram, percentiles, float(errors[place]))
-            for place, histogram in enumerate(histograms)
+            self._band(number, histogram, percentiles, float(errors[number]))
+            for number, histogram in enumerate(histograms)
         )
         covariance = None
         if self._moments.products is not None:
@@ -189,17 +189,17 @@ class StatisticsTally:
         return Histogram(middles, counts[found], False)
 
     def _band(
-        self, place: int, histogram: Histogram, percentiles: Sequence[float], mean_error: float
+        self, number: int, histogram: Histogram, percentiles: Sequence[float], mean_error: float
     ) -> BandStatistics:
-        nan, band, moments = float("nan"), self.sensor.bands[place], self._moments
+        nan, band, moments = float("nan"), self.sensor.bands[number], self._moments
         if not moments.count:
             mean = std = least = greatest = nan
         elif self.exact:
             mean, std = _mean_and_std(histogram)
             least, greatest = float(histogram.values[0]), float(histogram.values[-1])
         else:
-            mean, std = float(moments.mean[place]), math.sqrt(moments.about[place] / moments.count)
-            least, greatest = float(moments.least[place]), float(moments.greatest[place])
+            mean, std = float(moments.mean[number]), math.sqrt(moments.about[number] / moments.count)
+            least, greatest = float(moments.least[number]), float(moments.greatest[number])
         return BandStatistics(
             name=band.name,
             mean=mean,

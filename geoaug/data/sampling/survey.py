@@ -1,8 +1,8 @@
 """One pass over all pixels of a catalog: where its scenes are valid, which classes lie where, and statistics of bands.
 
-What is counted is in `geoaug.data.sampling.coverage` and `geoaug.data.sampling.stats`, the pass itself in
-`geoaug.data.sampling.survey`, and how regions are read in `geoaug.data.sampling.scan`. Pixels are always read at
-full resolution: an overview may hide the one valid pixel of a cell, or make one up.
+What is counted is in `geoaug.data.sampling.coverage` and `geoaug.data.sampling.stats`, and how regions are read in
+`geoaug.data.sampling.scan`; here a catalog goes through both, and gets its columns. Pixels are always read at full
+resolution: an overview may hide the one valid pixel of a cell, or make one up.
 """
 
 import itertools
@@ -25,7 +25,8 @@ from rasterio.features import rasterize
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.band_choice import BandChoice, choose_bands_of
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.labels.label_source import LabelSource, open_labels
+from geoaug.data.labels.label_source import LabelSource
+from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
 from geoaug.data.raster.bands import band_list
 from geoaug.data.raster.files import georeference_optional
@@ -48,10 +49,10 @@ class SurveyColumns:
     def __init__(self) -> None:
         self._rows: dict[int, tuple[pa.Array, bytes | None, float, dict[int, int] | None]] = {}
 
-    def add(self, place: int, found: Coverage, grid: Grid, *, labelled: bool) -> None:
+    def add(self, position: int, found: Coverage, grid: Grid, *, labelled: bool) -> None:
+        """Take what was found of the scene at a position in the catalog."""
         outline = found.outline(grid)
-        """Take what was found of the scene at a place."""
-        self._rows[place] = (
+        self._rows[position] = (
             coverage_column([found]),
             None if outline is None else shapely.to_wkb(outline),
             found.valid_share(grid.height, grid.width),
@@ -61,7 +62,7 @@ class SurveyColumns:
     def added_to(self, catalog: Catalog) -> Catalog:
         """The catalog with the columns; scenes that were left out have none."""
         nothing = (pa.nulls(1, COVERAGE_TYPE), None, None, None)
-        rows = [self._rows.get(place, nothing) for place in range(len(catalog))]
+        rows = [self._rows.get(position, nothing) for position in range(len(catalog))]
         catalog = catalog.with_column("coverage", pa.concat_arrays([row[0] for row in rows]))
         catalog = catalog.with_column("valid_geometry", pa.array([row[1] for row in rows], pa.binary()))
         catalog = catalog.with_column("valid_share", pa.array([row[2] for row in rows], pa.float64()))
@@ -70,10 +71,12 @@ class SurveyColumns:
         return catalog
 
 
-def chip_classes(catalog: Catalog, places: list[int], names: tuple[str, ...]) -> tuple[dict[int, int], tuple[str, ...]]:
+def chip_classes(
+    catalog: Catalog, positions: list[int], names: tuple[str, ...]
+) -> tuple[dict[int, int], tuple[str, ...]]:
     """How many of the chips have each class, and the names of the classes."""
     found = catalog.table.column("label").to_pylist()
-    texts = Counter(found[place] for place in places if found[place] is not None)
+    texts = Counter(found[position] for position in positions if found[position] is not None)
     listed = names or tuple(sorted(texts))
     return {listed.index(text): count for text, count in sorted(texts.items()) if text in listed}, listed
 
@@ -93,7 +96,7 @@ class StatisticsPlan:
         percentiles: 0 to 100.
         covariance: whether covariances between bands are counted, too.
         share: of the regions (about 1000 x 1000 pixels each) to read, by chance; the means then have an error, which is
-            estimated from how the regions differ. What was read in the end is told by the statistics.
+            estimated from how the regions differ. The statistics say what was read in the end.
         seed: of that chance.
     """
 
@@ -133,8 +136,8 @@ class Measured:
     Attributes:
         plan: of the statistics.
         choice: of their bands, in one type and scaling.
-        scene: place in the choice, by place in the catalog that is surveyed.
-        inside: the ground (WGS 84) that counts, by place in the catalog; None for all of a scene.
+        scene: position in the choice, by position in the catalog that is surveyed.
+        inside: the ground (WGS 84) that counts, by position in the catalog; None for all of a scene.
         tally: of what is counted.
     """
 
@@ -150,23 +153,23 @@ class Measured:
     ) -> "Measured":
         part = catalog if plan.of is None else plan.of
         choice = choose_bands_of(part, wanted, dtype, skip=skip)
-        places = {name: place for place, name in enumerate(catalog.ids)}
+        positions = {name: position for position, name in enumerate(catalog.ids)}
         names = part.ids
-        missing = [name for name in names if name not in places]
+        missing = [name for name in names if name not in positions]
         if missing:
             raise ConfigurationError(f"statistics are wanted of scene '{missing[0]}', which the catalog does not hold")
         ground = [None] * len(part)
         if "region" in part.table.column_names:
             column = part.table.column("region").to_pylist()
             ground = [None if wkb is None else shapely.from_wkb(wkb) for wkb in column]
-        scene = {places[names[kept]]: number for number, kept in enumerate(choice.kept.tolist())}
-        inside = {places[names[kept]]: ground[kept] for kept in choice.kept.tolist()}
+        scene = {positions[names[kept]]: number for number, kept in enumerate(choice.kept.tolist())}
+        inside = {positions[names[kept]]: ground[kept] for kept in choice.kept.tolist()}
         tally = StatisticsTally(choice.sensor, choice.dtype, covariance=plan.covariance)
         return Measured(plan, choice, scene, inside, tally)
 
-    def view(self, place: int, record: SceneRecord) -> SceneView:
+    def view(self, position: int, record: SceneRecord) -> SceneView:
         """A scene as its tiles are read."""
-        number = self.scene[place]
+        number = self.scene[position]
         return scene_view(
             self.choice.select(record, number),
             self.choice.grid(number, record.grid.crs),
@@ -231,28 +234,28 @@ class SurveyPass:
     def _regions(self) -> Iterator[Region]:
         plan = StatisticsPlan() if self.measured is None else self.measured.plan
         every = _Every(plan.share, plan.seed)
-        for place in range(len(self.catalog)):
-            told = self.measured is not None and place in self.measured.scene
-            if not self.coverage and not told:
+        for position in range(len(self.catalog)):
+            measured = self.measured is not None and position in self.measured.scene
+            if not self.coverage and not measured:
                 continue
-            record = self.catalog[place]
-            own = self._own_grids[place] = record.grid
-            if told and self.measured is not None:
-                view = self.measured.view(place, record)
+            record = self.catalog[position]
+            own = self._own_grids[position] = record.grid
+            if measured and self.measured is not None:
+                view = self.measured.view(position, record)
             else:
                 found = self._own_view(record)
                 if found is None:
                     continue
                 view = found
-            if not told and self.labels is None and always_valid(view):
-                self._columns.add(place, Coverage.full(own.height, own.width), own, labelled=False)
+            if not measured and self.labels is None and always_valid(view):
+                self._columns.add(position, Coverage.full(own.height, own.width), own, labelled=False)
                 continue
             if self.labels is not None and not self._labelled(view):
                 continue
             for window in self.scan.windows(view):
                 if every.next():
                     self._read += 1
-                    yield Region(place, view, window)
+                    yield Region(position, view, window)
                 else:
                     self._passed += 1
 
@@ -309,14 +312,14 @@ class SurveyPass:
             del found[self.ignore_index]
         return _Counted(cells, self.measured.tally.count(pixels.image, valid), found)
 
-    def _counter(self, place: int) -> CoverageCounter:
-        own = self._own_grids[place]
+    def _counter(self, position: int) -> CoverageCounter:
+        own = self._own_grids[position]
         return CoverageCounter(own.height, own.width, ignore_index=self.ignore_index)
 
-    def _finish_scene(self, place: int, cells: CoverageCounter | None) -> None:
+    def _finish_scene(self, position: int, cells: CoverageCounter | None) -> None:
         if cells is not None:
-            self._columns.add(place, cells.coverage(), self._own_grids[place], labelled=self.labels is not None)
-        self._own_grids.pop(place, None)
+            self._columns.add(position, cells.coverage(), self._own_grids[position], labelled=self.labels is not None)
+        self._own_grids.pop(position, None)
 
     def _catalog(self) -> Catalog:
         if not self.coverage:
@@ -423,18 +426,18 @@ def survey_catalog(
 
     Args:
         catalog: of the scenes.
-        bands: names or aliases; those of the first scene, unless told.
+        bands: names or aliases; by default those of the first scene.
         labels: of all scenes, as for `TileDataset`; where None, the raster of each scene that has one.
         label_field: attribute of a vector file that holds the class.
-        classes: the ids that labels may hold besides `ignore_index`, or their number; any, unless told.
+        classes: the ids that labels may hold besides `ignore_index`, or their number; by default any.
         ignore_index: where there is no label.
-        dtype: numpy's name; the stored type, unless told.
+        dtype: numpy's name; by default the stored type.
         coverage: whether validity and classes are wanted.
-        statistics: which are wanted; none, unless told.
+        statistics: which are wanted; by default none.
         on_error: "raise", or "skip": what cannot be read counts as not valid, and in `Survey.skipped`.
-        threads: that read and count; as many as this process may use cores, unless told.
+        threads: that read and count; by default one for each core of this process.
         memory_mb: for the pixels in work.
-        progress: told (pixels done, of all), in this thread.
+        progress: called with (pixels done, of all), in this thread.
 
     Raises:
         ConfigurationError: the scenes do not fit together, or a sample is to be surveyed.
@@ -470,7 +473,7 @@ def survey_catalog(
 
 
 def _bounded_gdal(memory_mb: int) -> AbstractContextManager[Any]:
-    """GDAL keeps blocks that were read, in a twentieth of the machine's memory unless told; here none is read twice."""
+    """GDAL keeps blocks that were read, in a twentieth of the machine's memory by default; here none is read twice."""
     if "GDAL_CACHEMAX" in os.environ:
         return nullcontext()
     bounded: AbstractContextManager[Any] = rasterio.Env(

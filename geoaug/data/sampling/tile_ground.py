@@ -106,7 +106,7 @@ class SurveyedGround:
         height, width: of each scene in pixels, as in the catalog.
         cell: side of its cells in pixels.
         rows, cols: number of its cells.
-        first: place of its first cell among all.
+        first: index of its first cell among all.
         valid: of all cells, 0 where no pixel is valid and 255 where all are.
         share: of the valid pixels in each scene; 1 where it was not surveyed.
         whole: whether all pixels of a scene are valid, as far as is known.
@@ -182,8 +182,8 @@ class SurveyedGround:
 
     def _cells(self, scene: Array, row: Array, col: Array) -> npt.NDArray[np.uint8]:
         known = self.known[scene]
-        place = np.where(known, self.first[scene] + row * self.cols[scene] + col, 0)
-        return np.where(known, self.valid[place], np.uint8(_ALL))
+        index = np.where(known, self.first[scene] + row * self.cols[scene] + col, 0)
+        return np.where(known, self.valid[index], np.uint8(_ALL))
 
     def _sum(self) -> None:
         """Fill in the shares, scenes of one shape at a time."""
@@ -211,12 +211,12 @@ def _lengths(size: int, cell: int) -> Array:
     return np.minimum(starts + cell, size) - starts
 
 
-_LOOKED_AT = 24  # places down, and across, by which the ground of a limited scene is measured
+_LOOKED_AT = 24  # positions down, and across, by which the ground of a limited scene is measured
 _LOOKED_AT_AGAIN = 160  # where none of those would do
 
 
 class TileGround:
-    """The places of tiles.
+    """The positions of tiles.
 
     Where a catalog was surveyed, what is valid is known by cells (see `geoaug.data.sampling.coverage`). Where a split
     gave a scene a region, tiles lie wholly in it.
@@ -231,7 +231,7 @@ class TileGround:
             scenes without a CRS.
         rows: number of rows that a tile may begin at, by scene.
         cols: number of columns.
-        plain: whether every place of every scene is as good as another.
+        plain: whether every position in every scene is as good as another.
 
     Raises:
         ConfigurationError: there is no ground to draw from.
@@ -282,7 +282,7 @@ class TileGround:
         return coin < self.chance(scene, down, across)
 
     def chance(self, scene: Array, down: Array, across: Array) -> Numbers:
-        """How often tiles at these places are taken, from 0 to 1: how much of the ground at their points is valid."""
+        """How often tiles at these positions are taken, from 0 to 1: how much ground at their points is valid."""
         chance = np.ones(len(scene))
         row, col = self.corners(scene, down, across)
         if self._survey is not None:
@@ -328,7 +328,7 @@ class TileGround:
         return np.asarray(small | ~self._regions.limited[scene])
 
     def sure(self, scene: int, number: float) -> tuple[int, int]:
-        """A place of a scene that is taken for certain; `number` (0 to 1) chooses among those that are known."""
+        """A position in a scene that is taken for certain; `number` (0 to 1) chooses among those that are known."""
         if scene not in self._sure:
             down, across, chance = self._look(scene, _LOOKED_AT)
             if not (chance > 0).any():
@@ -337,8 +337,8 @@ class TileGround:
         down, across = self._sure[scene]
         if not len(down):  # valid pixels in a sliver of a cell at the edge alone
             return int(self.rows[scene]) - 1, int(self.cols[scene]) - 1
-        place = int(number * len(down))
-        return int(down[place]), int(across[place])
+        index = int(number * len(down))
+        return int(down[index]), int(across[index])
 
     def _shares(self, whole: npt.NDArray[np.bool_], limited: npt.NDArray[np.bool_]) -> Numbers:
         """The share of each scene's ground that tiles are drawn from."""
@@ -351,7 +351,7 @@ class TileGround:
         return share
 
     def _share_of(self, scene: int) -> float:
-        """The share of a scene's ground that tiles are drawn from, measured at places spread over it."""
+        """The share of a scene's ground that tiles are drawn from, measured at positions spread over it."""
         for count in (_LOOKED_AT, _LOOKED_AT_AGAIN):
             down, across, chance = self._look(scene, count)
             if (chance > 0).any():
@@ -360,7 +360,7 @@ class TileGround:
         return 0.0
 
     def _look(self, scene: int, count: int) -> tuple[Array, Array, Numbers]:
-        """Places spread evenly over a scene, or its region, and their chances."""
+        """Positions spread evenly over a scene, or its region, and their chances."""
         stops = [[0, int(self.rows[scene]) - 1], [0, int(self.cols[scene]) - 1]]
         if self._regions is not None and self._regions.limited[scene]:
             left, top, right, bottom = shapely.bounds(self._regions.region(scene))

@@ -1,4 +1,4 @@
-"""What samplers know of the scenes that tiles are cut from: sizes and places, no pixels."""
+"""What samplers know of the scenes that tiles are cut from: sizes and positions, no pixels."""
 
 from dataclasses import dataclass
 from typing import Protocol

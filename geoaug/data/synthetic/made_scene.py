@@ -40,7 +40,7 @@ SMALLEST: Final = 96
 @dataclass(frozen=True)
 class SyntheticScene:
     """A made scene: `image` (13, H, W) uint16 in the band order of sentinel-2-l1c, `labels` (H, W) uint8
-    with the indexes of `class_names` and 255 where nothing is labelled, and its place on the ground."""
+    with the indexes of `class_names` and 255 where nothing is labelled, and where it lies on the ground."""
 
     image: NDArray[np.uint16]
     labels: NDArray[np.uint8]

@@ -12,16 +12,16 @@ import json
 import logging
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from geoaug.data.catalog.products.sources import Found
-from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band, size_and_age
+from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
+from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band
 from geoaug.data.raster.identify import tidy
 from geoaug.data.raster.quality import BQA, QA_PIXEL
-from geoaug.data.raster.record import SceneKind, SceneRecord
+from geoaug.data.raster.record import SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
@@ -42,17 +42,16 @@ class LandsatSource:
     metadata: str
     files: tuple[str, ...]
     mask_path: str | None = None
-    kind: SceneKind = field(default="landsat", init=False)
+    kind: str = field(default="landsat", init=False)
 
-    def read(self, scene_id: str, options: HeaderOptions) -> Found:
-        size, age = size_and_age(self.files)
+    def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
         product = read_metadata(self.metadata)
         present = {Path(path).name.casefold(): path for path in self.files}
         files = {name: present[file.casefold()] for name, file in product.bands.items() if file.casefold() in present}
         if missing := [name for name in product.bands if name not in files]:
             _log.warning("%s: has no file of band %s", self.path, " ".join(missing))
         if not files:
-            raise RasterError(f"{self.path}: none of the bands that its metadata names is there")
+            raise RasterError(f"{self.path}: none of the bands that its metadata names is there", path=self.path)
         sensor, words = _sensor(product, tuple(files), options, self.path)
         bands = tuple(
             replace(
@@ -81,10 +80,28 @@ class LandsatSource:
             quality=quality,
             datetime=product.datetime,
             mask_path=self.mask_path,
-            size=size,
-            mtime_ns=age,
         )
-        return Found(record)
+        return ReadScene(record)
+
+
+class LandsatFolder(Product):
+    """MTL files with the rasters that are named after them, and tar files named as such products are."""
+
+    name = "landsat"
+
+    def recognise(self, folder: str, names: Sequence[str]) -> list[Package]:
+        packed = [Package(str(Path(folder, name)), (name,)) for name in names if _TAR.match(name)]
+        return packed + [
+            Package(source.path, tuple(Path(path).name for path in source.files))
+            for source in (landsat_sources(folder, names) if any(map(_METADATA.match, names)) else ())
+        ]
+
+    def scenes(self, package: Package) -> FoundScenes:
+        path, files = Path(package.path), package.files or ()
+        if files == (path.name,) and is_landsat_tar(package.path):
+            return FoundScenes(list(tar_sources(package.path)))
+        folder = path.parent if path.name in files else path
+        return FoundScenes([replace(source, path=package.path) for source in landsat_sources(str(folder), files)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +123,6 @@ class LandsatMetadata:
     datetime: str | None
 
 
-def is_landsat_metadata(name: str) -> bool:
-    """Whether the name of a file is that of an MTL file."""
-    return _METADATA.match(name) is not None
-
-
 def is_landsat_tar(path: str) -> bool:
     """Whether the name of a file is that of a product as it is downloaded. Compressed ones are not: GDAL would unpack
     all that lies before a block to read it."""
@@ -127,10 +139,12 @@ def tar_sources(path: str) -> list[LandsatSource]:
         with tarfile.open(path, "r:") as archive:
             names = [name.removeprefix("./") for name in archive.getnames()]
     except (tarfile.TarError, OSError) as error:
-        raise RasterError(f"{path}: not a tar file that can be read ({error})") from error
+        raise RasterError(f"{path}: not a tar file that can be read ({error})", path=path) from error
     found = landsat_sources(path, [name for name in names if "/" not in name])
     if len(found) != 1:
-        raise RasterError(f"{path}: holds {len(found)} Landsat products (*_MTL.txt); unpack it, and index the folder")
+        raise RasterError(
+            f"{path}: holds {len(found)} Landsat products (*_MTL.txt); unpack it, and index the folder", path=path
+        )
     return [
         replace(
             found[0],
@@ -143,11 +157,11 @@ def tar_sources(path: str) -> list[LandsatSource]:
     ]
 
 
-def landsat_sources(folder: str, names: list[str]) -> list[LandsatSource]:
+def landsat_sources(folder: str, names: Sequence[str]) -> list[LandsatSource]:
     """The products whose MTL files are among the files of a folder."""
     by_product: dict[str, str] = {}
     for name in sorted(names, key=lambda name: not name.lower().endswith(".json")):
-        if is_landsat_metadata(name):
+        if _METADATA.match(name):
             by_product.setdefault(name[: name.upper().rindex("_MTL.")], name)
     sources = []
     for product, metadata in sorted(by_product.items()):
@@ -170,7 +184,7 @@ def read_metadata(path: str) -> LandsatMetadata:
         text = _text(path)
         groups = json.loads(text) if path.lower().endswith(".json") else _groups(text)
     except (OSError, ValueError, KeyError, tarfile.TarError) as error:
-        raise RasterError(f"{path}: the product's metadata cannot be read ({error})") from error
+        raise RasterError(f"{path}: the product's metadata cannot be read ({error})", path=path) from error
     flat = dict(_walk(groups))
     contents = flat.get("PRODUCT_CONTENTS") or flat.get("PRODUCT_METADATA") or {}
     image = {**flat.get("PRODUCT_METADATA", {}), **flat.get("IMAGE_ATTRIBUTES", {})}
@@ -190,7 +204,9 @@ def read_metadata(path: str) -> LandsatMetadata:
         bands[f"B{number[1]}"] = str(file)
         scaling[f"B{number[1]}"] = (tidy(1 / scale), tidy(add / scale))
     if not bands:
-        raise RasterError(f"{path}: names no band of reflectance (FILE_NAME_BAND_n with REFLECTANCE_MULT_BAND_n)")
+        raise RasterError(
+            f"{path}: names no band of reflectance (FILE_NAME_BAND_n with REFLECTANCE_MULT_BAND_n)", path=path
+        )
     craft = re.fullmatch(r"LANDSAT_(\d)", str(image.get("SPACECRAFT_ID", "")))
     named = None if craft is None else f"landsat-{craft[1]}-l{level}"
     # Before the collections the bits of the quality band meant other things.
@@ -211,9 +227,9 @@ def read_metadata(path: str) -> LandsatMetadata:
 def _text(path: str) -> str:
     if not path.startswith(_IN_TAR):
         return Path(path).read_text(encoding="utf-8")
-    place = Path(path.removeprefix(_IN_TAR))
-    with tarfile.open(place.parent, "r:") as archive:
-        member = next(item for item in archive if item.isfile() and item.name.removeprefix("./") == place.name)
+    within = Path(path.removeprefix(_IN_TAR))
+    with tarfile.open(within.parent, "r:") as archive:
+        member = next(item for item in archive if item.isfile() and item.name.removeprefix("./") == within.name)
         opened = archive.extractfile(member)
         assert opened is not None
         return opened.read().decode("utf-8")
@@ -232,7 +248,9 @@ def _sensor(
     named = {name: _in(full, name) for name in present}
     known = {band: name for name, band in named.items() if band is not None}
     if not known:
-        raise ConfigurationError(f"{path}: none of {' '.join(present)} is a band of the sensor '{full.name}'")
+        raise ConfigurationError(
+            f"{path}: none of {' '.join(present)} is a band of the sensor '{full.name}'", path=path
+        )
     sensor = full.select([band.name for band in full.bands if band.name in known])
     sensor = sensor.with_scaling(
         [product.scaling[known[band.name]][0] for band in sensor.bands],
@@ -242,7 +260,7 @@ def _sensor(
         try:
             return sensor.select(list(options.bands)), known
         except ConfigurationError as error:
-            raise ConfigurationError(f"{path}: {error}") from error
+            raise ConfigurationError(f"{path}: {error}", path=path) from error
     pan = next((name for name, word in known.items() if word == _PANCHROMATIC), None)
     if pan in sensor.band_names and len(sensor) > 1:
         _log.info("%s: the panchromatic band %s is left out unless it is asked for", path, pan)

@@ -17,12 +17,12 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from geoaug.data.catalog.products.sources import Found
-from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band, size_and_age
+from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
+from geoaug.data.raster.headers import HeaderOptions, quality_layer, sensor_name, single_band
 from geoaug.data.raster.quality import CLASSI, SCL
-from geoaug.data.raster.record import BandFile, QualityLayer, SceneKind, SceneRecord
+from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
-from geoaug.sensors import Sensor, get_sensor
+from geoaug.sensors import Band, Sensor, get_sensor
 
 _log = logging.getLogger("geoaug")
 _METADATA = re.compile(r"^(MTD_MSIL(1C|2A)|S2._\w{4}_MTD_(SAF)?L(1C|2A)_\w+)\.xml$", re.IGNORECASE)
@@ -48,14 +48,13 @@ class SafeSource:
     metadata: str
     images: tuple[str, ...]
     mask_path: str | None = None
-    kind: SceneKind = field(default="sentinel-2", init=False)
+    kind: str = field(default="sentinel-2", init=False)
 
     @property
     def files(self) -> tuple[str, ...]:
         return (self.metadata, *self.images)
 
-    def read(self, scene_id: str, options: HeaderOptions) -> Found:
-        size, age = size_and_age(self.files)
+    def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
         product = read_metadata(self.metadata)
         by_word: dict[str, dict[int, str]] = defaultdict(dict)
         for path in self.images:
@@ -68,17 +67,14 @@ class SafeSource:
         if missing := [band.name for band in sensor.bands if band.name not in by_word]:
             _log.warning("%s: has no file of band %s", self.path, " ".join(missing))
         if not names:
-            raise RasterError(f"{self.path}: holds no file of a band (IMG_DATA/*.jp2)")
+            raise RasterError(f"{self.path}: holds no file of a band (IMG_DATA/*.jp2)", path=self.path)
         sensor = sensor.select(names)
         if options.bands is not None:
             try:
                 sensor = sensor.select(list(options.bands))
             except ConfigurationError as error:
-                raise ConfigurationError(f"{self.path}: {error}") from error
-        bands = tuple(
-            _band(sensor, place, _native(by_word[band.name], native.get(band.name)), product)
-            for place, band in enumerate(sensor.bands)
-        )
+                raise ConfigurationError(f"{self.path}: {error}", path=self.path) from error
+        bands = tuple(_band(band, _native(by_word[band.name], native.get(band.name)), product) for band in sensor.bands)
         quality = self._quality(scl, product, options)
         record = SceneRecord(
             id=scene_id,
@@ -89,13 +85,11 @@ class SafeSource:
             quality=quality,
             datetime=product.datetime,
             mask_path=self.mask_path,
-            size=size,
-            mtime_ns=age,
         )
-        return Found(record)
+        return ReadScene(record)
 
     def _quality(self, scl: Mapping[int, str], product: "SafeMetadata", options: HeaderOptions) -> QualityLayer | None:
-        """The scene classification, else the mask of opaque clouds; that one is missing is options."""
+        """The scene classification, else the mask of opaque clouds; where one is missing, the log says so."""
         masks = [path for path in self.images if _CLASSI.search(path)]
         scheme, path = (SCL, scl[min(scl)]) if scl else (CLASSI, masks[0] if masks else None)
         invalid = scheme.chosen(options.invalid)
@@ -107,6 +101,20 @@ class SafeSource:
             )
             _log.warning("%s: has no file of the quality layer %s; %s", self.path, due.name, instead)
         return quality_layer(path, scheme.kind, invalid) if path is not None and invalid else None
+
+
+class SentinelSafe(Product):
+    """Folders with a product's metadata, and zip files named as such products are."""
+
+    name = "sentinel-2"
+
+    def recognise(self, folder: str, names: Sequence[str]) -> list[Package]:
+        if is_safe(folder, names):
+            return [Package(folder)]
+        return [Package(str(Path(folder, name)), (name,)) for name in names if _ZIPPED.match(name)]
+
+    def scenes(self, package: Package) -> FoundScenes:
+        return FoundScenes(list(safe_sources(package.path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +138,7 @@ class SafeMetadata:
 
 def is_safe(folder: str, files: Sequence[str]) -> bool:
     """Whether a folder (its path, and the names of the files in it) is a product."""
-    return any(map(_METADATA.match, files)) or folder.upper().endswith(".SAFE")
+    return folder.upper().endswith(".SAFE") or any(map(_METADATA.match, files))
 
 
 def is_zipped_safe(path: str) -> bool:
@@ -147,14 +155,14 @@ def safe_sources(product: str) -> list[SafeSource]:
     files = list(_in_zip(product) if product.lower().endswith(".zip") else _in_folder(product))
     metadata = [path for path in files if _METADATA.match(PurePosixPath(path).name) and "/GRANULE/" not in path]
     if not metadata:
-        raise RasterError(f"{product}: lacks its metadata (MTD_MSIL1C.xml or MTD_MSIL2A.xml)")
+        raise RasterError(f"{product}: lacks its metadata (MTD_MSIL1C.xml or MTD_MSIL2A.xml)", path=product)
     granules: dict[str, list[str]] = defaultdict(list)
     for path in files:
         parts = path.split("/GRANULE/", 1)
         if len(parts) == 2 and (("/IMG_DATA/" in path and _IMAGE.search(path)) or _CLASSI.search(path)):
             granules[parts[1].split("/", 1)[0]].append(path)
     if not granules:
-        raise RasterError(f"{product}: holds no images (GRANULE/*/IMG_DATA/*.jp2)")
+        raise RasterError(f"{product}: holds no images (GRANULE/*/IMG_DATA/*.jp2)", path=product)
     alone = len(granules) == 1
     return [
         SafeSource(
@@ -176,7 +184,7 @@ def read_metadata(path: str) -> SafeMetadata:
     try:
         root = ElementTree.fromstring(_content(path))
     except (ElementTree.ParseError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise RasterError(f"{path}: the product's metadata cannot be read ({error})") from error
+        raise RasterError(f"{path}: the product's metadata cannot be read ({error})", path=path) from error
     texts: dict[str, str] = {}
     names = dict(enumerate(_BANDS))
     stored: dict[int, float] = {}
@@ -196,7 +204,7 @@ def read_metadata(path: str) -> SafeMetadata:
     tags = ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE") if surface else ("QUANTIFICATION_VALUE",)
     quantification = next((texts[tag] for tag in tags if texts.get(tag)), None)
     if quantification is None:
-        raise RasterError(f"{path}: the product's metadata does not tell {tags[0]}")
+        raise RasterError(f"{path}: the product's metadata does not tell {tags[0]}", path=path)
     return SafeMetadata(
         sensor="sentinel-2-l2a" if surface else "sentinel-2-l1c",
         quantification=float(quantification),
@@ -210,13 +218,13 @@ def _scaled(sensor: Sensor, product: SafeMetadata, path: str) -> Sensor:
     known = {band.name for band in get_sensor(product.sensor).bands}
     if not known & set(sensor.band_names):
         raise ConfigurationError(
-            f"{path}: is of the sensor '{product.sensor}', and '{sensor.name}' shares no band with it"
+            f"{path}: is of the sensor '{product.sensor}', and '{sensor.name}' shares no band with it",
+            path=path,
         )
     return sensor.with_scaling(product.quantification, [product.offsets.get(band.name, 0.0) for band in sensor.bands])
 
 
-def _band(sensor: Sensor, place: int, path: str, product: SafeMetadata) -> BandFile:
-    band = sensor.bands[place]
+def _band(band: Band, path: str, product: SafeMetadata) -> BandFile:
     return replace(
         single_band(band.name, path), nodata=product.nodata, quantification=band.quantification, offset=band.offset
     )
@@ -248,7 +256,7 @@ def _in_zip(path: str) -> Iterator[str]:
         with zipfile.ZipFile(path) as archive:
             yield from (f"/vsizip/{path}/{name}" for name in archive.namelist())
     except (zipfile.BadZipFile, OSError) as error:
-        raise RasterError(f"{path}: not a zip file that can be read ({error})") from error
+        raise RasterError(f"{path}: not a zip file that can be read ({error})", path=path) from error
 
 
 def _content(path: str) -> bytes:

@@ -1,12 +1,10 @@
-"""STAC: items, collections and catalogs, as objects, files or addresses, and searches, to a catalog.
+"""STAC: how an item becomes a scene; and the items of collections, catalogs, files, addresses and searches.
 
-Read by pystac and searched by pystac-client, which come with `pip install 'geoaug[stac]'`. How an item becomes a scene
-is in `geoaug.data.catalog.products.stac`.
+Read by pystac and searched by pystac-client, which come with `pip install 'geoaug[stac]'`.
 """
 
 import importlib
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from affine import Affine
 
-from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.catalog.index import OnError, Progress, index_sources
-from geoaug.data.catalog.products.sources import Found, Stored, check_extents, sensor_of_bands, words_of
-from geoaug.data.raster.advice import LEAVE_OUT
+from geoaug.data.catalog.products.band_source import Stored, check_extents, sensor_of_bands, words_of
+from geoaug.data.catalog.products.product import FoundScenes, Package, Product, ReadScene
 from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.headers import (
     HeaderOptions,
@@ -26,24 +22,25 @@ from geoaug.data.raster.headers import (
     quality_layer,
     read_header,
     sensor_name,
-    size_and_age,
     usable_nodata,
 )
 from geoaug.data.raster.inputs import address_to_path
 from geoaug.data.raster.quality import SCHEMES
-from geoaug.data.raster.record import BandFile, QualityLayer, SceneKind, SceneRecord
+from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor
 
 if TYPE_CHECKING:
     import pystac
 
-_log = logging.getLogger("geoaug")
+_EXTENSIONS = (".json", ".geojson")
 _RASTERS = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-geotiff")
 # Pictures, and products beside reflectance.
 _NO_DATA_ROLES = frozenset(("thumbnail", "overview", "visual", "metadata", "graphic", "date"))
 _PICTURES = frozenset(("visual", "thumbnail", "preview", "rendered_preview", "overview", "tilejson"))
 _BLOCK = (512, 512)
+# Of a field that holds a list for a number, and the like: pystac hands on what an item says.
+_NOT_UNDERSTOOD = (TypeError, ValueError, AttributeError, LookupError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class StacSource:
     item: "pystac.Item"
     assets: tuple[str, ...] | None = None
     open_headers: bool = False
-    kind: SceneKind = field(default="stac", init=False)
+    kind: str = field(default="stac", init=False)
 
     @property
     def path(self) -> str:
@@ -82,24 +79,30 @@ class StacSource:
 
     @property
     def files(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(asset.path for asset in self._bands()))
+        """The item's JSON, where it is on this machine, and its assets; none of an item that cannot be understood."""
+        own = [self.path] if Path(self.path).is_file() else []
+        try:
+            return tuple(dict.fromkeys([*own, *(asset.path for asset in self._bands())]))
+        except (RasterError, *_NOT_UNDERSTOOD):
+            return ()
 
-    def read(self, scene_id: str, options: HeaderOptions) -> Found:
+    def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
         try:
             return self._read(scene_id, options)
-        except (TypeError, ValueError, AttributeError, LookupError) as error:
-            # Of a field that holds a list for a number, and the like: pystac hands on what an item says.
+        except _NOT_UNDERSTOOD as error:
             raise RasterError(
                 f"{self.path}: item '{self.item.id}' has a field that cannot be understood "
-                f"({type(error).__name__}: {error})"
+                f"({type(error).__name__}: {error})",
+                path=self.path,
             ) from error
 
-    def _read(self, scene_id: str, options: HeaderOptions) -> Found:
+    def _read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
         bands = self._bands()
         if not bands:
             raise RasterError(
                 f"{self.path}: no asset of item '{self.item.id}' has bands to read; choose among "
-                f"{', '.join(self.item.assets)} with assets=[...]"
+                f"{', '.join(self.item.assets)} with assets=[...]",
+                path=self.path,
             )
         sensor, chosen, doubt = self._sensor(bands, options)
         files = tuple(
@@ -108,7 +111,6 @@ class StacSource:
         )
         check_extents(self.path, files)
         quality = self._quality(options)
-        size, age = size_and_age(file.path for file in files)
         moment = self.item.datetime or self.item.common_metadata.start_datetime
         record = SceneRecord(
             id=scene_id,
@@ -118,18 +120,17 @@ class StacSource:
             sensor=sensor_name(sensor, options),
             quality=quality,
             datetime=None if moment is None else moment.isoformat(),
-            size=size,
-            mtime_ns=age,
         )
         cover = self.item.properties.get("eo:cloud_cover")
-        return Found(record, {} if cover is None else {"cloud_cover": float(cover)}, doubt)
+        return ReadScene(record, {} if cover is None else {"cloud_cover": float(cover)}, doubt)
 
     def _bands(self) -> list[_Asset]:
         found: list[_Asset] = []
         if self.assets is not None and (missing := [key for key in self.assets if key not in self.item.assets]):
             raise RasterError(
                 f"{self.path}: item '{self.item.id}' has no asset {', '.join(missing)}; it has "
-                f"{', '.join(self.item.assets)}"
+                f"{', '.join(self.item.assets)}",
+                path=self.path,
             )
         for key in self.item.assets if self.assets is None else self.assets:
             asset = self.item.assets[key]
@@ -170,7 +171,9 @@ class StacSource:
             if best is None or (best[0].name == "generic" and sensor.name != "generic"):
                 best = sensor, pairs, doubt
         if best is None:
-            raise ConfigurationError(f"{self.path}: {problem or 'bands of one name; choose with assets=[...]'}")
+            raise ConfigurationError(
+                f"{self.path}: {problem or 'bands of one name; choose with assets=[...]'}", path=self.path
+            )
         return best
 
     def _harmonised(self, sensor: Sensor, words: Mapping[str, _Asset]) -> Sensor:
@@ -241,15 +244,15 @@ def _bands_of(item: "pystac.Item", key: str, asset: "pystac.Asset") -> list[_Ass
     count = max(len(listed), len(rasters), 1)
     href = asset.get_absolute_href() or asset.href
     found = []
-    for place in range(count):
-        band = listed[place] if place < len(listed) else {}
-        raster = rasters[place] if place < len(rasters) else {}
+    for number in range(count):
+        band = listed[number] if number < len(listed) else {}
+        raster = rasters[number] if number < len(rasters) else {}
         common = band.get("common_name", band.get("eo:common_name"))
-        names = (band.get("name"), common, key if count == 1 else None, f"{key}_{place + 1}" if count > 1 else None)
+        names = (band.get("name"), common, key if count == 1 else None, f"{key}_{number + 1}" if count > 1 else None)
         found.append(
             _Asset(
                 path=address_to_path(href),
-                index=place + 1,
+                index=number + 1,
                 names=tuple(dict.fromkeys(str(name) for name in names if name)),
                 properties={**item.properties, **fields, **band, **raster},
                 alone=count == 1,
@@ -260,7 +263,7 @@ def _bands_of(item: "pystac.Item", key: str, asset: "pystac.Asset") -> list[_Ass
 
 
 def _is_reflectance(key: str, asset: "pystac.Asset") -> bool:
-    """Whether an asset is what a person wants who names none: bands of the scene."""
+    """Whether an asset holds bands of the scene, and is read where nobody chooses assets."""
     roles = {role.lower() for role in asset.roles or ()}
     if not _is_raster(asset) or key.lower() in _PICTURES or roles & _NO_DATA_ROLES or key.upper() in SCHEMES:
         return False
@@ -295,68 +298,42 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def index_stac(
+class StacItems(Product):
+    """A file or address of JSON that a person named; in folders JSON is passed by."""
+
+    name = "stac"
+
+    def recognise_input(self, text: str) -> Package | None:
+        if not text.split("?")[0].lower().endswith(_EXTENSIONS):
+            return None
+        return Package(text if "://" in text else str(Path(text).absolute()), ())
+
+    def scenes(self, package: Package) -> FoundScenes:
+        return stac_scenes(package.path)
+
+
+def stac_scenes(
     source: Any,
     *,
     search: Mapping[str, Any] | None = None,
-    assets: Sequence[str] | str | None = None,
-    sensor: Sensor | str | Path | None = None,
-    bands: Sequence[str | int] | str | None = None,
-    invalid: Sequence[str | int] | str | None = None,
+    assets: Sequence[str] | None = None,
     open_headers: bool = False,
-    on_error: OnError = "raise",
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> Catalog:
-    """Index STAC items.
-
-    Args:
-        source: an Item, ItemCollection, Collection or Catalog of pystac, several items, or the path or address of the
-            JSON of any of these; with `search`, the address of a STAC API.
-        search: what `pystac_client.Client.search` takes: collections, bbox, datetime, query, max_items...
-        assets: keys of the assets that are read; all with bands of reflectance unless options. Quality layers (scl,
-            qa_pixel) are found by their keys.
-        sensor, bands, invalid: as for `geoaug.data.catalog.index.index_files`.
-        open_headers: read the header of each file, though the item states what is needed; then blocks are known, too.
-        on_error: as for `index_files`; it holds for items, and catalogs below, that cannot be read themselves, too.
-        threads, progress: as for `index_files`.
+) -> FoundScenes:
+    """The items that a source holds, and what it links to that cannot be read; arguments as for `index_stac`.
 
     Raises:
         ConfigurationError: pystac is absent, or the source is no STAC, or holds no item.
-        RasterError: an item cannot be read.
     """
-    keys = None if assets is None else tuple([assets] if isinstance(assets, str) else assets)
-    options = HeaderOptions.of(sensor, bands, invalid)
-    faults = _Faults(on_error)
-    items = _searched(source, search) if search is not None else _items(source, faults)
+    faulty: dict[str, str] = {}
+    keys = None if assets is None else tuple(assets)
+    items = _searched(source, search) if search is not None else _items(source, faulty)
     sources = list({(item.collection_id, item.id): StacSource(item, keys, open_headers) for item in items}.values())
-    if not sources and not faults.found:
+    if not sources and not faulty:
         raise ConfigurationError(f"{_called(source)}: holds no item" + (" that the search finds" if search else ""))
-    return index_sources(
-        sources, options, on_error=on_error, threads=threads, progress=progress, faulty_already=faults.found
-    )
+    return FoundScenes(list(sources), faulty=faulty)
 
 
-@dataclass(slots=True)
-class _Faults:
-    """Items, and catalogs below others, that cannot be read, by the place that links name.
-
-    Attributes:
-        policy: "raise" raises the first one.
-    """
-
-    policy: OnError
-    found: dict[str, RasterError] = field(default_factory=dict)
-
-    def add(self, place: str, what: str, error: Exception) -> None:
-        why = error.__cause__ or error  # pystac wraps what was wrong
-        message = f"{place}: {what} cannot be read ({type(why).__name__}: {why})"
-        if self.policy == "raise":
-            raise RasterError(f"{message}; to leave such items out: {LEAVE_OUT}") from error
-        self.found[place] = RasterError(message)
-
-
-def _items(source: Any, faults: _Faults) -> "Iterator[pystac.Item]":
+def _items(source: Any, faults: dict[str, str]) -> "Iterator[pystac.Item]":
     pystac = _library("pystac")
     if isinstance(source, pystac.Item):
         yield source
@@ -370,10 +347,16 @@ def _items(source: Any, faults: _Faults) -> "Iterator[pystac.Item]":
         for part in source:
             yield from _items(part, faults)
     else:
-        raise ConfigurationError(f"{_called(source)}: is no STAC item, collection or catalog, nor the place of one")
+        raise ConfigurationError(f"{_called(source)}: is no STAC item, collection or catalog, nor the address of one")
 
 
-def _below(catalog: "pystac.Catalog", faults: _Faults) -> "Iterator[pystac.Item]":
+def _add(faults: dict[str, str], address: str, what: str, error: Exception) -> None:
+    """Note why an item, or a catalog below another, cannot be read, by its address."""
+    why = error.__cause__ or error  # pystac wraps what was wrong
+    faults[address] = f"{address}: {what} cannot be read ({type(why).__name__}: {why})"
+
+
+def _below(catalog: "pystac.Catalog", faults: dict[str, str]) -> "Iterator[pystac.Item]":
     """The items that a catalog or collection links to, and those of the catalogs below it."""
     pystac = _library("pystac")
     if type(catalog).get_items is not pystac.Catalog.get_items:
@@ -381,7 +364,7 @@ def _below(catalog: "pystac.Catalog", faults: _Faults) -> "Iterator[pystac.Item]
         try:
             yield from catalog.get_items(recursive=True)
         except Exception as error:  # as below
-            raise ConfigurationError(f"{_place(catalog)}: its items cannot be fetched ({error})") from error
+            raise ConfigurationError(f"{_address(catalog)}: its items cannot be fetched ({error})") from error
         return
     for relation, kind in ((pystac.RelType.ITEM, pystac.Item), (pystac.RelType.CHILD, pystac.Catalog)):
         for link in catalog.get_links(relation):
@@ -390,38 +373,38 @@ def _below(catalog: "pystac.Catalog", faults: _Faults) -> "Iterator[pystac.Item]
                 if not isinstance(target, kind):
                     raise TypeError(f"a {type(target).__name__}, linked to as {relation}")
             except Exception as error:  # of the network and of broken files, in kinds that differ with pystac's version
-                what = f"the {'item' if kind is pystac.Item else 'catalog'} that {_place(catalog)} links to"
-                faults.add(str(link.get_absolute_href() or link.href), what, error)
+                what = f"the {'item' if kind is pystac.Item else 'catalog'} that {_address(catalog)} links to"
+                _add(faults, str(link.get_absolute_href() or link.href), what, error)
                 continue
             yield from [target] if isinstance(target, pystac.Item) else _below(target, faults)
 
 
-def _place(catalog: "pystac.Catalog") -> str:
+def _address(catalog: "pystac.Catalog") -> str:
     return str(catalog.get_self_href() or catalog.id)
 
 
-def _read(place: str, faults: _Faults) -> "Iterator[pystac.Item]":
+def _read(address: str, faults: dict[str, str]) -> "Iterator[pystac.Item]":
     pystac = _library("pystac")
-    if "://" not in place:
-        place = str(Path(place).expanduser().absolute())
-        if not Path(place).is_file():
-            raise ConfigurationError(f"{place}: no such file of STAC JSON")
+    if "://" not in address:
+        address = str(Path(address).expanduser().absolute())
+        if not Path(address).is_file():
+            raise ConfigurationError(f"{address}: no such file of STAC JSON", path=address)
     try:
-        text = pystac.StacIO.default().read_text(place)
+        text = pystac.StacIO.default().read_text(address)
     except Exception as error:  # of the network, in kinds that differ with pystac's version
-        raise ConfigurationError(f"{place}: cannot be fetched ({error})") from error
+        raise ConfigurationError(f"{address}: cannot be fetched ({error})", path=address) from error
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise ConfigurationError(f"{place}: is no JSON ({error})") from error
+        raise ConfigurationError(f"{address}: is no JSON ({error})", path=address) from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{place}: is not a STAC object")
-    yield from _parsed(content, place, faults)
+        raise ConfigurationError(f"{address}: is not a STAC object", path=address)
+    yield from _parsed(content, address, faults)
 
 
-def _parsed(content: dict[str, Any], place: str | None, faults: _Faults) -> "Iterator[pystac.Item]":
+def _parsed(content: dict[str, Any], address: str | None, faults: dict[str, str]) -> "Iterator[pystac.Item]":
     pystac = _library("pystac")
-    where = place or "the mapping"
+    where = address or "the mapping"
     wrong = (pystac.STACError, pystac.STACTypeError, AttributeError, KeyError, ValueError, TypeError)
     if content.get("type") == "FeatureCollection":
         for number, feature in enumerate(content.get("features") or (), start=1):
@@ -429,12 +412,12 @@ def _parsed(content: dict[str, Any], place: str | None, faults: _Faults) -> "Ite
                 item = pystac.Item.from_dict(feature)
             except wrong as error:
                 name = feature.get("id") if isinstance(feature, Mapping) else None
-                faults.add(f"{where}#{name or number}", f"item {number} of it", error)
+                _add(faults, f"{where}#{name or number}", f"item {number} of it", error)
                 continue
             yield item
         return
     try:
-        found = pystac.read_dict(content, href=place)
+        found = pystac.read_dict(content, href=address)
     except wrong as error:
         raise ConfigurationError(f"{where}: is not STAC that pystac understands ({error})") from error
     yield from _items(found, faults)

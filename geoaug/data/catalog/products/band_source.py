@@ -1,117 +1,37 @@
-"""The files of a scene before any of them is opened: a raster for itself, or a file for each band.
+"""A scene of a file for each band: its source, and which sensor's bands the words in the names of files are.
 
-A `SceneSource` is found by names alone and reads its headers when it is told to, in any thread. Products that bring
-metadata have modules of their own; which files belong together is found in `geoaug.data.catalog.products.bands`.
+Which files belong together is found in `geoaug.data.catalog.products.bands`. Products with metadata of their own use
+what is here where bands are known by words alone (`sensor_of_bands`, `words_of`, `check_extents`).
 """
 
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
+from geoaug.data.catalog.products.product import ReadScene
 from geoaug.data.raster.grid import same_crs
 from geoaug.data.raster.headers import (
     Header,
     HeaderOptions,
     band_files,
-    header_of,
     quality_layer,
     sensor_name,
     single_header,
-    size_and_age,
     usable_nodata,
 )
 from geoaug.data.raster.identify import bands_named, identify_sensor, moment_in_name, product_of, with_scaling_of_file
 from geoaug.data.raster.quality import SCHEMES
-from geoaug.data.raster.record import BandFile, SceneKind, SceneRecord
+from geoaug.data.raster.record import BandFile, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, generic_sensor, get_sensor
 
 _log = logging.getLogger("geoaug")
 _EXTENT_TOLERANCE = 2.0  # pixels of the coarser band
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was read of a scene.
-
-    Attributes:
-        record: what a catalog keeps.
-        attributes: further columns of the catalog, by name.
-        doubt: why the sensor is a guess, None where it is none.
-        header: of a scene that is one raster.
-    """
-
-    record: SceneRecord
-    attributes: Mapping[str, object] = field(default_factory=dict)
-    doubt: str | None = None
-    header: Header | None = None
-
-
-class SceneSource(Protocol):
-    """What a scene is made from.
-
-    Attributes:
-        kind: of the record.
-        path: that a person would name; the same source has the same path the next time.
-        name: a path that the scene's id is made of.
-        files: whose size and age tell whether the scene has changed.
-    """
-
-    @property
-    def kind(self) -> SceneKind: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def files(self) -> tuple[str, ...]: ...
-
-    def read(self, scene_id: str, options: HeaderOptions) -> Found:
-        """Open the headers; raises `RasterError` for bad files and `ConfigurationError` for what was options."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RasterSource:
-    """A raster that is a scene by itself."""
-
-    path: str
-    kind: SceneKind = "raster"
-    label: str | None = None
-    mask_path: str | None = None
-    split: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.path
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (self.path,) if self.mask_path is None else (self.path, self.mask_path)
-
-    def read(self, scene_id: str, options: HeaderOptions) -> Found:
-        size, age = size_and_age(self.files)
-        header = header_of(self.path, options)
-        record = SceneRecord(
-            id=scene_id,
-            kind=self.kind,
-            path=self.path,
-            bands=band_files(header),
-            sensor=sensor_name(header.sensor, options),
-            datetime=moment_in_name(self.path),
-            label=self.label,
-            mask_path=self.mask_path,
-            size=size,
-            mtime_ns=age,
-        )
-        judged = header.identification
-        attributes = {} if self.split is None else {"split": self.split}
-        return Found(record, attributes, None if judged.certain else judged.reason, header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +49,7 @@ class BandsSource:
     bands: Mapping[str, str]
     quality: tuple[str, str] | None = None
     mask_path: str | None = None
-    kind: SceneKind = "bands"
+    kind: str = "bands"
     split: str | None = None
     described: str | None = None
 
@@ -138,12 +58,11 @@ class BandsSource:
         others = (self.mask_path, self.described, None if self.quality is None else self.quality[1])
         return (*self.bands.values(), *(path for path in others if path is not None))
 
-    def read(self, scene_id: str, options: HeaderOptions) -> Found:
-        size, age = size_and_age(self.files)
+    def read(self, scene_id: str, options: HeaderOptions) -> ReadScene:
         headers = {word: single_header(word, path) for word, path in self.bands.items()}
         stored = {word: Stored(one.dtype.name, one.scales[0], one.offsets[0]) for word, one in headers.items()}
         sensor, doubt = sensor_of_bands(self.path, stored, options)
-        bands = tuple(_as_in(sensor, place, headers[word]) for place, word in enumerate(words_of(sensor, headers)))
+        bands = tuple(_as_in(sensor, number, headers[word]) for number, word in enumerate(words_of(sensor, headers)))
         check_extents(self.path, bands)
         layer = None
         if self.quality is not None:
@@ -159,13 +78,11 @@ class BandsSource:
             quality=layer,
             datetime=moment_in_name(next(iter(self.bands.values()))),
             mask_path=self.mask_path,
-            size=size,
-            mtime_ns=age,
         )
         attributes: dict[str, object] = {} if self.split is None else {"split": self.split}
         if self.described is not None:
             attributes["labels"] = labels_in(self.described)
-        return Found(record, attributes, doubt)
+        return ReadScene(record, attributes, doubt)
 
 
 def labels_in(path: str) -> list[str]:
@@ -177,9 +94,11 @@ def labels_in(path: str) -> list[str]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))["labels"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RasterError(f"{path}: holds no labels that can be read ({type(error).__name__}: {error})") from error
+        raise RasterError(
+            f"{path}: holds no labels that can be read ({type(error).__name__}: {error})", path=path
+        ) from error
     if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
-        raise RasterError(f"{path}: its labels are not a list of names")
+        raise RasterError(f"{path}: its labels are not a list of names", path=path)
     return found
 
 
@@ -201,7 +120,9 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], options: HeaderOpt
     words = list(headers)
     names = [word for word in words if options.sensor is None or bands_named(options.sensor, [word])]
     if options.sensor is not None and not names:
-        raise ConfigurationError(f"{path}: none of {' '.join(words)} is a band of the sensor '{options.sensor.name}'")
+        raise ConfigurationError(
+            f"{path}: none of {' '.join(words)} is a band of the sensor '{options.sensor.name}'", path=path
+        )
     sensor, doubt = _judged(path, [headers[name] for name in names], names, options)
     if sensor.name == "generic" and options.sensor is None and (known := _known_bands(path, names)):
         names = known
@@ -211,7 +132,7 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], options: HeaderOpt
         try:
             return sensor.select(list(options.bands)), doubt
         except ConfigurationError as error:
-            raise ConfigurationError(f"{path}: {error}") from error
+            raise ConfigurationError(f"{path}: {error}", path=path) from error
     if left:
         _log.info("%s: %s left out, not among the bands of %s", path, " ".join(left), sensor.name)
     if sensor.name == "generic":
@@ -237,7 +158,8 @@ def _judged(
     chosen = bands_named(options.sensor, names)
     if chosen is None:
         raise ConfigurationError(
-            f"{path}: {' '.join(names)} name no distinct bands of the sensor '{options.sensor.name}'"
+            f"{path}: {' '.join(names)} name no distinct bands of the sensor '{options.sensor.name}'",
+            path=path,
         )
     scaled = with_scaling_of_file(options.sensor, chosen, "bands by the file names", path, kind, {}, scales, offsets)
     return scaled.sensor, None
@@ -262,8 +184,9 @@ def words_of(sensor: Sensor, words: Iterable[str]) -> list[str]:
     return [by_band[band.name] for band in sensor.bands]
 
 
-def _as_in(sensor: Sensor, place: int, header: Header) -> BandFile:
-    of_sensor, stored = sensor.bands[place], band_files(header)[0]
+def _as_in(sensor: Sensor, number: int, header: Header) -> BandFile:
+    """The band of a file, with the name, nodata and scaling of a band of the sensor."""
+    of_sensor, stored = sensor.bands[number], band_files(header)[0]
     return replace(
         stored,
         name=of_sensor.name,
@@ -280,7 +203,7 @@ def check_extents(path: str, bands: Sequence[BandFile]) -> None:
     right, bottom = first.grid.transform * (first.grid.width, first.grid.height)
     for band in bands[1:]:
         if not same_crs(band.grid.crs, first.grid.crs):
-            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' are in different CRSs")
+            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' are in different CRSs", path=path)
         transform = band.grid.transform
         corners = (*(transform * (0, 0)), *(transform * (band.grid.width, band.grid.height)))
         pixel = max(abs(transform.determinant), abs(first.grid.transform.determinant)) ** 0.5
@@ -288,4 +211,4 @@ def check_extents(path: str, bands: Sequence[BandFile]) -> None:
             max(abs(a - b) for a, b in zip(corners, (left, top, right, bottom), strict=True))
             > _EXTENT_TOLERANCE * pixel
         ):
-            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' do not cover the same ground")
+            raise RasterError(f"{path}: bands '{first.name}' and '{band.name}' do not cover the same ground", path=path)

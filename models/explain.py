@@ -24,6 +24,7 @@ from geoaug.models.networks.model_file import LoadedModel, load_model
 from geoaug.models.networks.resnet import ResNet
 from geoaug.models.networks.segmentation import SegmentationNetwork
 from geoaug.models.predict.chips import chip_compose, chips_for
+from geoaug.models.tasks.registry import find_task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def explain(
         model: a model file, or what `load_model` gave.
         chips: a catalog, a folder, or files.
         sensor: of the chips, where the files do not tell.
-        most: chips to look at; all where None.
+        most: chips to look at; by default all.
         attention: of how many of them Grad-CAM is taken.
         ignore_gsd: whether to look at another ground sampling distance than that of the training.
         device: to work on.
@@ -173,19 +174,19 @@ def draw_grad_cam(found: Explained, card: ModelCard) -> Figure:
     count = len(found.attention)
     rows = -(-count // _COLUMNS)
     figure = Figure(figsize=(3.6 * _COLUMNS, 2.1 * rows), layout="constrained")
-    for place in range(count):
+    for number in range(count):
         pair = [
-            figure.add_subplot(rows, 2 * _COLUMNS, 2 * place + 1),
-            figure.add_subplot(rows, 2 * _COLUMNS, 2 * place + 2),
+            figure.add_subplot(rows, 2 * _COLUMNS, 2 * number + 1),
+            figure.add_subplot(rows, 2 * _COLUMNS, 2 * number + 2),
         ]
-        picture = found.images[place].movedim(0, -1).numpy()
+        picture = found.images[number].movedim(0, -1).numpy()
         for axes in pair:
             axes.imshow(picture)
             axes.axis("off")
-        pair[1].imshow(found.attention[place].numpy(), cmap="inferno", alpha=0.55, vmin=0, vmax=1)
-        true = found.labels[place]
-        pair[0].set_title(true or found.names[place][:18], fontsize=8)
-        pair[1].set_title(_name_of(card, int(found.answers[place])), fontsize=8)
+        pair[1].imshow(found.attention[number].numpy(), cmap="inferno", alpha=0.55, vmin=0, vmax=1)
+        true = found.labels[number]
+        pair[0].set_title(true or found.names[number][:18], fontsize=8)
+        pair[1].set_title(_name_of(card, int(found.answers[number])), fontsize=8)
     return figure
 
 
@@ -204,7 +205,7 @@ def draw_embedding(found: Explained, card: ModelCard, how: Projection = "pca") -
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.add_subplot()
     for name in sorted(set(groups)):
-        mine = [place for place, group in enumerate(groups) if group == name]
+        mine = [number for number, group in enumerate(groups) if group == name]
         axes.scatter(plane[mine, 0], plane[mine, 1], s=12, color=colours.get(name), label=f"{name} ({len(mine)})")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     words = "first two principal components" if how == "pca" else "t-SNE"
@@ -224,21 +225,14 @@ def _encoder(network: nn.Module) -> ResNet:
 @torch.no_grad()
 def _answers(network: nn.Module, card: ModelCard, image: Tensor) -> tuple[Tensor, Tensor]:
     features = _encoder(network).features(image).cpu()
-    if card.task == "regression":
-        return torch.full((len(image),), -1), features
-    answer = network(image)
-    if answer.dim() == 4:
-        answer = answer.softmax(1).mean((2, 3))
-    return answer.argmax(1).cpu(), features
+    return find_task(card.task).picture_ids(card, network(image)).cpu(), features
 
 
 def _as_picture(image: Tensor, card: ModelCard) -> Tensor:
     from geoaug.sensors import colour_band
 
-    places = [colour_band(card.sensor, colour) for colour in ("red", "green", "blue")]
-    chosen: list[int] = (
-        [0, 0, 0] if any(place is None for place in places) else [int(place) for place in places if place is not None]
-    )
+    bands = [colour_band(card.sensor, colour) for colour in ("red", "green", "blue")]
+    chosen = [band for band in bands if band is not None] if None not in bands else [0, 0, 0]
     shown = image[:, chosen]
     low = shown.flatten(1).quantile(0.02, 1)[:, None, None, None]
     high = shown.flatten(1).quantile(0.98, 1)[:, None, None, None]

@@ -1,0 +1,25 @@
+# Tasks of a contributor; CI runs `check`. Each is one or two commands that can be typed as well.
+
+.PHONY: help fast tests check docs format
+
+help:            ## this list
+	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
+
+fast:            ## lint, format, and the tests of a few minutes
+	uv run ruff check .
+	uv run ruff format --check .
+	uv run pytest
+
+tests:           ## every test, the slow ones too
+	uv run pytest -m ""
+
+check:           ## everything that must hold before a change lands, as CI runs it
+	bash .ci/run
+
+docs:            ## the gallery drawn anew, and the examples of all documents run
+	uv run python docs/build_gallery.py
+	uv run pytest tests/test_docs.py tests/test_readme.py tests/models/test_docs.py
+
+format:          ## what ruff can mend by itself
+	uv run ruff check --fix .
+	uv run ruff format .
