@@ -5,7 +5,6 @@ seed, the scene's name, the window and the copy, so that neither the number of t
 a byte of the output.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from geoaug.io.intake import Intake, JobScene
 from geoaug.io.job import AugmentJob, Tally
 from geoaug.io.output import OutputFolder, OutputTile, TileWriter
 from geoaug.io.source_tiles import SourceTile, TileReader
+from geoaug.processors import usable_processors
 from geoaug.read_ahead import in_order
 
 
@@ -25,7 +25,7 @@ def _threads(workers: int | None) -> tuple[int, int]:
     """How many threads read, and how many write; writing compresses and takes longer."""
     if workers is not None:
         return workers, workers
-    cores = os.cpu_count() or 1
+    cores = usable_processors()
     return max(1, min(4, cores // 4)), max(2, min(8, cores // 2))
 
 

@@ -5,9 +5,9 @@ threads read. Always at full resolution: overviews are resampled, and show neith
 """
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ from geoaug.data.raster.view import SceneView
 from geoaug.data.raster.window import Window
 from geoaug.errors import GeoaugError
 from geoaug.processors import usable_processors
+from geoaug.read_ahead import in_order
 
 Result = TypeVar("Result")
 
@@ -95,31 +96,29 @@ class Scan:
         Raises:
             GeoaugError: a region cannot be read, and errors are not to be skipped.
         """
-        waiting: deque[tuple[Region, Future[Result]]] = deque()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="geoaug-scan")
         try:
-            for region in regions:
-                waiting.append((region, pool.submit(self._do, region, work)))
-                if len(waiting) >= self.threads * (1 + _WAITING):
-                    yield self._outcome(*waiting.popleft())
-            while waiting:
-                yield self._outcome(*waiting.popleft())
+            begun = (pool.submit(self._do, region, work) for region in regions)
+            for region, found in in_order(begun, self.threads * (1 + _WAITING) - 1):
+                yield self._outcome(region, found)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             self._handles.close()
 
-    def _do(self, region: Region, work: Callable[[Region, Pixels], Result]) -> Result:
-        return work(region, self._read(region.view, region.window))
-
-    def _outcome(self, region: Region, future: "Future[Result]") -> Outcome[Result]:
+    def _do(self, region: Region, work: Callable[[Region, Pixels], Result]) -> tuple[Region, Result | GeoaugError]:
         try:
-            return Outcome(region, future.result())
+            return region, work(region, self._read(region.view, region.window))
         except GeoaugError as error:
-            if self.on_error == "raise":
-                raise
-            # A message names the scene where the error does.
-            self.skipped[str(error) if error.scene is not None else f"scene '{region.view.record.id}': {error}"] += 1
-            return Outcome(region, None)
+            return region, error
+
+    def _outcome(self, region: Region, found: Result | GeoaugError) -> Outcome[Result]:
+        if not isinstance(found, GeoaugError):
+            return Outcome(region, found)
+        if self.on_error == "raise":
+            raise found
+        # A message names the scene where the error does.
+        self.skipped[str(found) if found.scene is not None else f"scene '{region.view.record.id}': {found}"] += 1
+        return Outcome(region, None)
 
     def _read(self, view: SceneView, window: Window) -> Pixels:
         bands, shape = len(view.record.bands), (window.height, window.width)
