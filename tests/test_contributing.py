@@ -23,7 +23,7 @@ def test_it_is_eight_lines_to_a_first_green_run(project_root) -> None:
 
 
 def test_links_between_documents_lead_somewhere(project_root) -> None:
-    pages = [*project_root.glob("*.md"), *(project_root / "docs").glob("*.md")]
+    pages = [*project_root.glob("*.md"), *(project_root / "docs").rglob("*.md")]
     for page in pages:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

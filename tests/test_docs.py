@@ -58,18 +58,6 @@ def test_the_examples_about_data_run_as_written(tmp_path: Path, monkeypatch: pyt
         exec(compile(example, "data.md", "exec"), names)
 
 
-@pytest.mark.parametrize("page", sorted((DOCS / "extending_parts").glob("*.md")), ids=lambda page: page.stem)
-def test_the_examples_about_extending_run_as_written(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert examples
-    names: dict[str, object] = {"__name__": "extending"}
-    for example in examples:
-        exec(compile(example, page.name, "exec"), names)
-
-
 def test_the_commands_about_data_have_the_options_shown() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     shown = re.findall(r"^    (geoaug [^#\n]*)", DATA, flags=re.MULTILINE)

@@ -39,7 +39,7 @@ from geoaug.models import (
 )
 from geoaug.models.tasks import registry
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending_parts" / "tasks.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "extending" / "tasks.md").read_text("utf-8")
 COVER, COUNT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
