@@ -277,7 +277,8 @@ class GeoTask(pl.LightningModule):
         """
         raise NotImplementedError
 
-    def _metrics(self, part: Part) -> MetricCollection:
+    def metrics_of(self, part: Part) -> MetricCollection:
+        """The metrics of validation or test."""
         collection = self.metrics[part]
         assert isinstance(collection, MetricCollection)
         return collection

@@ -94,22 +94,22 @@ class ClassTask(GeoTask):
         self.counted = False
 
     def loss_of(self, answer: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        loss: Tensor = self.loss_function(answer, self._labels(batch), batch.get("valid"))
+        loss: Tensor = self.loss_function(answer, self.labels_of(batch), batch.get("valid"))
         return loss
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         if self.current_epoch == 0 and not self.multilabel:
-            self._count(self._labels(batch))
+            self._count(self.labels_of(batch))
         return super().training_step(batch, batch_idx)
 
     def measure(self, part: Part, answer: Tensor, batch: Mapping[str, Any]) -> None:
         labels = counted_labels(
-            self._labels(batch), batch.get("valid"), answer, self.ignore_index, multilabel=self.multilabel
+            self.labels_of(batch), batch.get("valid"), answer, self.ignore_index, multilabel=self.multilabel
         )
-        self._metrics(part).update(answer.sigmoid() if self.multilabel else answer.argmax(1), labels)
+        self.metrics_of(part).update(answer.sigmoid() if self.multilabel else answer.argmax(1), labels)
 
     def report(self, part: Part) -> None:
-        metrics = self._metrics(part)
+        metrics = self.metrics_of(part)
         values = metrics.compute()
         counts = values.get("confusion")
         seen = None if counts is None else (counts.sum(0) + counts.sum(1)) > 0
@@ -144,7 +144,8 @@ class ClassTask(GeoTask):
         colours = torch.tensor(class_colours(len(self.classes))).mul(255).round().int().tolist()
         return tuple(ClassName(name, (r, g, b)) for name, (r, g, b) in zip(self.classes, colours, strict=True))
 
-    def _labels(self, batch: Mapping[str, Any]) -> Tensor:
+    def labels_of(self, batch: Mapping[str, Any]) -> Tensor:
+        """The labels of a batch."""
         labels = batch.get(self.target)
         if not isinstance(labels, Tensor):
             raise ConfigurationError(f"the batch has no labels under '{self.target}': it has {', '.join(batch)}")

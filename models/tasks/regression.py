@@ -59,20 +59,20 @@ class RegressionTask(GeoTask):
 
     def loss_of(self, answer: Tensor, batch: Mapping[str, Any]) -> Tensor:
         mean, std = self.scale
-        loss: Tensor = self.loss_function(answer, (self._values(batch) - mean) / std, batch.get("valid"))
+        loss: Tensor = self.loss_function(answer, (self.values_of(batch) - mean) / std, batch.get("valid"))
         return loss
 
     def measure(self, part: Part, answer: Tensor, batch: Mapping[str, Any]) -> None:
         answer = self.readable_answer(answer)
-        target = as_values(self._values(batch), answer)
+        target = as_values(self.values_of(batch), answer)
         known = target.isfinite()
         if batch.get("valid") is not None and answer.dim() == 4:
             known = known & batch["valid"]
         if bool(known.any()):
-            self._metrics(part).update(answer[known], target[known])
+            self.metrics_of(part).update(answer[known], target[known])
 
     def report(self, part: Part) -> None:
-        metrics = self._metrics(part)
+        metrics = self.metrics_of(part)
         count = self.trainer.strategy.reduce(metrics["mae"].total.float(), reduce_op="sum")
         if float(count) > 1:  # the share of variance explained needs two numbers
             self.log_dict({f"{part}/{name}": value for name, value in metrics.compute().items()}, prog_bar=True)
@@ -86,7 +86,8 @@ class RegressionTask(GeoTask):
     def readable_answer(self, answer: Tensor) -> Tensor:
         return answer.float() * self.scale[1] + self.scale[0]
 
-    def _values(self, batch: Mapping[str, Any]) -> Tensor:
+    def values_of(self, batch: Mapping[str, Any]) -> Tensor:
+        """The numbers of a batch that are learned, float32."""
         values = batch.get(self.target)
         if not isinstance(values, Tensor):
             raise ConfigurationError(f"the batch has no numbers under '{self.target}': it has {', '.join(batch)}")

@@ -397,7 +397,7 @@ def test_what_is_wrong_is_told_in_one_line(geoaug: Any, chips: Path, trained: Pa
     flat = write_chips(tmp_path / "flat" / "x", count=1, classes=("only",))
     for arguments, code, said in (
         (("fit",), 2, "--data FOLDER, or --config"),
-        (("fit", *config, "--bands", "red"), 2, "with --config, say it as in the file"),
+        (("fit", *config, "--bands", "red"), 2, "with --config, write it as in the file"),
         (("fit", *config, "--data", chips), 2, "give --config or --data"),
         (("fit", *config, "--wrong", "1"), 2, "no such option or argument: --wrong"),
         (("fit", *config, "--trainer.max_epoch", "many"), 2, "configuration:"),
