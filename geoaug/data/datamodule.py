@@ -515,10 +515,12 @@ class TileDataModule(LightningDataModule):
 
     def _training_sampler(self, dataset: TileDataset) -> TileSampler:
         length = self.length or _tiles_of_ground(dataset)
-        wanted = SAMPLERS.named(self.sampler) if isinstance(self.sampler, str) else self.sampler
-        if isinstance(wanted, type) and issubclass(wanted, TileSampler):
-            return wanted.for_training(dataset, length, seed=self.seed, min_valid=dataset.min_valid)
-        made: TileSampler = wanted(dataset, length, self.seed)
+        wanted: Any = SAMPLERS.named(self.sampler) if isinstance(self.sampler, str) else self.sampler
+        made: TileSampler = (
+            wanted.for_training(dataset, length, seed=self.seed, min_valid=dataset.min_valid)
+            if isinstance(wanted, type)
+            else wanted(dataset, length, self.seed)
+        )
         return made
 
     def _over_grid(self, split: str) -> CountedLoader:
