@@ -518,7 +518,7 @@ class TileDataModule(LightningDataModule):
         wanted: Any = SAMPLERS.named(self.sampler) if isinstance(self.sampler, str) else self.sampler
         made: TileSampler = (
             wanted.for_training(dataset, length, seed=self.seed, min_valid=dataset.min_valid)
-            if isinstance(wanted, type)
+            if hasattr(wanted, "for_training")
             else wanted(dataset, length, self.seed)
         )
         return made
