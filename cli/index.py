@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _INPUT, _OUTPUT, _RUNNING = "What goes in", "What comes out", "Running"
 _SHOWN, _GUESSES_SHOWN = 10, 4
-_KINDS = ["auto", *PRODUCTS.built_in]
 
 
 class OnError(StrEnum):
@@ -59,7 +58,7 @@ def index(
         str,
         typer.Option(
             "--kind",
-            metavar=f"[{'|'.join(_KINDS)}]",
+            metavar="KIND",
             help=" ".join(f"{name}: {summary}." for name, summary in PRODUCTS.summaries.items())
             + " auto: judged by what is there. Other packages may add more.",
             autocompletion=lambda: ["auto", *PRODUCTS.names],

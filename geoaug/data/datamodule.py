@@ -543,9 +543,11 @@ class TileDataModule(LightningDataModule):
         length = self.options.length or _tiles_of_ground(dataset)
         wanted = self.options.sampler
         make: Any = SAMPLERS.named(wanted) if isinstance(wanted, str) else wanted
-        if isinstance(make, type) and issubclass(make, TileSampler):
-            return make.for_training(dataset, length, seed=self.options.seed, min_valid=dataset.min_valid)
-        sampler: TileSampler = make(dataset, length, self.options.seed)
+        sampler: TileSampler = (
+            make.for_training(dataset, length, seed=self.options.seed, min_valid=dataset.min_valid)
+            if hasattr(make, "for_training")
+            else make(dataset, length, self.options.seed)
+        )
         return sampler
 
     def _over_grid(self, split: str) -> CountedLoader:
