@@ -22,7 +22,7 @@ RANKS = {
     "statistics": 5,
     **dict.fromkeys(("sensors", "rng", "presets"), 4),
     **dict.fromkeys(("scratch", "small_arrays"), 1),
-    **dict.fromkeys(("errors", "keywords", "processors", "earth", "read_ahead"), 0),
+    **dict.fromkeys(("errors", "keywords", "packages", "processors", "earth", "read_ahead"), 0),
 }
 # The rooms of `geoaug.data`, from the end of the arrows to their top.
 DATA_ROOMS = ("registry", "raster", "labels", "catalog", "sampling", "loading", "pictures", "datamodule", "synthetic")

@@ -27,7 +27,8 @@ from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Matrices, Size
 from geoaug.augment.planning.plan import Drawn, FusedStage, OpaqueStage, Params, Plan, Stage
 from geoaug.augment.planning.segments import OperationSegment, folded
-from geoaug.augment.registry import operation_name, package_of
+from geoaug.augment.registry import operation_name
+from geoaug.packages import package_of
 from geoaug.rng.draws import Draws, split_keys
 from geoaug.sensors import Sensor
 

@@ -26,9 +26,9 @@ from geoaug.augment.registry import (
     check_arguments,
     find_operation,
     operations_within,
-    package_of,
 )
 from geoaug.errors import ConfigurationError
+from geoaug.packages import package_of
 from geoaug.presets import RecipeSummary, available_recipes, find_recipe, preset_text
 from geoaug.sensors import get_sensor
 

@@ -4,19 +4,16 @@ A name is that of a class of geoaug; that of a class of kornia after `kornia.`; 
 under the entry-point group `geoaug.operations`; or a module and a class in it, as in `mylab.RandomSnow`. What
 operations do is in `operations`, what a recipe looks like in `recipe`.
 
-Nothing is imported because a name says so. The module of a dotted name has been imported already, or its package is
-among those that the user allows: by `imports=`, or in the environment variable `GEOAUG_IMPORTS`. An entry point was
-installed on purpose, and is loaded when a recipe uses its name.
+Nothing is imported because a name says so; what may be is settled in `geoaug.packages`.
 """
 
 import difflib
 import importlib
 import inspect
-import os
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
+from importlib.metadata import EntryPoint
 from typing import Any, cast
 
 import kornia.augmentation as K
@@ -26,9 +23,9 @@ from torch import nn
 
 from geoaug.augment.operations.base import Operation
 from geoaug.errors import ConfigurationError
+from geoaug.packages import IMPORTS_VARIABLE, may_import, offered
 
 ENTRY_POINTS = "geoaug.operations"
-IMPORTS_VARIABLE = "GEOAUG_IMPORTS"
 
 _OWN = "geoaug.augment.operations."
 _STOCK = "kornia."
@@ -68,25 +65,6 @@ def operation_name(operation: type) -> str:
     return f"{operation.__module__}.{operation.__qualname__}"
 
 
-@cache
-def package_of(module: str) -> tuple[str, str] | None:
-    """Name and version of the distribution that a module belongs to; None for geoaug and kornia.
-
-    Args:
-        module: dotted name, which may go on with that of a class. One that belongs to no distribution is named by its
-            first part, with its `__version__` or "unknown".
-    """
-    first = module.partition(".")[0]
-    if first in ("geoaug", "kornia"):
-        return None
-    for distribution in packages_distributions().get(first, ()):
-        try:
-            return distribution, version(distribution)
-        except PackageNotFoundError:
-            continue
-    return first, str(getattr(sys.modules.get(first), "__version__", "unknown"))
-
-
 def find_operation(name: str, imports: Sequence[str] = ()) -> type[nn.Module]:
     """The class of an operation.
 
@@ -106,16 +84,16 @@ def find_operation(name: str, imports: Sequence[str] = ()) -> type[nn.Module]:
         raise OperationError(
             f"'{name}' mixes the samples of a batch; in training, apply it to the batch after the recipe"
         )
-    offered = _offered()
-    if name in offered:
-        return _loaded(name, offered[name])
+    added = offered(ENTRY_POINTS)
+    if name in added:
+        return _loaded(name, added[name])
     if _STOCK + name in every:
         raise OperationError(f"'{name}' is kornia's: write '{_STOCK}{name}'")
     module, _, attribute = name.rpartition(".")
     if module and not name.startswith(_STOCK):
         return _from_module(name, module, attribute, imports)
-    near = difflib.get_close_matches(name, [*every, *offered], n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"operations are {' '.join([*own_operations(), *offered])}"
+    near = difflib.get_close_matches(name, [*every, *added], n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"operations are {' '.join([*own_operations(), *added])}"
     raise OperationError(f"'{name}' is not an operation; {hint}")
 
 
@@ -184,16 +162,6 @@ def _finished(operation: type) -> bool:
     return not operation.__name__.startswith("_") and not any(getattr(m, "__isabstractmethod__", False) for m in left)
 
 
-def _offered() -> dict[str, list[EntryPoint]]:
-    """What installed packages offer, by name."""
-    found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        same = found.setdefault(point.name, [])
-        if all(other.value != point.value for other in same):
-            same.append(point)
-    return found
-
-
 def _loaded(name: str, points: list[EntryPoint]) -> type[nn.Module]:
     if len(points) > 1:
         values = ", ".join(sorted(point.value.replace(":", ".") for point in points))
@@ -212,10 +180,8 @@ def _loaded(name: str, points: list[EntryPoint]) -> type[nn.Module]:
 
 def _from_module(name: str, module: str, attribute: str, imports: Sequence[str]) -> type[nn.Module]:
     if module not in sys.modules:
-        environment = (part.strip() for part in os.environ.get(IMPORTS_VARIABLE, "").split(","))
-        allowed = [package for package in (*imports, *environment) if package]
         first = module.partition(".")[0]
-        if not any(module == package or module.startswith(f"{package}.") for package in allowed):
+        if not may_import(module, imports):
             raise OperationError(
                 f"'{name}' is from a module that has not been imported, and a recipe imports none by itself; if you "
                 f"trust it, set {IMPORTS_VARIABLE}={first}, or in Python say load_recipe(..., imports=['{first}'])"

@@ -12,10 +12,11 @@ is imported when it is first wanted.
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, Final, NamedTuple
 
 from geoaug.errors import ConfigurationError, did_you_mean
+from geoaug.packages import offered
 
 
 class Home(NamedTuple):
@@ -84,9 +85,7 @@ class Registry:
             )
 
     def _added(self) -> dict[str, EntryPoint]:
-        taken = {*self.built_in, *self.reserved}
-        found = sorted(entry_points(group=self.group), key=lambda point: point.name)
-        return {point.name: point for point in found if point.name not in taken}
+        return {name: points[0] for name, points in offered(self.group, {*self.built_in, *self.reserved}).items()}
 
 
 _PRODUCTS = "geoaug.data.catalog.products"

@@ -19,10 +19,11 @@ from pyproj import Geod
 from scipy import ndimage
 
 from geoaug import Compose, get_sensor, load_recipe
-from geoaug.augment import RandAugment, RandomHaze, RandomPointSpread, RandomSensorNoise, needed_packages, registry
+from geoaug.augment import RandAugment, RandomHaze, RandomPointSpread, RandomSensorNoise, needed_packages
 from geoaug.augment.kernels.executors import compiled_sources
 from geoaug.augment.planning.plan import Plan
 from geoaug.errors import ConfigurationError
+from geoaug.packages import package_of
 from geoaug.rng.draws import sample_keys
 
 PACKAGE = '''
@@ -167,7 +168,7 @@ def install(folder: Path, version: str = "1.2.0", entry_points: str = "RandomSno
 def forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in ("mylab", "otherlab")]:
         del sys.modules[name]
-    registry.package_of.cache_clear()
+    package_of.cache_clear()
 
 
 @pytest.fixture

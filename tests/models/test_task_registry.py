@@ -18,6 +18,7 @@ import torch
 from affine import Affine
 from made_chips import write_chips
 
+from geoaug import packages
 from geoaug.cli.main import add_command, app, main
 from geoaug.data import Catalog
 from geoaug.errors import ConfigurationError
@@ -48,7 +49,7 @@ def cover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder with the module of the page's task, which can be imported and is not."""
     (tmp_path / "cover.py").write_text(COVER)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv(registry.IMPORTS_VARIABLE, "")
+    monkeypatch.setenv(packages.IMPORTS_VARIABLE, "")
     yield tmp_path
     sys.modules.pop("cover", None)
 
@@ -72,7 +73,7 @@ def test_nothing_is_imported_because_a_file_names_it(cover: Path, monkeypatch: p
     assert find_task("cover.CoverTask", imports=["cover"]).task == "cover.CoverTask"
     assert find_task("cover.CoverTask").__name__ == "CoverTask", "what is imported already may be used"
     del sys.modules["cover"]
-    monkeypatch.setenv(registry.IMPORTS_VARIABLE, "other, cover")
+    monkeypatch.setenv(packages.IMPORTS_VARIABLE, "other, cover")
     assert find_task("cover.CoverTask").__name__ == "CoverTask"
     for name, words in (("cover.Nothing", "cannot be imported"), ("cover.np", "not a subclass of GeoTask")):
         with pytest.raises(ConfigurationError, match=words):
@@ -81,14 +82,18 @@ def test_nothing_is_imported_because_a_file_names_it(cover: Path, monkeypatch: p
 
 def test_a_package_offers_a_task_under_a_short_name(cover: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = [EntryPoint("cover", "cover:CoverTask", registry.ENTRY_POINTS)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == registry.ENTRY_POINTS else [])
+    monkeypatch.setattr(packages, "entry_points", lambda group: points if group == registry.ENTRY_POINTS else [])
     assert task_names()[-1] == "cover"
-    with pytest.raises(ConfigurationError, match="GEOAUG_IMPORTS=cover"):
-        find_task("cover")
-    assert list(registry.task_classes()) == list(task_names())[:-1], "those that may not be imported are passed by"
-    registry.allow_imports_of("cover")
-    assert find_task("cover").__name__ == "CoverTask"
+    assert "cover" not in sys.modules, "names are known without importing what they stand for"
+    assert find_task("cover").__name__ == "CoverTask", "what was installed with an entry point may be used"
     assert list(registry.task_classes()) == list(task_names())
+
+
+def test_two_packages_that_offer_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint("cover", f"{lab}:CoverTask", registry.ENTRY_POINTS) for lab in ("one", "two")]
+    monkeypatch.setattr(packages, "entry_points", lambda group: points if group == registry.ENTRY_POINTS else [])
+    with pytest.raises(ConfigurationError, match=r"name one of one\.CoverTask, two\.CoverTask"):
+        find_task("cover")
 
 
 def test_a_model_file_names_its_task_and_the_package_of_it(cover: Path, tmp_path: Path) -> None:
