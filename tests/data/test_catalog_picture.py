@@ -162,7 +162,7 @@ def test_what_has_no_place_is_told() -> None:
     lost = made_scene("lost", 300, 300, crs=None)
     figure = draw_catalog(Catalog.from_records([made_scene("a", 300, 300), lost]))
     assert figure.legends[0].get_title().get_text() == "not shown: 1 scene without a CRS"
-    with pytest.raises(ConfigurationError, match="none has a place on a map"):
+    with pytest.raises(ConfigurationError, match="none can be drawn on a map"):
         draw_catalog(Catalog.from_records([lost]))
     with pytest.raises(ConfigurationError, match="no column 'cloud'"):
         draw_catalog(Catalog.from_records([made_scene("a", 300, 300)]), colour="cloud")
