@@ -1,4 +1,4 @@
-# Tasks of a contributor; CI runs `check`. Each is one or two commands that can be typed as well.
+# Tasks of a contributor; CI runs `check`. Each is a few commands that can be typed as well.
 
 .PHONY: help fast tests check docs format
 
@@ -16,10 +16,11 @@ tests:           ## every test, the slow ones too
 check:           ## everything that must hold before a change lands, as CI runs it
 	bash .ci/run
 
-docs:            ## the gallery drawn anew, and the examples of all documents run
+docs:            ## redraw the gallery, and run the examples of all documents
 	uv run python docs/build_gallery.py
-	uv run pytest tests/test_docs.py tests/test_readme.py tests/models/test_docs.py
+	uv run pytest -m "" tests/test_docs.py tests/test_readme.py tests/test_conventions.py tests/test_extending_docs.py \
+		tests/test_gallery.py tests/models/test_docs.py
 
-format:          ## what ruff can mend by itself
+format:          ## what ruff can fix by itself
 	uv run ruff check --fix .
 	uv run ruff format .

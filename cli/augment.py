@@ -43,12 +43,12 @@ def augment(
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
 ) -> None:
-    """Cut scenes into tiles and write augmented copies of each, in their true place, with their labels.
+    """Cut scenes into tiles and write augmented copies of each, correctly georeferenced, with their labels.
 
     Scenes are rasters, Sentinel-2 and Landsat products, files for each band, STAC items, or those of a catalog. Bands
     of several resolutions become one tile, and quality layers make pixels invalid, as in training. The tiles keep the
     scene's pixel type, scale, bands and nodata. Each has the geotransform of its augmented pixel grid, rotation
-    included. What was drawn for it stands in manifest.parquet.
+    included; its random parameters are recorded in manifest.parquet.
 
     [dim]geoaug augment scene.tif -o tiles --labels fields.gpkg --label-field crop[/dim]
     [dim]geoaug augment S2A_MSIL2A_20240613.SAFE -o tiles --bands B02,B03,B04,B08,B11 --gsd 10[/dim]

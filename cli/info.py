@@ -1,4 +1,4 @@
-"""`geoaug info`: what a scene holds, what geoaug takes it for, and what will hurt."""
+"""`geoaug info`: what a scene holds, what geoaug takes it for, and likely problems."""
 
 import math
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ def info(
     split: options.Split = None,
     gsd: options.Gsd = None,
 ) -> None:
-    """Show bands, sensor, CRS, grid, storage, values and nodata of scenes, and what will hurt."""
+    """Show bands, sensor, CRS, grid, storage, values and nodata of scenes, and likely problems."""
     from geoaug.data.catalog.inputs import open_scenes
     from geoaug.data.raster.overview import inspect_scene
     from geoaug.errors import RasterError

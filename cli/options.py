@@ -9,7 +9,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-_INPUT, _TILES, _OUTPUT, _RUNNING = "What goes in", "Tiles", "What comes out", "Running"
+from geoaug.data.registry import PRODUCTS
+
+_INPUT, _TILES, _OUTPUT, _RUNNING = "Input", "Tiles", "Output", "Running"
 
 
 class Format(StrEnum):
@@ -50,8 +52,9 @@ LayoutKind = Annotated[
     str,
     typer.Option(
         "--kind",
-        help="How files are laid out, as for geoaug index: raster (a scene a file), bands (a file for each band), "
-        "sentinel-2, landsat, classes, pairs. auto: judged by what is there.",
+        help="How files are laid out, as for geoaug index. auto: detected from the files. "
+        + "; ".join(f"{name}: {summary}" for name, summary in PRODUCTS.summaries.items())
+        + ".",
         rich_help_panel=_INPUT,
     ),
 ]
@@ -105,8 +108,8 @@ SensorName = Annotated[
     typer.Option(
         "--sensor",
         "-s",
-        help="Whose bands the scenes have: sentinel-2-l2a, landsat-8-l2, rgbn... or a YAML file. Default: judged "
-        "from each file.",
+        help="Sensor of the scenes: sentinel-2-l2a, landsat-8-l2, rgbn... or a YAML file. Default: detected from "
+        "each file.",
         show_default=False,
         rich_help_panel=_INPUT,
     ),
@@ -144,7 +147,7 @@ Stride = Annotated[
     int | None,
     typer.Option(
         "--stride",
-        help="From one tile to the next, in pixels. Default: the tile's side, so that tiles touch.",
+        help="Step from one tile to the next, in pixels. Default: the tile's side, so that tiles do not overlap.",
         show_default=False,
         rich_help_panel=_TILES,
     ),
@@ -155,7 +158,9 @@ Seed = Annotated[
 MinValid = Annotated[
     float,
     typer.Option(
-        "--min-valid", help="Least share of valid pixels, 0 to 1, for a tile to be written.", rich_help_panel=_TILES
+        "--min-valid",
+        help="Minimum fraction of valid pixels, 0 to 1, for a tile to be written.",
+        rich_help_panel=_TILES,
     ),
 ]
 IncludeOriginal = Annotated[
@@ -180,7 +185,7 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace what an earlier run wrote to the folder; other files there stay.",
+        help="Overwrite an earlier run's output; other files in the folder are left alone.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -191,7 +196,7 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         "--batch-size",
-        help="Tiles augmented at once; changes no tile. Default: what fits a modest amount of memory.",
+        help="Tiles augmented at once; does not affect the output. Default: what fits a modest amount of memory.",
         show_default=False,
         rich_help_panel=_RUNNING,
     ),
@@ -200,7 +205,8 @@ Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
-        help="Threads that read, and as many that write; changes no tile. Default: what suits the machine.",
+        help="Number of reader threads, and of writer threads; does not affect the output. Default: what suits the "
+        "machine.",
         show_default=False,
         rich_help_panel=_RUNNING,
     ),

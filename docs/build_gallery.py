@@ -39,9 +39,8 @@ FAMILIES = {
     "illumination": "Light and calibration",
     "sun": "The sun",
     "optics": "Optics",
-    "detector": "Detector",
+    "detector": "Detector and bands",
     "sensor_noise": "Noise of the detector",
-    "bands": "Bands",
     "sar": "Radar",
     "policies": "Policies",
 }
@@ -229,7 +228,9 @@ def page() -> str:
         "on made Sentinel-1 backscatter (dB). One draw at three strengths: 1 is the draw as it comes, usually the edge",
         "of the default range; what is stronger, to be visible, is said. `docs/build_gallery.py` draws it.",
     ]
-    for home, title in FAMILIES.items():
+    homes = dict.fromkeys(kind.__module__.rpartition(".")[2] for kind in operations.values())
+    families = FAMILIES | {home: home.replace("_", " ").capitalize() for home in homes if home not in FAMILIES}
+    for home, title in families.items():
         lines += ["", f"## {title}"]
         for name, kind in operations.items():
             if kind.__module__.rpartition(".")[2] != home:

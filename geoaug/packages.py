@@ -32,8 +32,13 @@ def offered(group: str, taken: Container[str] = ()) -> dict[str, list[EntryPoint
 
 def may_import(module: str, imports: Iterable[str] = ()) -> bool:
     """Whether a module was imported before, or belongs to a package that may be: of `imports` or `GEOAUG_IMPORTS`."""
-    allowed = {*imports, *(part.strip() for part in os.environ.get(IMPORTS_VARIABLE, "").split(","))} - {""}
+    allowed = allowed_packages(imports)
     return module in sys.modules or any(module == one or module.startswith(f"{one}.") for one in allowed)
+
+
+def allowed_packages(imports: Iterable[str] = ()) -> set[str]:
+    """The packages of `imports` and of `GEOAUG_IMPORTS`."""
+    return {*imports, *(part.strip() for part in os.environ.get(IMPORTS_VARIABLE, "").split(","))} - {""}
 
 
 def allow_import(package: str) -> None:

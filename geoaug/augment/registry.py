@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
 from geoaug.augment.operations.base import Operation
-from geoaug.errors import ConfigurationError
-from geoaug.packages import IMPORTS_VARIABLE, may_import, offered
+from geoaug.errors import ConfigurationError, did_you_mean
+from geoaug.packages import IMPORTS_VARIABLE, allowed_packages, may_import, offered
 
 ENTRY_POINTS = "geoaug.operations"
 
@@ -182,9 +182,11 @@ def _from_module(name: str, module: str, attribute: str, imports: Sequence[str])
     if module not in sys.modules:
         first = module.partition(".")[0]
         if not may_import(module, imports):
+            allowed = allowed_packages(imports)
+            hint = did_you_mean(first, {one: one for one in allowed if one != first})
             raise OperationError(
-                f"'{name}' is from a module that has not been imported, and a recipe imports none by itself; if you "
-                f"trust it, set {IMPORTS_VARIABLE}={first}, or in Python say load_recipe(..., imports=['{first}'])"
+                f"'{name}' is from a module that has not been imported, and a recipe imports none by itself{hint}; if "
+                f"you trust it, set {IMPORTS_VARIABLE}={first}, or in Python say load_recipe(..., imports=['{first}'])"
             )
         try:
             importlib.import_module(module)

@@ -149,7 +149,7 @@ def test_ctrl_c_is_told_and_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("geoaug.data.raster.headers.open_scene", interrupt)
+    monkeypatch.setattr("geoaug.data.raster.headers.read_header", interrupt)
     output = folder.parent / "catalog.parquet"
     assert main(["index", str(folder), "-o", str(output)]) == 130
     assert "stopped; no catalog was written" in capsys.readouterr().err

@@ -78,12 +78,12 @@ def test_debug_shows_where_an_error_came_from(geoaug: Callable, monkeypatch: pyt
 
 
 def test_a_fault_of_geoaug_is_one_line_too(geoaug: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    from geoaug.data.raster import inputs
+    from geoaug.data.catalog import inputs
 
-    def broken(*arguments: object) -> None:
+    def broken(*arguments: object, **options: object) -> None:
         raise TypeError("a fault\nof two lines")
 
-    monkeypatch.setattr(inputs, "resolve_inputs", broken)
+    monkeypatch.setattr(inputs, "open_scenes", broken)
     outcome = geoaug("info", "scene.tif")
     assert outcome.code == 1
     assert outcome.err.startswith("geoaug: error: unexpected TypeError: a fault of two lines")

@@ -56,8 +56,8 @@ def cover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_built_in_tasks_have_their_names() -> None:
     wanted = (ClassificationTask, SegmentationTask, RegressionTask, ChangeTask)
-    assert task_names() == tuple(task.task for task in wanted)
-    assert tuple(map(find_task, task_names())) == wanted
+    assert set(task_names()) >= {task.task for task in wanted}
+    assert tuple(find_task(task.task) for task in wanted) == wanted
     assert all(issubclass(task, GeoTask) for task in wanted)
     with pytest.raises(ConfigurationError, match=r"did you mean 'segmentation'.*mylab") as caught:
         find_task("segmentatoin")

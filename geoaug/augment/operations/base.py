@@ -497,6 +497,8 @@ def as_range(
         if len(value) != 2:
             raise ConfigurationError(f"{name} is a number or a pair [low, high], not {list(value)}", argument=name)
         pair = (float(value[0]), float(value[1]))
+    if isinstance(value, (int, float)) and centre is None and not low <= value <= high:
+        raise ConfigurationError(f"{name}={value:g} is not within [{low:g}, {high:g}]", argument=name)
     if not low <= pair[0] <= pair[1] <= high:
         raise ConfigurationError(
             f"{name}={list(pair)} is not an increasing pair within [{low:g}, {high:g}]", argument=name

@@ -112,7 +112,10 @@ class Plan:
         return total
 
     def parameters(self) -> list[dict[str, Any]]:
-        """What was drawn for each sample, ready for JSON; operations that skipped a sample are absent."""
+        """What was drawn for each sample, ready for JSON; operations that skipped a sample are absent.
+
+        Those of other packages say which, as "package": "name version".
+        """
         rows: list[dict[str, Any]] = [{} for _ in range(len(self.key))]
         seen: Counter[str] = Counter()
         for drawn in self.drawn:
@@ -125,6 +128,8 @@ class Plan:
                 applied = gate[index]
                 if any(applied) if isinstance(applied, list) else applied:
                     row[name] = {key: values[index] for key, values in columns.items()}
+                    if drawn.package is not None:
+                        row[name]["package"] = " ".join(drawn.package)
                     if isinstance(applied, list) and not all(applied):
                         row[name]["applied"] = applied
         return rows

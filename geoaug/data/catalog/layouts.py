@@ -121,7 +121,7 @@ def _search(folder: str, products: Sequence[Product], asked: bool, found: FoundS
             )
             kept.append(os.path.join(root, name))  # noqa: PTH118  # a hundred thousand times
     if rasters or pictures:
-        loose = LooseFiles(folder, sorted(rasters), sorted(pictures), others, len(found.sources) > before)
+        loose = LooseFiles(folder, rasters, pictures, others, len(found.sources) > before)
         found.add(_arranged(loose, products, asked))
 
 

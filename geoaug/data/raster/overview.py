@@ -1,6 +1,6 @@
 """A scene at a glance: all of it in few pixels, and what a person should know of it before using it.
 
-How it is stored, its values, and what will hurt; from a record, and of a plain raster from its header as well.
+How it is stored, its values, and likely problems; from a record, and of a plain raster from its header as well.
 """
 
 import math
@@ -117,7 +117,7 @@ class SceneInfo:
         bands: the values of each band.
         invalid_share: of the pixels.
         estimated: whether the values are those of a part of the pixels.
-        warnings: what will hurt, and what to do about it.
+        warnings: likely problems, and what to do about it.
         remarks: what is unusual and handled.
     """
 

@@ -83,7 +83,7 @@ class LooseFiles:
 
     Attributes:
         folder: that they lie in or below; None for files that were named one by one.
-        rasters: paths, sorted (in the order given where they were named).
+        rasters: paths: sorted within each folder, a folder before those in it; where they were named, as they were.
         pictures: JPEG and PNG, likewise; quicklooks, unless the folder is a data set of chips.
         others: all other files (tables, metadata), likewise.
         beside_packages: whether the folder holds packages, too.
