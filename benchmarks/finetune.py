@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--multiband", type=Path)
     parser.add_argument("--json", type=Path, default=Path("bench-finetune.json"))
-    parser.add_argument("--rows", nargs="+", help="by name; all unless told")
+    parser.add_argument("--rows", nargs="+", help="by name. Default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--split", choices=("few", "full"), default="few", help="of the RGB chips")
     parser.add_argument("--epochs", type=int, default=20)

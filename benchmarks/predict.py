@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=0)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--folder", type=Path, default=None, help="for scenes and maps; a temporary one unless told")
+    parser.add_argument("--folder", type=Path, default=None, help="for scenes and maps; Default: a temporary one")
     parser.add_argument("--output", type=Path, default=Path("bench-predict.json"))
     parser.add_argument("--run", nargs=2, type=Path, default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -63,12 +63,12 @@ def intersection_over_union(found: np.ndarray, true: np.ndarray, classes: int) -
     return np.diag(table) / np.maximum(table.sum(0) + table.sum(1) - np.diag(table), 1)
 
 
-def trained(told: Told, overrides: list[str]) -> Fitted:
+def trained(request: FitRequest, overrides: list[str]) -> Fitted:
     """Chosen and trained, as `geoaug fit --data` does it."""
-    choices = choose(told)
+    choices = choose(request)
     for what, choice, why in choices.lines:
         print(f"  {what}: {choice} ({why})")
-    path = told.output / "chosen.yaml"
+    path = request.output / "chosen.yaml"
     choices.save(path)
     return fit(["--config", str(path), *overrides], tell=lambda line: print(f"  {line}", flush=True))
 
@@ -94,10 +94,10 @@ def main() -> None:
             "weights": options.weights, "tile": options.tile, "epochs": options.epochs, "lr": 1e-3, "batch_size": 16
         }  # fmt: skip
         if options.scene is not None:
-            told = FitRequest(
+            request = FitRequest(
                 [str(options.scene)], folder / "run", labels=str(options.labels), sensor=options.sensor, **common
             )
-            fitted = trained(told, overrides)
+            fitted = trained(request, overrides)
             result = {"scene": options.scene.name, **fitted.metrics}
             print(f"{options.scene.name}: test IoU {fitted.metrics['test/iou']:.3f}")
         else:
@@ -107,10 +107,10 @@ def main() -> None:
             else:
                 one, other = (write_textures(place, options.size, seed) for seed, place in enumerate(places))
             common |= {"sensor": "sentinel-2-l2a", "bands": "B02,B03,B04,B08"} if not options.landscape else {}
-            told = FitRequest([str(one.image)], folder / "run", labels=str(one.labels), **common)
-            fitted = trained(told, overrides)
+            request = FitRequest([str(one.image)], folder / "run", labels=str(one.labels), **common)
+            fitted = trained(request, overrides)
             model = load_model(fitted.model)
-            written = predict_scene(model, other.image, folder / "maps", test_time="d4", sensor=told.sensor)
+            written = predict_scene(model, other.image, folder / "maps", test_time="d4", sensor=request.sensor)
             assert written.classes is not None
             with rasterio.open(written.classes) as found, rasterio.open(other.labels) as true:
                 scores = intersection_over_union(found.read(1), true.read(1), len(model.card.classes))

@@ -15,8 +15,8 @@ _PLAIN_LINE_EVERY_S = 15.0
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".png")
 
 
-class Told(Protocol):
-    """What takes news of a job's progress."""
+class ShowProgress(Protocol):
+    """What is called with a job's progress."""
 
     def __call__(self, progress: "Progress") -> None: ...
 
@@ -86,7 +86,7 @@ def status_line(text: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Told]:
+def progress_bar() -> Iterator[ShowProgress]:
     """A bar with rate and time left on a terminal, and a plain line now and then elsewhere."""
     from rich.console import Console
 

@@ -62,7 +62,7 @@ def demo(
 {made.image}, {made.labels}
     the scene of {size} x {size} pixels in 13 bands, and its class labels
 {output}/tiles/images, {output}/tiles/masks
-    augmented GeoTIFFs and their masks: drag them into QGIS, they lie in their true place
+    augmented GeoTIFFs and their masks: drag them into QGIS, they are correctly georeferenced
 {output}/tiles/manifest.parquet
     one row a tile: footprint, source, and every number that was drawn
 

@@ -96,7 +96,7 @@ def _lines(scene: "SceneInput", found: "SceneInfo", gsd: float | None, split: st
     origin = f"({grid.transform.c:.10g}, {grid.transform.f:.10g})"
     lines = [
         ("size", size),
-        ("place", f"{crs[:80]}, origin {origin}"),
+        ("location", f"{crs[:80]}, origin {origin}"),
         ("stored", f"{files}{found.driver}, {blocks}, {compression}, {overviews}"),
         ("nodata", f"{nodata}{mask}; {about}{found.invalid_share:.1%} of the pixels are invalid"),
         ("sensor", f"{found.sensor.name} ({certainty}): {scene.identification.reason}"),

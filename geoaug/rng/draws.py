@@ -150,16 +150,16 @@ class Draws:
 
     def log_uniform(self, low: float, high: float) -> Float[Tensor, " b"]:
         """Numbers in (low, high) whose logarithm is uniform: as often half as double; float64."""
-        # Exponentials differ in the last place between devices; rounding to float32 hides that.
+        # Exponentials differ in the last digit between devices; rounding to float32 hides that.
         exponent = self.uniform(math.log(low), math.log(high))
         return _exponential(exponent)
 
     def normals(self, count: int) -> Float[Tensor, "b n"]:
         """`count` standard normal float64 numbers per sample."""
-        places, table = self._words(count) >> 16, normal_quantiles(self._key.device)
-        if isinstance(places, np.ndarray):
-            return torch.from_numpy(table.numpy()[places].astype(np.float64))
-        return table[places].double()
+        positions, table = self._words(count) >> 16, normal_quantiles(self._key.device)
+        if isinstance(positions, np.ndarray):
+            return torch.from_numpy(table.numpy()[positions].astype(np.float64))
+        return table[positions].double()
 
     def integer(self, bound: int) -> Int[Tensor, " b"]:
         """Integers, equally likely, in [0, bound)."""

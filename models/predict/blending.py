@@ -62,8 +62,8 @@ class Blend:
 
     def rise(self) -> npt.NDArray[np.float64]:
         """What each pixel of a window counts along an axis, (tile,)."""
-        place = np.arange(self.tile)
-        inside = np.minimum(place, self.tile - 1 - place) - self.margin + 0.5
+        position = np.arange(self.tile)
+        inside = np.minimum(position, self.tile - 1 - position) - self.margin + 0.5
         share = np.clip(inside / (self.overlap - 2 * self.margin), 0, 1)
         return share**2 * (3 - 2 * share)
 
@@ -72,12 +72,12 @@ class Blend:
 
         At the scene's edges, where a window has no neighbour, it counts alone; outside of the scene nothing does.
         """
-        places = np.array(self.starts(length))[:, None] + np.arange(self.tile)
-        inside = (places >= 0) & (places < length)
+        positions = np.array(self.starts(length))[:, None] + np.arange(self.tile)
+        inside = (positions >= 0) & (positions < length)
         found = np.where(inside, self.rise(), 0.0)
         totals = np.zeros(length)
-        np.add.at(totals, places[inside], found[inside])
-        found[inside] /= totals[places[inside]]
+        np.add.at(totals, positions[inside], found[inside])
+        found[inside] /= totals[positions[inside]]
         return found.astype(np.float32)
 
 
@@ -117,7 +117,7 @@ class StripBlender:
         above[:] = sums[:, blend.step :, :wide]
         self._beside = np.zeros_like(self._beside) if rightmost else sums[:, :, blend.step :].copy()
         self._row, self._col = (self._row + 1, 0) if rightmost else (self._row, self._col + 1)
-        place = Window(top, left, high, wide).inside(self.height, self.width)
-        assert place is not None  # no window lies outside
-        rows = slice(place.row - top, place.row_stop - top)
-        return place, sums[:, rows, place.col - left : place.col_stop - left]
+        position = Window(top, left, high, wide).inside(self.height, self.width)
+        assert position is not None  # no window lies outside
+        rows = slice(position.row - top, position.row_stop - top)
+        return position, sums[:, rows, position.col - left : position.col_stop - left]

@@ -78,17 +78,17 @@ def predict_chips(
     catalog = as_catalog(chips, **({} if sensor is None else {"sensor": sensor}))
     answer = Answer(network, card, TestTime(test_time), passes)
     found: list[Tensor] = []
-    places: list[int] = []
-    where = {name: place for place, name in enumerate(catalog.ids)}
+    positions: list[int] = []
+    where = {name: position for position, name in enumerate(catalog.ids)}
     with answering(precision, device), chips_for(card, catalog) as dataset:
         compose = chip_compose(card, dataset, ignore_gsd=ignore_gsd)
         for batch in TileLoader(dataset, GridTileSampler(dataset), batch_size):
             found.append(answer(compose(batch)["image"].to(device)).cpu())
-            places += [where[name] for name in batch["scene"]]
+            positions += [where[name] for name in batch["scene"]]
             if progress is not None:
-                progress(len(places), len(catalog))
-    answers = torch.cat(found).numpy()[np.argsort(places)]
-    kept = catalog.select(np.sort(places))
+                progress(len(positions), len(catalog))
+    answers = torch.cat(found).numpy()[np.argsort(positions)]
+    kept = catalog.select(np.sort(positions))
     return _table(card, kept, answers, passes)
 
 

@@ -160,9 +160,11 @@ class _Map:
     def add(self, windows: Sequence[Window], answers: Tensor, valid: npt.NDArray[np.bool_]) -> None:
         """Take the answers of a batch, and write what no later window reaches."""
         for window, answer, known in zip(windows, answers, valid, strict=True):
-            place, finished = self.blender.add(window, answer.numpy())
-            rows = slice(place.row - window.row, place.row_stop - window.row)
-            self.files.write(place, finished, known[rows, place.col - window.col : place.col_stop - window.col])
+            position, finished = self.blender.add(window, answer.numpy())
+            rows = slice(position.row - window.row, position.row_stop - window.row)
+            self.files.write(
+                position, finished, known[rows, position.col - window.col : position.col_stop - window.col]
+            )
 
 
 def _gdal_within(size: int) -> AbstractContextManager[Any]:
@@ -208,8 +210,8 @@ class _Windows:
 
     def _start(self, windows: Sequence[Window]) -> Assembly:
         size = windows[0].height, windows[0].width
-        places = [(0, window) for window in windows]
-        buffers = empty_batch(self.reader, places, len(self.scene.sensor), size, self.dtype)
+        positions = [(0, window) for window in windows]
+        buffers = empty_batch(self.reader, positions, len(self.scene.sensor), size, self.dtype)
         return self.reader.start([buffers], lambda _: self.scene.view)
 
     def _prepare(self, reading: Assembly) -> _Batch:

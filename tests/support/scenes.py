@@ -52,7 +52,7 @@ def write_raster(
 
 
 def band_files(path: Path, names: Sequence[str] | None = None) -> tuple[BandFile, ...]:
-    """The bands of a raster, named B1, B2... unless told."""
+    """The bands of a raster, named B1, B2... by default."""
     with (
         warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
         rasterio.open(path) as file,

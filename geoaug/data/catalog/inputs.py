@@ -223,8 +223,8 @@ def _in_split(found: Sequence[ReadScene], split: str) -> list[ReadScene]:
 
 def _without_labels(sources: Sequence[SceneSource], labels: str) -> list[SceneSource]:
     """The scenes without the file of labels, which may lie among them."""
-    place = Path(labels).resolve()
-    kept = [source for source in sources if Path(source.path).resolve() != place]
+    position = Path(labels).resolve()
+    kept = [source for source in sources if Path(source.path).resolve() != position]
     if sources and not kept:
         raise ConfigurationError(
             f"{labels}: is the labels and the only scene; name the scene", path=labels, argument="labels"

@@ -80,7 +80,7 @@ def _bands_as_given(
     if (described := _bands_named(given, descriptions)) is not None:
         return described, f"band descriptions, {as_in}"
     if len(given) == count:
-        return given, f"the sensor '{given.name}' as told"
+        return given, f"the sensor '{given.name}' as given"
     names, source = names_of_bands(path, count, descriptions)
     if (named := bands_named(given, names)) is not None:
         return named, f"bands {' '.join(named.band_names)} {source}, {as_in}"
@@ -88,17 +88,17 @@ def _bands_as_given(
         return in_given, f"{found.reason.rpartition('; ')[0]}, {as_in}"
     asked = _bands_named(given, wanted or ())
     if asked is not None and len(asked) == count and not any(descriptions):
-        return asked, "the bands as told, in the order of the file"
+        return asked, "the bands as given, in the order of the file"
     matches = [bands_named(given, [name]) for name in names]
-    places = {place: match.bands[0] for place, match in enumerate(matches) if match is not None}
-    if places and len({band.name for band in places.values()}) == len(places):
-        return _some_bands(path, given, names, places, wanted), f"the bands asked for {source}, {as_in}"
+    positions = {position: match.bands[0] for position, match in enumerate(matches) if match is not None}
+    if positions and len({band.name for band in positions.values()}) == len(positions):
+        return _some_bands(path, given, names, positions, wanted), f"the bands asked for {source}, {as_in}"
     numbers = [int(entry) for entry in wanted or () if str(entry).isdigit()]
     if len(numbers) == len(wanted or ()) == len(given) and not any(descriptions):
         if len(set(numbers)) == len(numbers) and all(1 <= number <= count for number in numbers):
-            places = {number - 1: band for number, band in zip(numbers, given.bands, strict=True)}
+            positions = {number - 1: band for number, band in zip(numbers, given.bands, strict=True)}
             listed = " ".join(map(str, numbers))
-            return _with_others(given, count, places), f"bands {listed} are {' '.join(given.band_names)} as told"
+            return _with_others(given, count, positions), f"bands {listed} are {' '.join(given.band_names)} as given"
         raise ConfigurationError(
             f"{path}: has bands 1 to {count}; choose {len(given)} different ones of them", path=path, argument="bands"
         )
@@ -112,15 +112,15 @@ def _bands_as_given(
 
 
 def _some_bands(
-    path: str, given: Sensor, names: Sequence[str], places: Mapping[int, Band], wanted: list[str | int] | None
+    path: str, given: Sensor, names: Sequence[str], positions: Mapping[int, Band], wanted: list[str | int] | None
 ) -> Sensor:
-    """The bands of a file of which only those at `places` are the sensor's: no others may be wanted."""
-    bands = _with_others(given, len(names), places)
+    """The bands of a file of which only those at `positions` are the sensor's: no others may be wanted."""
+    bands = _with_others(given, len(names), positions)
     chosen = choose_bands(path, bands, wanted)
-    unknown = [names[place] for place in chosen if place not in places]
+    unknown = [names[position] for position in chosen if position not in positions]
     if unknown:
         verb = "is" if len(unknown) == 1 else "are"
-        known = ",".join(band.name for band in places.values())
+        known = ",".join(band.name for band in positions.values())
         raise ConfigurationError(
             f"{path}: {', '.join(unknown)} {verb} not in '{given.name}'; choose among the bands that are "
             f"(bands {known}), or another sensor",
@@ -130,13 +130,15 @@ def _some_bands(
     return bands
 
 
-def _with_others(given: Sensor, count: int, places: Mapping[int, Band]) -> Sensor:
-    """The sensor with its bands at `places` of a file, and nameless ones elsewhere, which cannot be chosen."""
+def _with_others(given: Sensor, count: int, positions: Mapping[int, Band]) -> Sensor:
+    """The sensor with its bands at `positions` of a file, and nameless ones elsewhere, which cannot be chosen."""
     first = given.bands[0]
     bands = tuple(
-        places.get(place)
-        or Band(f"file band {place + 1}", quantification=first.quantification, offset=first.offset, nodata=first.nodata)
-        for place in range(count)
+        positions.get(position)
+        or Band(
+            f"file band {position + 1}", quantification=first.quantification, offset=first.offset, nodata=first.nodata
+        )
+        for position in range(count)
     )
     return replace(given, bands=bands)
 
@@ -153,7 +155,7 @@ def _bands_named(sensor: Sensor, names: Sequence[str | int | None]) -> Sensor | 
 
 
 def choose_bands(path: str, sensor: Sensor, wanted: list[str | int] | None) -> list[int]:
-    """The places (0-based, among the image bands) of the bands that are wanted."""
+    """The positions (0-based, among the image bands) of the bands that are wanted."""
     if wanted is None:
         return list(range(len(sensor)))
     try:

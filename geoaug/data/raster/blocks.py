@@ -29,7 +29,7 @@ _PAUSE_S = 0.5  # before the last of several attempts; each pause is twice the o
 
 
 class ChunkKey(NamedTuple):
-    """Which chunk: of the scene at a place, of one of its stacks, and its place in that stack's grid of chunks."""
+    """Which chunk: the number of its scene, that of its stack, and its row and column in the stack's grid of chunks."""
 
     scene: int
     stack: int
@@ -108,11 +108,11 @@ def _decode_patiently(
 
 
 def _decode(pool: HandlePool, view: View, window: Window, out: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
-    place = RasterioWindow(window.col, window.row, window.width, window.height)
+    position = RasterioWindow(window.col, window.row, window.width, window.height)
     with pool.borrow(view.source) as dataset:
-        dataset.read(view.indexes, window=place, out=out)
+        dataset.read(view.indexes, window=position, out=out)
         masked = _masked(dataset, view.indexes) if view.has_mask else ()
-        return [dataset.read_masks(index, window=place) for index in masked]
+        return [dataset.read_masks(index, window=position) for index in masked]
 
 
 def _what_failed(view: View, window: Window, error: Exception, attempts: int) -> str:

@@ -169,9 +169,9 @@ def read_header(
         indexes = image_indexes(dataset, given, wanted)
         descriptions = tuple(dataset.descriptions[index - 1] for index in indexes)
         identification = identify_bands(dataset, name, indexes, descriptions, given, wanted)
-        places = choose_bands(name, identification.sensor, wanted)
-        chosen_sensor = identification.sensor.select([place + 1 for place in places])
-        chosen = [indexes[place] - 1 for place in places]
+        positions = choose_bands(name, identification.sensor, wanted)
+        chosen_sensor = identification.sensor.select([position + 1 for position in positions])
+        chosen = [indexes[position] - 1 for position in positions]
         dtype = _common_dtype(name, [dataset.dtypes[band] for band in chosen])
         flags_of_all = dataset.mask_flag_enums  # each look computes them all
         flags = [flags_of_all[band] for band in chosen]
@@ -287,7 +287,7 @@ def quality_layer(path: str, kind: Literal["classes", "bits"], invalid: Sequence
 
 
 def sensor_name(sensor: Sensor, options: HeaderOptions) -> str:
-    """What a record keeps of a sensor: a built-in name, "generic", or the place of a definition of one's own.
+    """What a record keeps of a sensor: a built-in name, "generic", or the position of a definition of one's own.
 
     Raises:
         ConfigurationError: a `Sensor` of one's own, which only a file can be found again by.

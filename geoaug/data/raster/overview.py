@@ -56,10 +56,10 @@ def read_overview(record: SceneRecord, largest: int = LARGEST) -> Overview:
     image = np.empty((len(record.bands), height, width), record.dtype)
     valid = np.ones((height, width), dtype=bool)
     by_file: dict[str, list[int]] = {}
-    for place, band in enumerate(record.bands):
-        by_file.setdefault(band.path, []).append(place)
-    for places in by_file.values():
-        image[places] = _read_reduced([record.bands[place] for place in places], height, width, valid)
+    for position, band in enumerate(record.bands):
+        by_file.setdefault(band.path, []).append(position)
+    for positions in by_file.values():
+        image[positions] = _read_reduced([record.bands[position] for position in positions], height, width, valid)
     for stored, band in zip(image, record.bands, strict=True):
         if band.nodata is not None:
             valid &= stored != stored.dtype.type(band.nodata)

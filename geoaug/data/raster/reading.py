@@ -35,7 +35,7 @@ class BatchBuffers:
     """The tensors of a batch while tiles are copied into them.
 
     Attributes:
-        windows: of the tiles, each with the place of its scene.
+        windows: of the tiles, each with the position of its scene.
         image: (B, C, H, W) in the stored type.
         valid: (B, 1, H, W).
         failed: the tiles that could not be read, with what was wrong.
@@ -196,18 +196,18 @@ class Reader:
             inner, shifted = _inside(stack, window, view.fill, image, valid)
             if inner is None:
                 continue
-            places = _as_slice(stack.places)
+            positions = _as_slice(stack.positions)
             whole = _copy_of(0, 0, shifted, inner, inner)
             if stack.chunk_bytes > self.budget // 4:
-                _paste(self.read(stack, inner, view.record.id), places, image, valid, whole)
+                _paste(self.read(stack, inner, view.record.id), positions, image, valid, whole)
                 continue
             try:
                 for down, across in _chunks(stack.like, inner):
                     chunk = self.decode(ChunkKey(scene, which, down, across), stack, view.record.id)
                     copy = _copy_of(0, 0, shifted, inner, stack.like.chunk_window(down, across))
-                    _paste(chunk, places, image, valid, copy)
+                    _paste(chunk, positions, image, valid, copy)
             except RasterError:
-                _paste(self.read(stack, inner, view.record.id), places, image, valid, whole)
+                _paste(self.read(stack, inner, view.record.id), positions, image, valid, whole)
         return Pixels(image, valid)
 
     def decode(self, key: ChunkKey, stack: Stack, scene: str) -> Chunk:
@@ -299,7 +299,7 @@ class Assembly:
             self._give_up()
 
     def wait(self, batch: int) -> BatchBuffers:
-        """The batch at a place, once all its tiles are read or failed."""
+        """The batch at a position, once all its tiles are read or failed."""
         with self._changed:
             self._changed.wait_for(lambda: self._left[batch] == 0 or self._broken is not None or self._given_up)
         if self._broken is not None:
@@ -367,10 +367,10 @@ def _chunk_tasks(reader: Reader, batches: _Held, scenes: Callable[[int], SceneVi
     order = 0
     for number, batch in enumerate(batches):
         assert batch is not None
-        for slot, (place, window) in enumerate(batch.windows):
+        for slot, (position, window) in enumerate(batch.windows):
             order += 1
             try:
-                scene = scenes(place)
+                scene = scenes(position)
             except GeoaugError as error:
                 batch.failed[slot] = error
                 continue
@@ -385,7 +385,7 @@ def _chunk_tasks(reader: Reader, batches: _Held, scenes: Callable[[int], SceneVi
                     tasks.append(Task(order, [(number, slot)], direct))
                     continue
                 for down, across in _chunks(view, inner):
-                    key = ChunkKey(place, which, down, across)
+                    key = ChunkKey(position, which, down, across)
                     copy = _copy_of(number, slot, shifted, inner, view.chunk_window(down, across))
                     if key in wanted:
                         wanted[key][3].append(copy)
@@ -410,13 +410,13 @@ def _inside(
     shifted = Window(window.row + view.row, window.col + view.col, window.height, window.width)
     inner = shifted.inside(view.height, view.width)
     if inner != shifted:
-        image[list(stack.places)] = np.asarray(fill).astype(image.dtype)
+        image[list(stack.positions)] = np.asarray(fill).astype(image.dtype)
         _invalid_outside(valid, shifted, inner)
     return inner, shifted
 
 
 def _chunks(view: View, inner: Window) -> Iterator[tuple[int, int]]:
-    """The places (down, across) of the chunks that a window touches."""
+    """The positions (down, across) of the chunks that a window touches."""
     rows, cols = view.chunk
     for down in range(inner.row // rows, (inner.row_stop - 1) // rows + 1):
         for across in range(inner.col // cols, (inner.col_stop - 1) // cols + 1):
@@ -449,40 +449,44 @@ def _invalid_outside(valid: npt.NDArray[np.bool_], tile: Window, inner: Window |
 
 def _scatter(reader: Reader, key: ChunkKey, stack: Stack, scene: str, batches: _Held, copies: list[_Copy]) -> None:
     chunk = reader.decode(key, stack, scene)
-    places = _as_slice(stack.places)
+    positions = _as_slice(stack.positions)
     for copy in copies:
         batch = _held(batches, copy.batch)
-        _paste(chunk, places, batch.pixels[copy.slot], batch.validity[copy.slot], copy)
+        _paste(chunk, positions, batch.pixels[copy.slot], batch.validity[copy.slot], copy)
 
 
 def _read_directly(reader: Reader, stack: Stack, window: Window, scene: str, batches: _Held, copy: _Copy) -> None:
     chunk, batch = reader.read(stack, window, scene), _held(batches, copy.batch)
-    _paste(chunk, _as_slice(stack.places), batch.pixels[copy.slot], batch.validity[copy.slot], copy)
+    _paste(chunk, _as_slice(stack.positions), batch.pixels[copy.slot], batch.validity[copy.slot], copy)
 
 
-def _held(batches: _Held, place: int) -> BatchBuffers:
-    held = batches[place]
+def _held(batches: _Held, position: int) -> BatchBuffers:
+    held = batches[position]
     if held is None:
-        raise IndexError(f"batch {place} was taken before")
+        raise IndexError(f"batch {position} was taken before")
     return held
 
 
-def _as_slice(places: tuple[int, ...]) -> slice | list[int]:
-    """Places of bands as numpy takes them fastest."""
-    first = min(places, default=0)
-    return slice(first, first + len(places)) if places == tuple(range(first, first + len(places))) else list(places)
+def _as_slice(positions: tuple[int, ...]) -> slice | list[int]:
+    """Positions of bands as numpy takes them fastest."""
+    first = min(positions, default=0)
+    return (
+        slice(first, first + len(positions))
+        if positions == tuple(range(first, first + len(positions)))
+        else list(positions)
+    )
 
 
 def _paste(
     chunk: Chunk,
-    places: slice | list[int],
+    positions: slice | list[int],
     image: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
     copy: _Copy,
 ) -> None:
     """A part of a chunk into a tile (C, H, W) and its validity (H, W)."""
     if len(chunk.image):
-        image[:, copy.to_rows, copy.to_cols][places] = chunk.image[:, copy.rows, copy.cols]
+        image[:, copy.to_rows, copy.to_cols][positions] = chunk.image[:, copy.rows, copy.cols]
     if chunk.valid is not None:
         # Only ever false is written: several threads may write to one tile at once.
         np.copyto(valid[copy.to_rows, copy.to_cols], False, where=~chunk.valid[copy.rows, copy.cols])

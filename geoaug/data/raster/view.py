@@ -33,7 +33,7 @@ class View:
     Attributes:
         source: what is opened.
         indexes: 1-based bands of the file.
-        places: where these go among the image's bands; empty for a quality layer.
+        positions: where these go among the image's bands; empty for a quality layer.
         nodata: of each, as stored; None where none is.
         shift: what is added to each band's numbers, so that all scenes are scaled alike.
         dtype: as read.
@@ -49,7 +49,7 @@ class View:
 
     source: Source
     indexes: tuple[int, ...]
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     nodata: tuple[float | None, ...]
     shift: tuple[int, ...]
     dtype: str
@@ -84,13 +84,13 @@ class Stack:
 
     @property
     def like(self) -> View:
-        """The first view: the others have its place, size, chunks and types."""
+        """The first view: the others have its position, size, chunks and types."""
         return self.views[0]
 
     @property
-    def places(self) -> tuple[int, ...]:
+    def positions(self) -> tuple[int, ...]:
         """Where its bands go among the image's bands; empty for a quality layer."""
-        return tuple(place for view in self.views for place in view.places)
+        return tuple(position for view in self.views for position in view.positions)
 
     @property
     def chunk_bytes(self) -> int:
@@ -119,7 +119,7 @@ class SceneView:
     @property
     def dtype(self) -> str:
         """numpy's name of the type of the image."""
-        return next(stack.like.tile_dtype for stack in self.stacks if stack.places)
+        return next(stack.like.tile_dtype for stack in self.stacks if stack.positions)
 
     @property
     def views(self) -> Iterator[View]:
@@ -165,21 +165,21 @@ def scene_view(
             )
     by_file: dict[tuple[object, ...], list[int]] = {}
     offsets: dict[int, tuple[int, int] | None] = {}
-    for place, band in enumerate(record.bands):
+    for position, band in enumerate(record.bands):
         if id(band.grid) not in offsets:
             offsets[id(band.grid)] = band.grid.snap(grid)
-        key = (band.path, band.dtype, band.has_mask) if offsets[id(band.grid)] else (band, place)
-        by_file.setdefault(key, []).append(place)
+        key = (band.path, band.dtype, band.has_mask) if offsets[id(band.grid)] else (band, position)
+        by_file.setdefault(key, []).append(position)
     views = [
         _view(
-            [record.bands[place] for place in places],
-            places,
+            [record.bands[position] for position in positions],
+            positions,
             grid,
-            shift=[shift[place] for place in places],
+            shift=[shift[position] for position in positions],
             tile_dtype=dtype,
             resampling=resampling,
         )
-        for places in by_file.values()
+        for positions in by_file.values()
     ]
     if record.quality is not None:
         band = record.quality.band
@@ -198,11 +198,11 @@ def _stacked(views: list[View], most: int) -> tuple[Stack, ...]:
     open_stack: dict[object, int] = {}
     for view in views:
         alike = (view.row, view.col, view.height, view.width, view.chunk, view.dtype, view.tile_dtype)
-        place = None if view.quality is not None else open_stack.get(alike)
-        if place is not None:
-            wider = Stack((*stacks[place].views, view))
+        position = None if view.quality is not None else open_stack.get(alike)
+        if position is not None:
+            wider = Stack((*stacks[position].views, view))
             if wider.chunk_bytes <= most:
-                stacks[place] = wider
+                stacks[position] = wider
                 continue
         if view.quality is None:
             open_stack[alike] = len(stacks)
@@ -211,7 +211,7 @@ def _stacked(views: list[View], most: int) -> tuple[Stack, ...]:
 
 
 def _view(
-    bands: list[BandFile], places: list[int], grid: Grid, *, shift: list[int], tile_dtype: str, resampling: str
+    bands: list[BandFile], positions: list[int], grid: Grid, *, shift: list[int], tile_dtype: str, resampling: str
 ) -> View:
     first = bands[0]
     stored = tuple((band.index, band.dtype) for band in bands)
@@ -220,7 +220,7 @@ def _view(
         return View(
             source=Source(first.path, first.grid, stored),
             indexes=tuple(band.index for band in bands),
-            places=tuple(places),
+            positions=tuple(positions),
             nodata=tuple(band.nodata for band in bands),
             shift=tuple(shift),
             dtype=first.dtype,
@@ -238,7 +238,7 @@ def _view(
     return View(
         source=Source(first.path, first.grid, stored, Warp(grid, resampling, nodata, first.dtype)),
         indexes=tuple(band.index for band in bands),
-        places=tuple(places),
+        positions=tuple(positions),
         nodata=(nodata,) * len(bands),
         shift=tuple(shift),
         dtype=first.dtype,

@@ -143,11 +143,11 @@ class Scan:
                 valid &= inside
             if chunk.valid is not None:
                 valid[within] &= chunk.valid
-            if stack.places == tuple(range(bands)) and inner == shifted and chunk.image.dtype == dtype:
+            if stack.positions == tuple(range(bands)) and inner == shifted and chunk.image.dtype == dtype:
                 image = chunk.image
-            elif stack.places:
+            elif stack.positions:
                 image = image if len(image) else np.zeros((bands, *shape), dtype=dtype)
-                image[list(stack.places), within[0], within[1]] = chunk.image
+                image[list(stack.positions), within[0], within[1]] = chunk.image
         return Pixels(image, valid)
 
 
@@ -166,7 +166,7 @@ def always_valid(view: SceneView) -> bool:
 
 def _dtype(view: SceneView) -> np.dtype[Any]:
     """That all bands fit: as they are stored, or as they become by a shift."""
-    wanted = (part.tile_dtype if any(part.shift) else part.dtype for part in view.views if part.places)
+    wanted = (part.tile_dtype if any(part.shift) else part.dtype for part in view.views if part.positions)
     return np.dtype(np.result_type(*map(np.dtype, wanted)))
 
 

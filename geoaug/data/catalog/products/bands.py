@@ -37,7 +37,7 @@ _BAND_WORD = re.compile(
 _OTHER_WORD = re.compile(_EDGES.format("SCL|BQA|QA_PIXEL|LABELS?|MASKS?|CLASSES|GT|GROUND_?TRUTH"), re.IGNORECASE)
 _QUALITY = {"SCL", "BQA", "QA_PIXEL"}
 # Rasters of Landsat products that are neither bands of reflectance nor the flags that validity comes from: words that
-# nobody else uses, and those that count only at the end of the name of a product (L2SP, L1TP, or a tile of ARD).
+# no other mission uses, and those that count only at the end of the name of a product (L2SP, L1TP, or a tile of ARD).
 _LAYER = (
     "QA_RADSAT|QA_LINEAGE|SR_QA_AEROSOL|SR_CLOUD_QA|SR_ATMOS_OPACITY|ST_QA|ST_(?:ATRAN|CDIST|DRAD|EMIS|EMSD|TRAD|URAD)"
 )

@@ -263,7 +263,7 @@ def _bands_of(item: "pystac.Item", key: str, asset: "pystac.Asset") -> list[_Ass
 
 
 def _is_reflectance(key: str, asset: "pystac.Asset") -> bool:
-    """Whether an asset holds bands of the scene, and is read where nobody chooses assets."""
+    """Whether an asset holds bands of the scene, and is read unless assets are chosen."""
     roles = {role.lower() for role in asset.roles or ()}
     if not _is_raster(asset) or key.lower() in _PICTURES or roles & _NO_DATA_ROLES or key.upper() in SCHEMES:
         return False
