@@ -7,6 +7,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -38,9 +39,13 @@ def module_files(project_root: Path) -> Iterator[tuple[str, Path]]:
             yield ".".join([package, *(part for part in parts if part != "__init__")]), path
 
 
-def imported_names(source: str, module: str, *, is_package: bool) -> Iterator[tuple[int, str]]:
+@cache
+def imported_names(source: str, module: str, *, is_package: bool) -> tuple[tuple[int, str], ...]:
     """Absolute names that a module imports anywhere in it, inside functions too, with their line numbers."""
-    package = module if is_package else module.rpartition(".")[0]
+    return tuple(_imported(source, module if is_package else module.rpartition(".")[0]))
+
+
+def _imported(source: str, package: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             # `import geoaug` alone says nothing yet: what is taken from it does.

@@ -178,7 +178,7 @@ def test_odd_sizes_and_band_counts(batch: int, bands: int, height: int, width: i
     agree(compose, without, executor)
 
 
-@pytest.mark.parametrize("executor", BOTH)
+@pytest.mark.parametrize("executor", COMPILED)
 def test_exact_sampling_agrees_closer(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warp, "sampler", lambda device, cubic=False: warp.bilinear_exact)
     operations = [
@@ -350,7 +350,7 @@ def test_time_series(executor: str) -> None:
     agree(Compose(operations, sensor=sensor), {**series, "image": image * 10000}, executor)
 
 
-@pytest.mark.parametrize("executor", BOTH)
+@pytest.mark.parametrize("executor", COMPILED)
 @pytest.mark.parametrize("thick", ["keep", "ignore", "invalid"])
 def test_thick_clouds_become_what_the_recipe_says(thick: str, executor: str) -> None:
     sensor = optical(executor)
@@ -481,6 +481,7 @@ def without(package: str, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow
 def test_without_numba_plain_torch_serves() -> None:
     code = (
         "import torch\nfrom geoaug import Compose\nfrom geoaug.augment import RandomRotation\n"
@@ -533,8 +534,14 @@ def imagines_devices() -> bool:
     return True
 
 
-@pytest.mark.parametrize("executor", ["torch", "triton"])
-@pytest.mark.parametrize("name", [*sorted(own_operations()), *preset_names()])
+@pytest.mark.parametrize("executor", ["torch", pytest.param("triton", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=[pytest.mark.slow] * name.endswith("Augment")) for name in sorted(own_operations())),
+        *(pytest.param(name, marks=[pytest.mark.slow] * (name != "standard")) for name in preset_names()),
+    ],
+)
 def test_nothing_waits_for_a_device_that_is_only_imagined(
     name: str, executor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

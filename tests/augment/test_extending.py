@@ -149,7 +149,8 @@ class NotAnOperation:
     pass
 '''
 
-EXECUTORS = ["torch", "cpu", pytest.param("triton", marks=pytest.mark.skipif(sys.platform != "linux", reason="none"))]
+_TRITON = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="none")]
+EXECUTORS = ["torch", "cpu", pytest.param("triton", marks=_TRITON)]
 DEVICE = {"torch": "cpu", "cpu": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
 
 
@@ -422,6 +423,7 @@ def test_signatures_have_the_options_of_all_operations(mylab: ModuleType) -> Non
         mylab.RandomSnow(sam_on_batch=True)
 
 
+@pytest.mark.slow
 def test_tiles_are_augmented_from_the_command_line(installed: Path) -> None:
     import rasterio
     from affine import Affine

@@ -28,6 +28,7 @@ def test_every_executor_is_measured(geoaug: Callable, tmp_path: Path) -> None:
     assert "GB/s, read and written" in outcome.out
 
 
+@pytest.mark.slow
 def test_presets_are_measured_besides(geoaug: Callable) -> None:
     outcome = geoaug("bench", "--device", "cpu", *SMALL, "--preset", "light")
     assert "preset light" in outcome.out

@@ -78,6 +78,7 @@ def own_process(*arguments: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_folder_alone_is_enough_and_everything_chosen_is_said(fitted: tuple[Path, str, str]) -> None:
     folder, out, err = fitted
     said = {line.split("  ")[0].strip() for line in out.splitlines()}

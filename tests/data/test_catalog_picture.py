@@ -168,6 +168,7 @@ def test_what_has_no_place_is_told() -> None:
         draw_catalog(Catalog.from_records([made_scene("a", 300, 300)]), colour="cloud")
 
 
+@pytest.mark.slow
 def test_ten_thousand_scenes_are_drawn_at_once() -> None:
     scenes = [made_scene(f"s{n}", 64, 64, x=300000.0 + 700 * (n % 100), y=5e6 + 700 * (n // 100)) for n in range(10000)]
     figure = draw_catalog(Catalog.from_records(scenes))

@@ -226,6 +226,7 @@ def test_impossible_sheets_are_refused(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_pictures_need_neither_torch_nor_pyplot() -> None:
     heavy = "[m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules]"
     code = f"import sys, geoaug.data.pictures.contact_sheet; print({heavy})"

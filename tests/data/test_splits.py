@@ -88,6 +88,7 @@ def test_tiles_of_blocks_keep_their_distance_across_zones_and_dates(buffer_m: fl
     assert not {"regions", "region"} & set(catalog.split("train").table.column_names) - {"region"}
 
 
+@pytest.mark.slow
 def test_random_tiles_of_splits_keep_their_distance_too() -> None:
     catalog = split_by_blocks(two_zones(), block_m=4000, buffer_m=500, seed=2)
     outlines = {}
@@ -215,6 +216,7 @@ def test_scenes_that_overlap_by_a_strip_are_no_neighbours() -> None:
     assert None in catalog.table.column("split").to_pylist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False])
 def test_folds_share_the_ground_and_train_apart_from_it(whole: bool) -> None:
     catalog = chips(30) if whole else two_zones()

@@ -37,7 +37,9 @@ def torchvision_of(path: Path) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in BACKBONES[2:])) for name in BACKBONES]
+)
 def test_the_keys_and_shapes_are_torchvisions(name: str) -> None:
     with torch.device("meta"):
         theirs = torchvision.models.get_model(name, weights=None, num_classes=7).state_dict()

@@ -58,6 +58,7 @@ def chips(count: int, seed: int) -> LabelledImages:
     return LabelledImages(image, label)
 
 
+@pytest.mark.slow
 def test_scores_tell_stems_that_see_the_difference_from_those_that_do_not(weights: Path) -> None:
     bands = get_sensor("sentinel-2-l2a").select("B04,B03,B02,B08")
     scores = compare_stems(

@@ -107,6 +107,7 @@ def test_a_model_file_names_its_task_and_the_package_of_it(cover: Path, tmp_path
         replace(card, task="guessing")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_task_of_ones_own_is_trained_measured_and_predicted(
     cover: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
