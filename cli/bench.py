@@ -12,7 +12,7 @@ from geoaug.cli.console import note_compilation, print_note, status_line, stdout
 if TYPE_CHECKING:
     from geoaug.augment.measure import Measurement, Tiles
 
-_WORK, _OUTPUT = "What is measured", "What comes out"
+_WORK, _OUTPUT = "Measurement", "Output"
 
 
 def bench(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Values of a configuration are known to LightningCLI alone.
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-_DATA, _NETWORK, _TRAINING, _OUTPUT = "What goes in", "What is trained", "How", "What comes out"
+_DATA, _NETWORK, _TRAINING, _OUTPUT = "Input", "Network", "Training", "Output"
 
 
 class Decoder(StrEnum):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from geoaug.data.catalog.catalog import Catalog
 
-_INPUT, _OUTPUT, _RUNNING = "What goes in", "What comes out", "Running"
+_INPUT, _OUTPUT, _RUNNING = "Input", "Output", "Running"
 _SHOWN, _GUESSES_SHOWN = 10, 4
 
 

@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from geoaug.data.raster.overview import SceneInfo
 
 
+@options.takes_options
 def info(
     scenes: options.Scenes,
-    bands: options.Bands = None,
-    sensor: options.SensorName = None,
-    kind: options.LayoutKind = "auto",
-    invalid: options.Invalid = None,
-    split: options.Split = None,
-    gsd: options.Gsd = None,
+    selection: options.SceneSelection,
 ) -> None:
     """Show bands, sensor, CRS, grid, storage, values and nodata of scenes, and likely problems."""
     from geoaug.data.catalog.inputs import open_scenes
@@ -31,9 +27,7 @@ def info(
     from geoaug.errors import RasterError
 
     console = stdout_console()
-    found = open_scenes(
-        scenes, sensor=sensor, bands=bands, kind=kind, invalid=options.unwanted_classes(invalid), split=split
-    )
+    found = open_scenes(scenes, **selection.keywords)
     for note in found.notes:
         print_note(note)
     errors = list(found.failures)
@@ -42,7 +36,7 @@ def info(
     for scene in found.scenes:
         try:
             looked = inspect_scene(scene.record, scene.sensor, scene.header, certain=scene.identification.certain)
-            _show(console, scene, looked, gsd, split)
+            _show(console, scene, looked, selection.gsd, selection.split)
         except RasterError as error:
             errors.append(error)
             print_error(str(error))

@@ -213,6 +213,58 @@ Workers = Annotated[
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class SceneSelection:
+    """Which scenes are meant by what is named, and what of them."""
+
+    bands: Bands = None
+    sensor: SensorName = None
+    kind: LayoutKind = "auto"
+    invalid: Invalid = None
+    split: Split = None
+    gsd: Gsd = None
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """As `geoaug.data.open_scenes` takes them."""
+        return {
+            "bands": self.bands,
+            "sensor": self.sensor,
+            "kind": self.kind,
+            "invalid": unwanted_classes(self.invalid),
+            "split": self.split,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSelection:
+    """The labels of the scenes."""
+
+    labels: Labels = None
+    label_field: LabelField = None
+    ignore_index: IgnoreIndex = 255
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """As `AugmentJob` takes them."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class TileFiles:
+    """How tiles are written."""
+
+    include_original: IncludeOriginal = False
+    format: TileFormat = Format.gtiff
+    compress: TileCompression = Compression.zstd
+    overwrite: Overwrite = False
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """As `AugmentJob` takes them."""
+        return dataclasses.asdict(self) | {"format": self.format.value, "compress": self.compress.value}
+
+
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose parameters that are dataclasses are filled from options of the command line.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from geoaug.data.raster.record import SceneRecord
     from geoaug.models.networks.model_file import LoadedModel
 
-_WORK, _OUTPUT, _RUNNING = "What is predicted", "What comes out", "Running"
+_WORK, _OUTPUT, _RUNNING = "Prediction", "Output", "Running"
 _PASSES = 10
 
 

@@ -20,25 +20,20 @@ PreviewTile = Annotated[
 ]
 
 
+@options.takes_options
 def preview(
     scene: options.OneScene,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The picture to write.", rich_help_panel="What comes out")
+        Path, typer.Option("--output", "-o", help="The picture to write.", rich_help_panel="Output")
     ] = Path("preview.png"),
     recipe: options.RecipeName = "standard",
     copies: options.Copies = 6,
     tiles: Annotated[int, typer.Option("--tiles", help="How many tiles to show.", rich_help_panel="Tiles")] = 3,
     tile: PreviewTile = None,
     seed: options.Seed = 0,
-    bands: options.Bands = None,
-    sensor: options.SensorName = None,
-    kind: options.LayoutKind = "auto",
-    invalid: options.Invalid = None,
-    split: options.Split = None,
-    gsd: options.Gsd = None,
-    labels: options.Labels = None,
-    label_field: options.LabelField = None,
-    ignore_index: options.IgnoreIndex = 255,
+    *,
+    selection: options.SceneSelection,
+    labelling: options.LabelSelection,
     device: options.Device = "auto",
 ) -> None:
     """Draw tiles of a scene beside augmented copies, in true and false colour, with masks and what was drawn.
@@ -53,20 +48,14 @@ def preview(
         output=output.parent,
         recipe=recipe,
         copies=copies,
-        bands=bands,
-        sensor=sensor,
-        kind=kind,
-        invalid=options.unwanted_classes(invalid),
-        split=split,
-        gsd_m=gsd,
-        labels=labels,
-        label_field=label_field,
-        ignore_index=ignore_index,
+        **selection.keywords,
+        gsd_m=selection.gsd,
+        **labelling.keywords,
         seed=seed,
         device=device,
     )
     shown = write_preview(job, output, tiles=tiles, tile=tile)
-    note_unnamed_class(labels, label_field)
+    note_unnamed_class(labelling.labels, labelling.label_field)
     note_compilation(device)
     found = shown.scene.identification
     certainty = "" if found.certain else "uncertain: "

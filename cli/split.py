@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
     from geoaug.data.sampling.splits import SplitSummary
 
-_GROUND, _OTHER, _OUTPUT = "Splits of the ground", "Other splits", "What comes out"
+_GROUND, _OTHER, _OUTPUT = "Splits of the ground", "Other splits", "Output"
 
 
 class Method(StrEnum):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from geoaug.statistics import Statistics
 
-_WORK, _OUTPUT, _RUNNING = "What is measured", "What comes out", "Running"
+_WORK, _OUTPUT, _RUNNING = "Measurement", "Output", "Running"
 _MOST_NAMED = 10
 
 

@@ -378,7 +378,7 @@ MISTAKES = [
     ("mylab.torch", "is not an operation"),
     ({"mylab.RandomSnow": {"dept": 0.3}}, "mylab.RandomSnow has no argument 'dept'; did you mean 'depth'?"),
     ({"mylab.RandomSnow": {"depth": "thick"}}, "mylab.RandomSnow: depth: "),
-    ({"mylab.RandomSnow": {"depth": 2}}, "mylab.RandomSnow: depth=[2.0, 2.0] is not an increasing pair"),
+    ({"mylab.RandomSnow": {"depth": 2}}, "mylab.RandomSnow: depth=2 is not within [0, 1]"),
     ({"mylab.RandomSnow": {"p": 2}}, "mylab.RandomSnow: p is a probability"),
     ({"mylab.RandomNegative": {"q": 1}}, "mylab.RandomNegative has no argument 'q'"),
     ({"mylab.RandomErosion": {"strength": 0.5}}, "RandomErosion is done or not done"),
