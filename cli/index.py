@@ -60,7 +60,7 @@ def index(
             "--kind",
             metavar="KIND",
             help=" ".join(f"{name}: {summary}." for name, summary in PRODUCTS.summaries.items())
-            + " auto: judged by what is there. Other packages may add more.",
+            + " auto: detected from the files. Other packages may add more.",
             autocompletion=lambda: ["auto", *PRODUCTS.names],
             rich_help_panel=_INPUT,
         ),

@@ -81,7 +81,6 @@ Gsd = Annotated[
     float | None,
     typer.Option(
         "--gsd",
-        min=0.0,
         help="Ground sampling distance in metres that all bands are brought to. Default: that of the finest band.",
         show_default=False,
         rich_help_panel=_TILES,
@@ -147,7 +146,8 @@ Stride = Annotated[
     int | None,
     typer.Option(
         "--stride",
-        help="Step from one tile to the next, in pixels. Default: the tile's side, so that tiles do not overlap.",
+        help="Step from one tile to the next, in pixels. Default: the tile's side. The last tile of a row or "
+        "column is moved inwards, and overlaps the one before.",
         show_default=False,
         rich_help_panel=_TILES,
     ),

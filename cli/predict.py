@@ -37,8 +37,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="SCENE...",
-            help="Rasters, folders of scenes, Sentinel-2 SAFE and Landsat products, globs, text lists (.txt), "
-            "addresses; or a catalog (.parquet).",
+            help="Rasters, folders of scenes, Sentinel-2 SAFE and Landsat products, files for each band, globs, text "
+            "lists (.txt), addresses; STAC items (.json); or a catalog (.parquet).",
             show_default=False,
         ),
     ],
@@ -83,13 +83,16 @@ def predict(
         typer.Option(
             "--overlap",
             min=0,
-            help="Of windows, pixels. Default: a quarter.",
+            help="Overlap of windows, pixels. Default: a quarter.",
             show_default=False,
             rich_help_panel=_WORK,
         ),
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Of each class, as a map, too.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option(
+            "--probabilities", help="Also write the probability of each class, as a map.", rich_help_panel=_OUTPUT
+        ),
     ] = False,
     uncertainty: Annotated[
         bool,
@@ -102,7 +105,7 @@ def predict(
         typer.Option(
             "--passes",
             min=2,
-            help="With dropout, for --uncertainty. Default: 10.",
+            help="Passes with dropout, for --uncertainty. Default: 10.",
             show_default=False,
             rich_help_panel=_RUNNING,
         ),

@@ -29,6 +29,10 @@ from geoaug.sensors import Sensor
 _REGION_CRS = "EPSG:4326"
 
 
+class NoRoomError(RasterError):
+    """A scene whose part of a split has no room for a tile."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class JobScene:
     """A scene that can be used, and what is to be done with it.
@@ -134,9 +138,13 @@ def take_in(job: AugmentJob, found: Scenes) -> Intake:
     """
     shared, own = _open_labels(job, found.scenes)
     taken = [_take(job, number, source, shared, own) for number, source in enumerate(found.scenes)]
+    # A split leaves some scenes too little ground for a tile: that is no failure while others have some.
+    without = [item for item in taken if isinstance(item, NoRoomError)]
+    taken = [item for item in taken if item not in without] if len(without) < len(taken) else taken
     scenes, failures = usable(taken)
     failures = [*map(Failure.of, found.failures), *failures]
-    return Intake(tuple(scenes), tuple(failures), shared, own, found.notes)
+    notes = (*found.notes, *map(str, without)) if len(taken) < len(found.scenes) else found.notes
+    return Intake(tuple(scenes), tuple(failures), shared, own, notes)
 
 
 def usable(taken: Sequence[JobScene | GeoaugError]) -> tuple[list[JobScene], list[Failure]]:
@@ -154,19 +162,19 @@ def usable(taken: Sequence[JobScene | GeoaugError]) -> tuple[list[JobScene], lis
 
 
 def sensor_uses(scenes: Iterable[JobScene]) -> tuple[SensorUse, ...]:
-    """What the scenes were taken for; scenes of one sensor are counted together, the reason is that of the first."""
-    alike: dict[tuple[str, bool], list[JobScene]] = defaultdict(list)
+    """What the scenes were taken for; those of the same bands are counted together, the reason is that of the first."""
+    alike: dict[tuple[str, tuple[str, ...], bool], list[JobScene]] = defaultdict(list)
     for scene in scenes:
-        alike[(scene.sensor.name, scene.identification.certain)].append(scene)
+        alike[(scene.sensor.name, scene.sensor.band_names, scene.identification.certain)].append(scene)
     return tuple(
         SensorUse(
             sensor=name,
-            bands=tuple(dict.fromkeys(band for scene in some for band in scene.sensor.band_names)),
+            bands=bands,
             certain=certain,
             reason=some[0].identification.reason,
             scenes=len(some),
         )
-        for (name, certain), some in alike.items()
+        for (name, bands, certain), some in alike.items()
     )
 
 
@@ -237,7 +245,7 @@ def _windows_in(region: shapely.Geometry, grid: Grid, job: AugmentJob) -> list[W
         rows, cols = tiles_in(piece, grid.shape, tile, step, shift=True)
         found.update(zip(rows.tolist(), cols.tolist(), strict=True))
     if not found:
-        raise RasterError(
+        raise NoRoomError(
             f"no tile of {job.tile} x {job.tile} pixels lies wholly in its part of the split '{job.split}'"
         )
     return [Window(row, col, *tile) for row, col in sorted(found)]

@@ -66,7 +66,8 @@ def write_preview(job: AugmentJob, path: str | Path, *, tiles: int = 3, tile: in
     found = scenes_of(job)
     if len(found.scenes) > 1:
         some = ", ".join(one.record.id for one in found.scenes[:3])
-        raise ConfigurationError(f"{len(found.scenes)} scenes are named ({some}...): a preview is of one")
+        more = "..." if len(found.scenes) > 3 else ""
+        raise ConfigurationError(f"{len(found.scenes)} scenes are named ({some}{more}): a preview is of one")
     for failure in found.failures:
         raise failure
     grid = target_grid(found.scenes[0].record.grid, None, job.gsd_m)

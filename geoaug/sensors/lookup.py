@@ -26,7 +26,8 @@ def get_sensor(sensor: str | Path | Sensor) -> Sensor:
     hint = did_you_mean(name, {built_in: built_in for built_in in known})
     raise ConfigurationError(
         f"sensor '{sensor}' is not known{hint}; built in are {', '.join(known)}; "
-        "a sensor of your own is given as the path of its .yaml file"
+        "a sensor of your own is given as the path of its .yaml file",
+        argument="sensor",
     )
 
 

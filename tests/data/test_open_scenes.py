@@ -143,3 +143,31 @@ def test_what_indexing_settled_is_refused_for_a_catalog(options: dict[str, str],
     assert caught.value.argument == name
     with pytest.raises(ConfigurationError, match="by itself"):
         open_scenes([tmp_path / "c.parquet", path])
+
+
+def test_an_empty_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_raster(tmp_path / "scene.tif", numbers((1, 20, 20)))
+    monkeypatch.chdir(tmp_path)  # which an empty path would mean
+    for inputs in ("", [" "], [str(tmp_path), ""]):
+        with pytest.raises(ConfigurationError, match="an input is empty") as caught:
+            open_scenes(inputs)
+        assert caught.value.argument == "inputs"
+
+
+def test_a_sensor_that_was_given_is_not_credited_to_the_metadata(tmp_path: Path) -> None:
+    product = make_landsat(tmp_path)
+    assert "metadata" in open_scene(product).identification.reason
+    name = open_scene(product).sensor.name
+    assert open_scene(product, sensor=name).identification.reason == "as given"
+
+
+def test_errors_of_options_name_them(safe: Path, tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "scene.tif", numbers((3, 20, 20)))
+    for options, argument in (({"sensor": "bogus"}, "sensor"), ({"bands": "B99"}, "bands"), ({"kind": "x"}, "kind")):
+        for scene in (safe, path):
+            with pytest.raises(ConfigurationError) as caught:
+                open_scene(scene, **options)
+            assert caught.value.argument == argument, (scene, options)
+    with pytest.raises(ConfigurationError) as caught:
+        open_scene(tmp_path / "gone.tif")
+    assert caught.value.path == str(tmp_path / "gone.tif")

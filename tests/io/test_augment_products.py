@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from scenes import numbers, write_raster
 from shapely import from_wkb
 
 from geoaug import get_sensor
-from geoaug.data import Catalog, TileDataset, TileRef, split_by_blocks
+from geoaug.data import Catalog, TileDataset, TileRef, Window, open_scenes, split_by_blocks
 from geoaug.errors import ConfigurationError
 from geoaug.io import read_manifest
 from geoaug.io.augment_tiles import AugmentJob, AugmentReport, run
+from geoaug.io.intake import take_in
 
 BANDS = ("B02", "B8A", "B09")  # of 10, 20 and 60 m
 TILE, STRIDE = 48, 40
@@ -183,3 +185,25 @@ def test_a_gsd_that_is_no_distance_is_refused(gsd: float, tmp_path: Path) -> Non
     path = write_raster(tmp_path / "scene.tif", numbers((3, 120, 120)))
     with pytest.raises(ConfigurationError, match="gsd"):
         augment(path, tmp_path / "out", gsd_m=gsd)
+
+
+def test_a_scene_without_room_in_the_split_is_no_failure(tmp_path: Path) -> None:
+    paths = [write_raster(tmp_path / f"scene{number}.tif", numbers((1, 100, 100))) for number in range(2)]
+    found = open_scenes(paths)
+    tiny = found.scenes[1].record.grid.crop(Window(10, 10, 5, 5)).footprint("EPSG:4326")
+    found = replace(found, scenes=(found.scenes[0], replace(found.scenes[1], region=tiny)))
+    job = AugmentJob([str(path) for path in paths], tmp_path / "out", tile=48, split="train")
+    intake = take_in(job, found)
+    assert [scene.source.record.id for scene in intake.scenes] == ["scene0"]
+    assert not intake.failures
+    assert any("scene1.tif: no tile of 48 x 48 pixels" in note for note in intake.notes)
+    with_none = take_in(job, replace(found, scenes=found.scenes[1:]))
+    assert not with_none.scenes
+    assert "no tile of 48 x 48" in with_none.failures[0].reason
+
+
+def test_scenes_of_other_bands_are_counted_apart(tmp_path: Path) -> None:
+    write_raster(tmp_path / "one.tif", numbers((1, 64, 64)))
+    write_raster(tmp_path / "four.tif", numbers((4, 64, 64)))
+    report = augment([tmp_path / "one.tif", tmp_path / "four.tif"], tmp_path / "out", tile=32)
+    assert sorted((len(use.bands), use.scenes) for use in report.sensors) == [(1, 1), (4, 1)]

@@ -229,7 +229,7 @@ def _check_type(name: str) -> None:
         known = False
     if not known:
         raise ConfigurationError(
-            f"dtype {name!r} is no type of pixels: 'uint8', 'int16', 'uint16', 'int32', 'float32'..."
+            f"dtype {name!r} is no type of pixels: 'uint8', 'int16', 'uint16', 'int32', 'float32'...", argument="dtype"
         )
 
 

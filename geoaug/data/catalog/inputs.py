@@ -98,6 +98,8 @@ def open_scenes(
     texts = [str(inputs)] if isinstance(inputs, str | Path) else [str(text) for text in inputs]
     if not texts:
         raise ConfigurationError("no input: name at least one raster, folder, product or catalog", argument="inputs")
+    if not all(text.strip() for text in texts):
+        raise ConfigurationError("an input is empty: name a raster, folder, product or catalog", argument="inputs")
     saved = [text for text in texts if text.lower().endswith(SAVED_CATALOGS)]
     if saved and len(texts) > 1:
         raise ConfigurationError(f"{saved[0]}: a saved catalog is given by itself: name it alone", path=saved[0])
@@ -119,9 +121,9 @@ def open_scene(scene: str | Path, **options: object) -> SceneInput:
     for error in found.failures:
         raise error
     if len(found.scenes) != 1:
-        some = ", ".join(one.record.id for one in found.scenes[:3])
+        some = ", ".join(one.record.id for one in found.scenes[:3]) + ("..." if len(found.scenes) > 3 else "")
         raise ConfigurationError(
-            f"{scene}: holds {len(found.scenes)} scenes ({some}...), and one is wanted: name one of them",
+            f"{scene}: holds {len(found.scenes)} scenes ({some}), and one is wanted: name one of them",
             path=str(scene),
         )
     return found.scenes[0]
@@ -159,21 +161,28 @@ def _of_files(
             "to take them for scenes, name them, or give --kind raster"
         )
     definition = _definition(options)
-    return Scenes(tuple(_of_found(one, definition) for one in found), tuple(failures), tuple(notes))
+    return Scenes(
+        tuple(_of_found(one, definition, options.sensor is not None) for one in found), tuple(failures), tuple(notes)
+    )
 
 
-def _of_found(found: ReadScene, definition: Sensor | None) -> SceneInput:
+def _of_found(found: ReadScene, definition: Sensor | None, given: bool) -> SceneInput:
     record, header = found.record, found.header
     if header is not None:
         return SceneInput(record, header.sensor, header.identification, header)
-    return _of_record(record, found.doubt, definition)
+    return _of_record(record, found.doubt, definition, given=given)
 
 
 def _of_record(
-    record: SceneRecord, doubt: str | None, definition: Sensor | None, reason: str = "by the names of its files"
+    record: SceneRecord,
+    doubt: str | None,
+    definition: Sensor | None,
+    reason: str = "by the names of its files",
+    *,
+    given: bool = False,
 ) -> SceneInput:
     sensor = record.full_sensor(definition)
-    reason = doubt or _REASONS.get(record.kind, reason)
+    reason = doubt or ("as given" if given else _REASONS.get(record.kind, reason))
     return SceneInput(record, sensor, Identification(sensor, doubt is None, reason))
 
 

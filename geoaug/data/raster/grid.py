@@ -169,10 +169,12 @@ def target_grid(grid: Grid, crs: str | None, gsd_m: float | None) -> Grid:
     size unless `gsd_m` (in metres; for a geographic CRS, at the scene's centre) says otherwise.
 
     Raises:
-        ConfigurationError: the scene has no CRS, or the CRS does not reach it.
+        ConfigurationError: the scene has no CRS, the CRS does not reach it, or `gsd_m` is no distance.
     """
     if crs is None and gsd_m is None:
         return grid
+    if gsd_m is not None and not gsd_m > 0:
+        raise ConfigurationError(f"gsd_m (--gsd) is {gsd_m:g}: it is a distance in metres, above 0", argument="gsd_m")
     own = grid.gsd_m
     if own is None:
         raise ConfigurationError(

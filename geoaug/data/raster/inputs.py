@@ -119,13 +119,15 @@ def _resolve(text: str, extensions: tuple[str, ...]) -> Iterator[str]:
     elif glob.has_magic(text):
         yield from _in_glob(str(path), extensions)
     else:
-        raise ConfigurationError(f"{text}: no such file or folder")
+        raise ConfigurationError(f"{text}: no such file or folder", path=text)
 
 
 def _in_folder(folder: Path, extensions: tuple[str, ...]) -> list[str]:
     found = _rasters_below(folder, extensions)
     if not found:
-        raise ConfigurationError(f"{folder}: no raster in this folder (looked for {', '.join(extensions)})")
+        raise ConfigurationError(
+            f"{folder}: no raster in this folder (looked for {', '.join(extensions)})", path=str(folder)
+        )
     return found
 
 

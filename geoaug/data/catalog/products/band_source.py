@@ -132,7 +132,7 @@ def sensor_of_bands(path: str, headers: Mapping[str, Stored], options: HeaderOpt
         try:
             return sensor.select(list(options.bands)), doubt
         except ConfigurationError as error:
-            raise ConfigurationError(f"{path}: {error}", path=path) from error
+            raise ConfigurationError(f"{path}: {error}", path=path, argument="bands") from error
     if left:
         _log.info("%s: %s left out, not among the bands of %s", path, " ".join(left), sensor.name)
     if sensor.name == "generic":

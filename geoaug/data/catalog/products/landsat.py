@@ -260,7 +260,7 @@ def _sensor(
         try:
             return sensor.select(list(options.bands)), known
         except ConfigurationError as error:
-            raise ConfigurationError(f"{path}: {error}", path=path) from error
+            raise ConfigurationError(f"{path}: {error}", path=path, argument="bands") from error
     pan = next((name for name, word in known.items() if word == _PANCHROMATIC), None)
     if pan in sensor.band_names and len(sensor) > 1:
         _log.info("%s: the panchromatic band %s is left out unless it is asked for", path, pan)

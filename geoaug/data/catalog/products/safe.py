@@ -73,7 +73,7 @@ class SafeSource:
             try:
                 sensor = sensor.select(list(options.bands))
             except ConfigurationError as error:
-                raise ConfigurationError(f"{self.path}: {error}", path=self.path) from error
+                raise ConfigurationError(f"{self.path}: {error}", path=self.path, argument="bands") from error
         bands = tuple(_band(band, _native(by_word[band.name], native.get(band.name)), product) for band in sensor.bands)
         quality = self._quality(scl, product, options)
         record = SceneRecord(
