@@ -112,5 +112,8 @@ def _labels(scene: JobScene, grid: Grid) -> npt.NDArray[Any] | None:
 def _leave_region(region: shapely.Geometry, window: Window, valid: npt.NDArray[np.bool_]) -> None:
     """Make pixels outside a region (in columns and rows of the grid) invalid: other splits hold that ground."""
     if not shapely.covers(region, shapely.box(window.col, window.row, window.col_stop, window.row_stop)):
-        here = Affine.translation(window.col, window.row)
-        valid &= geometry_mask([region], valid.shape, here, all_touched=False, invert=True)
+        # In halves of pixels: rasterio warns of the identity, which is where the first window lies, and threads cannot
+        # silence a warning for themselves.
+        halves = shapely.transform(region, lambda points: 2 * points)
+        here = Affine.scale(2) * Affine.translation(window.col, window.row)
+        valid &= geometry_mask([halves], valid.shape, here, all_touched=False, invert=True)

@@ -298,7 +298,7 @@ def test_files_that_lie_alike_are_stacked_within_the_bytes_allowed(kinds: list[t
     )
     record = SceneRecord("scene", "bands", "B0.tif", bands, "generic")
     stacks = scene_view(record, grid, dtype="uint16", shift=[0] * len(bands), most_stacked=most).stacks
-    assert sorted(place for stack in stacks for place in stack.places) == list(range(len(bands)))
+    assert sorted(place for stack in stacks for place in stack.positions) == list(range(len(bands)))
     for stack in stacks:
         assert len({(view.dtype, view.chunk) for view in stack.views}) == 1
         assert stack.chunk_bytes <= most or len(stack.views) == 1
