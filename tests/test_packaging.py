@@ -274,6 +274,16 @@ print(*sys.modules)
     assert not loaded & heavy
 
 
+def test_a_job_is_checked_without_loading_anything_heavy(tmp_path: Path) -> None:
+    code = """
+import sys
+from geoaug.io.job import AugmentJob
+AugmentJob(("scene.tif",), "out").check()
+print(*sys.modules)
+"""
+    assert not set(run_python(code, tmp_path).split()) & {"torch", "kornia", "numpy", "pyarrow", *GEOSPATIAL}
+
+
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     if importlib.util.find_spec("geoaug.cli.main") is None:
         pytest.skip("no command line yet")

@@ -1,4 +1,7 @@
-"""What of a batch follows its pixels and is none of them: geotransforms, boxes, the azimuths of sun and sensor."""
+"""A batch dict: reading and checking what `Compose` accepts, and what follows its pixels without being one.
+
+Geotransforms, boxes and the azimuths of sun and sensor move with the pixels.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""What a job has done so far: counts, records of written tiles, and telling of the progress."""
+"""A job of augmenting tiles: its options, checked without reading anything; its progress, counts and report.
+
+The work itself is in `geoaug.io.augment_tiles`. Nothing here imports torch or rasterio.
+"""
 
 import math
 import shlex
@@ -13,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import yaml
 
 from geoaug.errors import ConfigurationError, GeoaugError
-from geoaug.io.manifest import TileRecord
 from geoaug.presets import find_recipe
 from geoaug.sensors import Sensor
 
 if TYPE_CHECKING:
     from geoaug.augment.recipe import Recipe
+    from geoaug.io.manifest import TileRecord
 
 Format = Literal["gtiff", "cog"]
 Compression = Literal["zstd", "deflate", "lzw", "none"]
@@ -274,12 +277,12 @@ class Tally:
     done: int = 0
     skipped: int = 0
     dropped: int = 0
-    records: list[TileRecord] = field(default_factory=list)
+    records: "list[TileRecord]" = field(default_factory=list)
     unreadable: dict[str, list[GeoaugError]] = field(default_factory=lambda: defaultdict(list))
     windows: dict[str, int] = field(default_factory=dict)
     _reported: float = 0.0
 
-    def settle(self, record: TileRecord | None) -> None:
+    def settle(self, record: "TileRecord | None") -> None:
         """Count a tile that was written, or dropped."""
         self.done += 1
         if record is None:

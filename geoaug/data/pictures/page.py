@@ -1,4 +1,7 @@
-"""Figures as files: whole or not at all, in the format that the name asks for."""
+"""A page addressed in inches: pictures, text and swatches at their positions, and text measured beforehand.
+
+Figures are saved whole or not at all, in the format that the name asks for.
+"""
 
 import tempfile
 from bisect import bisect_right

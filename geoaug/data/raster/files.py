@@ -1,4 +1,6 @@
-"""Open rasters: borrowed by one thread at a time, bounded in number, and never shared with a forked process.
+"""Opening rasters through GDAL: its settings for local and remote files, one kind of error, and a pool of open ones.
+
+Open rasters are borrowed by one thread at a time, bounded in number, and never shared with a forked process.
 
 GDAL frees Python's lock while it decodes, so threads of one process read at once, each through a handle of its own.
 A handle that is not in use is kept for the next thread that asks for the same raster.

@@ -1,8 +1,8 @@
 """Judging which sensor a raster is of, from its header and its path.
 
 The judgement is honest rather than clever: what is not stated by the file or by its product's naming is said to be
-uncertain, and what is not recognised becomes bands of unknown wavelength. How the path and the tags of a product
-read is in `geoaug.data.raster.identify`. Pixels are never looked at, and neither is the date of a scene.
+uncertain, and what is not recognised becomes bands of unknown wavelength. How the products of missions are
+named stands here, too. Pixels are never looked at, and neither is the date of a scene.
 """
 
 import math

@@ -1,7 +1,7 @@
 """What a catalog knows of a scene: the files of its bands, its grid, its labels; and which tile of it is meant.
 
 Immutable values that travel between threads and processes. They are made from headers by
-`geoaug.data.catalog.index`, kept in tables by `geoaug.data.catalog.catalog`, and read by `geoaug.data.reading`.
+`geoaug.data.catalog.index`, kept in tables by `geoaug.data.catalog.catalog`, and read by `geoaug.data.raster.reading`.
 Nothing here opens a file.
 """
 
