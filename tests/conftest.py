@@ -1,16 +1,26 @@
-"""What all tests share: array shapes checked at run time, and the places of real data.
+"""What all tests share: array shapes checked at run time, where that is asked for, and the places of real data.
 
-The import hook is there before any test module, so that it sees `geoaug.augment` and what draws for it first.
+Where `GEOAUG_CHECK_ARRAYS=1`, every call of `geoaug.augment` and of what draws for it has its arrays held against their
+annotations, for half as much time again. The import hook for that is there before any test module, so that it sees
+these packages first.
 """
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from compile_once import compile_in_one_process
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+if sys.dont_write_bytecode:
+    # Dozens of programs are started here, and each would compile torch and its own dependencies again: half a minute.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(PROJECT / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 def _has_cuda() -> bool:
@@ -35,15 +45,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before any test module is imported; but not in the process that only deals tests out, which needs no torch."""
     if config.option.dist != "no" and not hasattr(config, "workerinput"):
         return
-    from jaxtyping import install_import_hook
-
+    if "not slow" in config.option.markexpr:
+        # A minute and a half of compiling is for the slow tests, and for the augmentation's own by compiled code.
+        os.environ.setdefault("GEOAUG_EXECUTOR", "torch")
     # Several processes share the cores, and threads that wait for work must leave them to others; OpenMP asks when
     # torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Without a CUDA device, Triton's kernels are interpreted; it asks when they are defined.
     if not _has_cuda():
         os.environ.setdefault("TRITON_INTERPRET", "1")
-    install_import_hook(_checked_modules(), "array_checks.check_arrays")
+    if os.environ.get("GEOAUG_CHECK_ARRAYS") == "1":
+        from jaxtyping import install_import_hook
+
+        install_import_hook(_checked_modules(), "array_checks.check_arrays")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

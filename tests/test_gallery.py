@@ -35,6 +35,7 @@ def test_the_page_is_what_the_script_writes_and_shows_every_operation(script: Mo
         assert (DOCS / picture).stat().st_size > 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["RandomCloud", "RandomSpeckle", "RandomD4", "RandAugment"])
 def test_a_picture_is_drawn_and_its_panels_differ(script: ModuleType, name: str, tmp_path: Path) -> None:
     script.draw(name, tmp_path / "picture.png")

@@ -10,7 +10,7 @@ import shapely
 from affine import Affine
 from rasterio.features import geometry_mask
 
-from geoaug.data.raster.files import limit_gdal_cache
+from geoaug.data.raster.files import georeference_optional, limit_gdal_cache
 from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.reading import Reader, ReadMemory
 from geoaug.data.raster.window import Window
@@ -112,8 +112,7 @@ def _labels(scene: JobScene, grid: Grid) -> npt.NDArray[Any] | None:
 def _leave_region(region: shapely.Geometry, window: Window, valid: npt.NDArray[np.bool_]) -> None:
     """Make pixels outside a region (in columns and rows of the grid) invalid: other splits hold that ground."""
     if not shapely.covers(region, shapely.box(window.col, window.row, window.col_stop, window.row_stop)):
-        # In halves of pixels: rasterio warns of the identity, which is where the first window lies, and threads cannot
-        # silence a warning for themselves.
-        halves = shapely.transform(region, lambda points: 2 * points)
-        here = Affine.scale(2) * Affine.translation(window.col, window.row)
-        valid &= geometry_mask([halves], valid.shape, here, all_touched=False, invert=True)
+        # Rasterio changes the process's warning filters while it draws, which two threads must not do at once.
+        with georeference_optional():
+            here = Affine.translation(window.col, window.row)
+            valid &= geometry_mask([region], valid.shape, here, all_touched=False, invert=True)

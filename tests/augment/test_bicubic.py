@@ -15,7 +15,8 @@ from geoaug.augment import RandomAffine, RandomBandShift, RandomD4, RandomRotati
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
 
-EXECUTORS = ["torch", "cpu"]
+COMPILED = pytest.param("cpu", marks=pytest.mark.slow)
+EXECUTORS = ["torch", COMPILED]
 # Sixteen taps of every place, each interpreted.
 INTERPRETED = pytest.param(
     "triton", marks=[pytest.mark.skipif(sys.platform != "linux", reason="no Triton here"), pytest.mark.slow]
@@ -144,7 +145,7 @@ def test_it_overshoots_beside_edges_and_nothing_is_clamped(executor: str) -> Non
     assert whole["image"].view(torch.int16)[whole["valid"]].min() == 0
 
 
-@pytest.mark.parametrize("executor", ["cpu", INTERPRETED])
+@pytest.mark.parametrize("executor", [COMPILED, INTERPRETED])
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.float32])
 def test_executors_do_the_same(dtype: torch.dtype, executor: str) -> None:
     batch = holed(2, 3, 13)

@@ -112,11 +112,10 @@ def test_what_stands_in_invalid_pixels_changes_nothing(name: str) -> None:
     compose = Compose([built(name, p=1.0)], sensor=sensor, fill=-7.0)
     batch = tiles(sensor, 5)
     clean = compose(batch)
-    for poison in (0.0, 1e6, torch.nan, torch.inf):
-        image = torch.where(batch["valid"], batch["image"], poison)
-        out = compose({**batch, "image": image})
-        assert torch.equal(out["valid"], clean["valid"])
-        assert torch.equal(out["image"], clean["image"])
+    poison = torch.tensor([0.0, 1e6, torch.nan, torch.inf]).repeat(10)  # from column to column
+    out = compose({**batch, "image": torch.where(batch["valid"], batch["image"], poison)})
+    assert torch.equal(out["valid"], clean["valid"])
+    assert torch.equal(out["image"], clean["image"])
     assert torch.isfinite(clean["image"]).all()
     assert (clean["image"][~clean["valid"].expand_as(clean["image"])] == -7).all()
 

@@ -53,8 +53,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 NO_TRITON = pytest.mark.skipif(sys.platform != "linux", reason="no Triton here")
 # Interpreted, the kernel takes a second for what a device does in a thousandth: in all too long for a quick run, which
 # has it do the recipe of reference, noise and words.
-COMPILED = ["cpu", pytest.param("triton", marks=[NO_TRITON, pytest.mark.slow])]
-BOTH = ["cpu", pytest.param("triton", marks=NO_TRITON)]
+CPU = pytest.param("cpu", marks=pytest.mark.slow)  # compiled first
+COMPILED = [CPU, pytest.param("triton", marks=[NO_TRITON, pytest.mark.slow])]
+BOTH = [CPU, pytest.param("triton", marks=NO_TRITON)]
 DEVICE = {"cpu": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
 # The interpreter goes through the bands one by one, at tenths of a second each: four of them tell what thirteen do, and
 # tiles of one block of pixels what several do, but for the tests of sizes and noise.
@@ -438,6 +439,7 @@ def test_words_of_the_triton_kernel_are_those_of_the_generator(channel: int, str
     assert torch.equal(out.cpu() & 0xFFFFFFFF, expected_words(128, channel, stream, key))
 
 
+@pytest.mark.slow
 def test_geometry_agrees_with_torchs_own_sampler() -> None:
     """An independent look at the compiled executor: torch's `grid_sample` of the plan's matrix."""
     image = F.avg_pool2d(torch.rand(2, 3, 82, 74), 2)
@@ -538,8 +540,8 @@ def imagines_devices() -> bool:
 @pytest.mark.parametrize(
     "name",
     [
-        *(pytest.param(name, marks=[pytest.mark.slow] * name.endswith("Augment")) for name in sorted(own_operations())),
-        *(pytest.param(name, marks=[pytest.mark.slow] * (name != "standard")) for name in preset_names()),
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("RandomAffine", "RandomHaze", "standard")))
+        for name in (*sorted(own_operations()), *preset_names())
     ],
 )
 def test_nothing_waits_for_a_device_that_is_only_imagined(

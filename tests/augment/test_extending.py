@@ -150,7 +150,7 @@ class NotAnOperation:
 '''
 
 _TRITON = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="none")]
-EXECUTORS = ["torch", "cpu", pytest.param("triton", marks=_TRITON)]
+EXECUTORS = ["torch", pytest.param("cpu", marks=pytest.mark.slow), pytest.param("triton", marks=_TRITON)]
 DEVICE = {"torch": "cpu", "cpu": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
 
 

@@ -70,9 +70,8 @@ def _at_end_of_memory(pixels: Array) -> Array:
     return placed
 
 
-@pytest.mark.parametrize(
-    "dtype", ["uint16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("uint8", "int16", "float32"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["uint16", "uint8", "int16", "float32"])
 def test_pixels_are_summed_by_weight_on_every_road(dtype: str) -> None:
     floats = dtype == "float32"
     for taps, names in ((2, ("take_vectors", "take_floats" if floats else "take_integers")), (4, _CUBIC)):

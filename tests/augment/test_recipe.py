@@ -83,6 +83,7 @@ def test_presets_are_listed_explained_and_round_trip(name: str, tmp_path: Path) 
     assert load_recipe(load_recipe(name)) == load_recipe(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "sensor"),
     [

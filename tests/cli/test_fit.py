@@ -95,6 +95,7 @@ def test_a_folder_alone_is_enough_and_everything_chosen_is_said(fitted: tuple[Pa
     assert "epoch 2 of 2" in err
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_curves_and_the_pictures(trained: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     found = events.EventAccumulator(str(trained / "logs" / "run_0"), size_guidance={"scalars": 0, "images": 0})
@@ -335,7 +336,7 @@ def test_a_small_scene_with_three_labelled_places_is_learned_and_predicted(
                 file.write(one.read(1), place)
         file.descriptions = bands
     done = geoaug(
-        "fit", "--data", scene, "--sensor", "landsat-8-l1", "--labels", labels, "--device", "cpu", "--epochs", 30,
+        "fit", "--data", scene, "--sensor", "landsat-8-l1", "--labels", labels, "--device", "cpu", "--epochs", 12,
         "--weights", shared_data / "pretrained" / "resnet18_imagenet.pth", "-o", tmp_path / "run",
         "--trainer.precision", "32-true",
     )  # fmt: skip

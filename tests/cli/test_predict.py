@@ -168,7 +168,9 @@ def test_what_cannot_be_predicted_is_told(geoaug: Any, maps_model: Path, chips_m
     assert (tmp_path / "out" / "good_classes.tif").is_file(), "one that cannot be read does not stop the others"
 
 
-@pytest.mark.parametrize("command", ["predict", "explain", "validate", "test"])
+@pytest.mark.parametrize(
+    "command", ["predict", *(pytest.param(name, marks=pytest.mark.slow) for name in ("explain", "validate", "test"))]
+)
 def test_what_is_no_model_file_is_told_in_a_line(geoaug: Any, chips_model: Path, tmp_path: Path, command: str) -> None:
     chips = write_chips(tmp_path / "chips", count=1)
     whole = chips_model.read_bytes()

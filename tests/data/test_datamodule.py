@@ -134,7 +134,9 @@ def test_a_column_of_numbers_is_learned_as_numbers(tmp_path: Path) -> None:
     assert [float(name) for name in batch["scene"]] == batch["label"].tolist()
 
 
-@pytest.mark.parametrize("broken_at", [3, 8, 13])
+@pytest.mark.parametrize(
+    "broken_at", [pytest.param(3, marks=pytest.mark.slow), 8, pytest.param(13, marks=pytest.mark.slow)]
+)
 def test_a_killed_epoch_goes_on_at_the_same_sample(tmp_path: Path, broken_at: int) -> None:
     catalog = labelled_scenes(tmp_path)
 

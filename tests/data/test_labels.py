@@ -290,7 +290,7 @@ def drawn(
 @pytest.mark.parametrize("angle", [0.0, 30.0, 180.0])
 @pytest.mark.parametrize("flip", [1, -1])
 @pytest.mark.parametrize("crs", [UTM, "EPSG:4326", "EPSG:3035"])
-@pytest.mark.parametrize("suffix", ["gpkg", "parquet"])
+@pytest.mark.parametrize("suffix", ["gpkg", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_polygons_are_drawn_where_shapely_says(tmp_path: Path, angle: float, flip: int, crs: str, suffix: str) -> None:
     table = fields(crop=[3, 7, 9])
     path = tmp_path / f"fields.{suffix}"

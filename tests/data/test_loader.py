@@ -168,7 +168,7 @@ def test_a_grid_leaves_out_without_replacing(paths: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("kind", [RandomTileSampler, LocalityTileSampler, GridTileSampler])
-@pytest.mark.parametrize("stop", [0, 1, 3, 7])
+@pytest.mark.parametrize("stop", [3, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (0, 1, 7))])
 def test_a_killed_epoch_goes_on_at_the_same_sample_in_the_same_order(paths: list[Path], kind: Any, stop: int) -> None:
     def loader(dataset: TileDataset) -> TileLoader:
         arguments = () if kind is GridTileSampler else (60,)
@@ -217,8 +217,10 @@ def test_buffers_are_not_used_again_while_somebody_holds_them(paths: list[Path])
             )
 
 
-@pytest.mark.parametrize("memory_mb", [2, 2048])  # blocks are decoded for each tile, or once
-@pytest.mark.parametrize("look_ahead", [1, 4])
+@pytest.mark.parametrize(
+    "memory_mb", [2, pytest.param(2048, marks=pytest.mark.slow)]
+)  # blocks are decoded for each tile, or once
+@pytest.mark.parametrize("look_ahead", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_two_groups_and_the_batch_in_use_are_all_that_is_held(
     paths: list[Path], look_ahead: int, memory_mb: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ def boxes(row: np.ndarray, col: np.ndarray) -> np.ndarray:
     return shapely.box(col, row, col + TILE[1], row + TILE[0])
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 3)) for seed in range(12)])
 def test_a_turned_block_is_covered_as_far_as_tiles_can(seed: int) -> None:
     rng = np.random.default_rng(seed)
     height, width = rng.uniform(2.5, 6, 2) * TILE

@@ -177,7 +177,7 @@ def test_seeds_and_epochs_change_keys_and_orders(make: Make) -> None:
 
 
 @pytest.mark.parametrize("make", ALL)
-@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("world_size", [3, pytest.param(2, marks=pytest.mark.slow)])
 def test_processes_share_an_epoch(make: Make, world_size: int) -> None:
     length = 400
     single = list(make(scenes_source(), length, seed=5))

@@ -49,6 +49,7 @@ def points(tiles: list[TileRef], shape: tuple[int, int]) -> tuple[np.ndarray, np
     return (rows + 0.5) / sizes[0] * shape[0], (cols + 0.5) / sizes[1] * shape[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", DRAWN)
 def test_points_are_uniform_over_valid_ground_and_nowhere_else(make: Make) -> None:
     mask = half_valid()
@@ -141,6 +142,7 @@ def on_the_ground(row: Any, col: Any) -> Any:
     return shapely.box(500000 + 10 * col, 5200000 - 10 * (row + TILE), 500000 + 10 * (col + TILE), 5200000 - 10 * row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [*DRAWN, GridTileSampler])
 def test_tiles_lie_wholly_in_their_regions(make: Make) -> None:
     source = CatalogTiles(in_region(made_catalog([(300, 400), (300, 400)]), REGION, None), TILE)

@@ -66,7 +66,9 @@ def test_whole_numbers_are_counted_exactly(tmp_path: Path, dtype: str, memory_mb
     np.testing.assert_allclose(found.covariance, np.cov(pixels.astype(np.float64), bias=True), rtol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow), pytest.param("int32", marks=pytest.mark.slow)]
+)
 def test_other_numbers_have_moments_to_rounding_and_percentiles_within_what_is_said(tmp_path: Path, dtype: str) -> None:
     catalog, pixels = scenes(tmp_path, dtype, tiled=True, blockxsize=64, blockysize=64)
     found = catalog_statistics(catalog, percentiles=QS, covariance=True, memory_mb=1)
@@ -168,7 +170,7 @@ def test_a_sample_is_near_the_truth_by_about_the_error_it_states(tmp_path: Path)
     assert 0.4 < np.sqrt(np.mean(np.square(away))) < 2.0
 
 
-@pytest.mark.parametrize("dtype", ["int16", "float32"])
+@pytest.mark.parametrize("dtype", ["int16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_a_file_gives_back_every_number(tmp_path: Path, dtype: str) -> None:
     catalog, _ = scenes(tmp_path, dtype)
     found = catalog_statistics(catalog, covariance=True)

@@ -168,6 +168,7 @@ def test_scenes_on_unusual_grids_keep_their_place(
         assert np.abs(values - expected)[inner].max() <= 1.0
 
 
+@pytest.mark.slow
 def test_files_are_the_same_bytes_whatever_the_batch_size_and_workers(
     labels: Path, augment: Callable[..., AugmentReport], tmp_path: Path
 ) -> None:
