@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from geoaug.augment.batch import Tiles, batched, moved_with, read_tiles, restored, unbatched
 from geoaug.augment.kernels.executors import EXECUTORS, Executor, executor_for
 from geoaug.augment.kernels.portable import Encoding, Interpolation, Work
-from geoaug.augment.kernels.sampling import Decoding, Pixels
+from geoaug.augment.kernels.sampling import Decoding, Pixels, mirrored
 from geoaug.augment.operations.base import GeometricOperation, RadiometricOperation, as_size
 from geoaug.augment.operations.policies import Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine, is_affine
 from geoaug.augment.planner import Acquisition, Fit, OperationList, Step, TileSpec, make_plan
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.cover import Cover, filled
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.plan import FusedStage, Plan
 from geoaug.augment.planning.scale import NormalizeBy, PixelScale, normalization, scaled_segments
@@ -83,6 +84,9 @@ class Compose(nn.Module):
         reserve_fill: for integer output, whether a valid pixel that comes out as `fill` takes the next value instead,
             as a file with that nodata value needs.
         min_support: share of valid weight in the interpolation below which a pixel is invalid.
+        cover: what becomes of corners that turn in from beyond the tile (and its context). "leave": they are invalid;
+            "zoom": the tile is moved back inside, and enlarged as little as needed, until it has none; "reflect": they
+            show the mirror image of what lies inside, labels too.
         interpolation: "bilinear", weighted by validity and averaged over the footprint of pixels that shrink;
             "bicubic" likewise (GDAL's kernel, a = -0.5), which is sharper and overshoots beside edges, below 0 too:
             nothing is clamped; or "nearest", for rasters of classes or flags.
@@ -108,6 +112,7 @@ class Compose(nn.Module):
         fill: float = 0.0,
         reserve_fill: bool = False,
         min_support: float = 0.5,
+        cover: Cover = "leave",
         interpolation: Interpolation = "bilinear",
         channels_last: bool = False,
         executor: Executor = "auto",
@@ -129,6 +134,8 @@ class Compose(nn.Module):
             )
         if interpolation not in get_args(Interpolation):
             raise ConfigurationError(f"interpolation={interpolation!r} is not 'bilinear', 'bicubic' or 'nearest'")
+        if cover not in get_args(Cover):
+            raise ConfigurationError(f"cover={cover!r} is not 'leave', 'zoom' or 'reflect'", argument="cover")
         if executor not in EXECUTORS:
             raise ConfigurationError(f"executor={executor!r} is not one of {', '.join(map(repr, EXECUTORS))}")
         if not 0 < min_support <= 1:
@@ -140,6 +147,7 @@ class Compose(nn.Module):
         self.fill = fill
         self.reserve_fill = reserve_fill
         self.min_support = min_support
+        self.cover: Cover = cover
         self.interpolation: Interpolation = interpolation
         self.channels_last = channels_last
         self.executor: Executor = executor
@@ -149,6 +157,9 @@ class Compose(nn.Module):
         self._list, self._nothing = OperationList.of(self._steps), OperationList.of([])
         known = [] if self.sensor is None else [band.gsd_m for band in self.sensor.bands if band.gsd_m is not None]
         self._finest_gsd_m = min(known, default=None)
+        self._reaches: dict[Size, int] = {}
+        if cover == "reflect":
+            self._check_reflects()
 
     def forward(self, batch: Mapping[str, Any], context: int = 0) -> dict[str, Any]:
         """Augment a batch.
@@ -205,6 +216,24 @@ class Compose(nn.Module):
             return 0
         return min(int(beyond.ceil()) + 1, max(tile))
 
+    def _reach(self, tile: Size) -> int:
+        """`required_context`, found once for each size."""
+        if tile not in self._reaches:
+            self._reaches[tile] = self.required_context(tile)
+        return self._reaches[tile]
+
+    def _check_reflects(self) -> None:
+        """A tile is mirrored once, at its beginning."""
+        alone = next((step for step in self._steps if isinstance(step, Opaque)), None)
+        after = [] if alone is None else self._steps[self._steps.index(alone) :]
+        moves = [step for step in after if isinstance(step, GeometricOperation | StockAffine | Policy)]
+        if alone is not None and moves:
+            raise ConfigurationError(
+                f"cover='reflect' mirrors the tile once, before everything else, and kornia.{alone.name} has to be run "
+                "before other operations move the tile: put it behind them, or choose cover='zoom'",
+                argument="cover",
+            )
+
     @property
     def normalize(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """(mean, std) per band that the output is normalised by; None where it is not."""
@@ -243,6 +272,8 @@ class Compose(nn.Module):
         self._check_bands(tiles)
         spec = TileSpec(tiles.bands, tiles.dates or 1, tile, context)
         key = self._key(batch, tiles)
+        cover = self.cover if self.training else "leave"
+        valid = tiles.pixels.valid
         return make_plan(
             self._list if self.training else self._nothing,
             key,
@@ -251,6 +282,10 @@ class Compose(nn.Module):
             size=self.size,
             fit=self.fit,
             acquisition=self._acquisition(batch, key, tiles.size),
+            cover=cover,
+            # Without surroundings, what the tile itself lacks is left as it is.
+            inside=None if cover == "leave" or context == 0 or valid is None else filled(valid, context),
+            margin=max(self._reach(tile) - context, 0) if cover == "reflect" else 0,
         )
 
     def _acquisition(self, batch: Mapping[str, Any], key: Tensor, size: Size) -> Acquisition:
@@ -310,7 +345,7 @@ class Compose(nn.Module):
                 f"the plan is for {len(plan.key)} samples, the batch has {tiles.pixels.image.shape[0]}"
             )
         plan = plan.to(tiles.pixels.image.device)
-        pixels = tiles.pixels
+        pixels = tiles.pixels if plan.mirrored is None else mirrored(tiles.pixels, plan.mirrored)
         execute = executor_for(self.executor, pixels.image.device)
         for position, stage in enumerate(plan.stages):
             if isinstance(stage, FusedStage):

@@ -24,6 +24,7 @@ from geoaug.augment.operations.base import (
 from geoaug.augment.operations.policies import Choice, Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.cover import Cover, Mirrored, Rectangles, whole, zoomed
 from geoaug.augment.planning.matrices import Matrices, Size
 from geoaug.augment.planning.plan import Drawn, FusedStage, OpaqueStage, Params, Plan, Stage
 from geoaug.augment.planning.segments import OperationSegment, folded
@@ -146,6 +147,9 @@ def make_plan(
     size: Size | None,
     fit: Fit,
     acquisition: Acquisition | None = None,
+    cover: Cover = "leave",
+    inside: Rectangles | None = None,
+    margin: int = 0,
 ) -> Plan:
     """Draw and compose a plan.
 
@@ -157,8 +161,16 @@ def make_plan(
         size: of the output; None: whatever the operations leave.
         fit: how the tile comes to `size`: a centred crop (or pad), or a resize.
         acquisition: what is known of the samples besides.
+        cover: what becomes of output pixels beyond the valid input.
+        inside: where output may be taken from, in the input with its context; None: everywhere.
+        margin: pixels by which the input is continued on each side by its mirror image.
     """
-    return _Planner(key, spec, sensor, acquisition or Acquisition(), operations).plan(size, fit)
+    source = Size(spec.tile.height + 2 * spec.context, spec.tile.width + 2 * spec.context)
+    within = whole(len(key), source, key.device) if inside is None else inside
+    planner = _Planner(key, spec, sensor, acquisition or Acquisition(), operations, within if cover == "zoom" else None)
+    if cover != "reflect" or (margin == 0 and inside is None):
+        return planner.plan(size, fit)
+    return planner.plan(size, fit, Mirrored(margin, within))
 
 
 class _Planner:
@@ -171,7 +183,10 @@ class _Planner:
         sensor: Sensor | None,
         acquisition: Acquisition,
         operations: OperationList,
+        inside: Rectangles | None,
     ) -> None:
+        # Where the output of a stage has to come from; None: anywhere.
+        self._inside = inside
         self._key, self._spec, self._sensor, self._acquisition = key, spec, sensor, acquisition
         self._list, self._members = operations, operations.members
         many = len(self._members)
@@ -193,7 +208,10 @@ class _Planner:
         self._params: dict[int, Params] = {}
         self._choices: dict[int, Choice] = {}
 
-    def plan(self, size: Size | None, fit: Fit) -> Plan:
+    def plan(self, size: Size | None, fit: Fit, mirrored: Mirrored | None = None) -> Plan:
+        if mirrored is not None and mirrored.margin > 0:
+            margin = matrices.shift(len(self._key), -mirrored.margin, -mirrored.margin, self._key.device)
+            self._matrix = margin if self._matrix is None else torch.bmm(self._matrix, margin)
         stages: list[Stage] = []
         begin = 0
         for position, member in enumerate(self._members):
@@ -201,13 +219,15 @@ class _Planner:
                 continue
             stages.append(self._fused(range(begin, position)))
             stages.append(self._opaque(position, member.step))
+            if self._inside is not None:
+                self._inside = whole(len(self._key), self._frame, self._key.device)
             begin = position + 1
         stages.append(self._fused(range(begin, len(self._members)), size, fit))
         # A plan for one date says nothing about what dates take.
         dated = self._list.words[1] if self._dated is self._shared else [draws.taken for draws in self._dated]
         self._list.words = ([draws.taken for draws in self._shared], dated)
         drawn = tuple(self._drawn[position] for position in sorted(self._drawn))
-        return Plan(self._key, tuple(stages), drawn, self._spec.context, self._keeps_place)
+        return Plan(self._key, tuple(stages), drawn, self._spec.context, self._keeps_place, mirrored)
 
     def _fused(self, positions: range, size: Size | None = None, fit: Fit = "crop") -> FusedStage:
         batch, device = len(self._key), self._key.device
@@ -220,6 +240,8 @@ class _Planner:
             if fit == "resize":
                 self._shrinkage *= max(self._frame.height / size.height, self._frame.width / size.width, 1.0)
             self._frame = size
+        if self._inside is not None and self._matrix is not None:
+            self._matrix = zoomed(self._matrix, self._frame, self._inside)
         # In memory of its own, as every other: a plan is the caller's.
         moved = self._matrix
         matrix = matrices.identity(batch, device).clone() if moved is None else matrices.quantised(moved)

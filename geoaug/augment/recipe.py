@@ -19,6 +19,7 @@ from torch import nn
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.operations.base import as_size
+from geoaug.augment.planning.cover import Cover
 from geoaug.augment.planning.scale import normalization
 from geoaug.augment.registry import (
     OperationError,
@@ -65,6 +66,7 @@ class _RecipeModel(BaseModel):
     summary: str = ""
     sensor: str | None = None
     size: int | tuple[int, int] | None = None
+    cover: Cover = "leave"
     normalize: str | _MeanAndStd | None = None
     packages: dict[str, str] = {}
     operations: list[str | dict[str, dict[str, Any] | None]]
@@ -87,6 +89,10 @@ class _RecipeModel(BaseModel):
             get_sensor(self.sensor)
 
 
+RECIPE_KEYS = tuple(_RecipeModel.model_fields)
+"""What may stand in a recipe, in the order in which it is written."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationSpec:
     """One operation of a recipe: its class name and all its arguments, defaults included."""
@@ -104,6 +110,7 @@ class Recipe:
         summary: what it is for.
         sensor: name or path of the sensor it was written for, or None.
         size: of the output tile, or None.
+        cover: what becomes of corners that turn in from beyond a tile; see `Compose`.
         specs: the operations in order.
         normalize: (mean, std) per band, or the file of `geoaug stats` that holds them, as the recipe names it.
         folder: of the recipe's file, from which that file is looked for; None for a recipe without one.
@@ -118,6 +125,7 @@ class Recipe:
     normalize: str | tuple[list[float], list[float]] | None = None
     folder: Path | None = None
     imports: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    cover: Cover = "leave"
 
     @property
     def operations(self) -> list[nn.Module]:
@@ -125,11 +133,11 @@ class Recipe:
         return [build_operation(spec.name, spec.arguments, self.imports) for spec in self.specs]
 
     def compose(self, **arguments: Any) -> Compose:
-        """`Compose` of this recipe; arguments win over what the recipe says of sensor, size and normalize."""
+        """`Compose` of this recipe; arguments win over what the recipe says of sensor, size, cover and normalize."""
         by: Any = self.normalize
         if isinstance(by, str) and self.folder is not None:
             by = self.folder / by
-        chosen = {"sensor": self.sensor, "size": self.size, "normalize": by, **arguments}
+        chosen = {"sensor": self.sensor, "size": self.size, "cover": self.cover, "normalize": by, **arguments}
         return Compose(self.operations, **chosen)
 
     def resolved(self) -> dict[str, Any]:
@@ -138,6 +146,7 @@ class Recipe:
         Where operations come from other packages than geoaug and kornia, their versions stand under `packages`.
         """
         head: dict[str, Any] = {"summary": self.summary or None, "sensor": self.sensor, "size": _plain(self.size)}
+        head["cover"] = None if self.cover == "leave" else self.cover
         by = self.normalize
         head["normalize"] = by if by is None or isinstance(by, str) else {"mean": by[0], "std": by[1]}
         head["packages"] = needed_packages(self) or None
@@ -267,7 +276,8 @@ def _checked(
         specs.append(OperationSpec(name, stated))
     by = model.normalize
     numbers = (by.mean, by.std) if isinstance(by, _MeanAndStd) else by
-    recipe = Recipe("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers, imports=imports)
+    head = ("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers)
+    recipe = Recipe(*head, imports=imports, cover=model.cover)
     if model.packages:
         installed = needed_packages(recipe)
         for package, written in model.packages.items():

@@ -113,7 +113,7 @@ def _write_records(job: AugmentJob, folder: OutputFolder, intake: Intake, tally:
 
 def _recipe_text(job: AugmentJob, recipe: "Recipe", used: list[JobScene]) -> str:
     """The recipe with every default, and in comments how it was used."""
-    from geoaug.augment.recipe import dump_yaml
+    from geoaug.augment.recipe import RECIPE_KEYS, dump_yaml
     from geoaug.sensors import available_sensors
 
     comments = [f"Written by geoaug {geoaug.__version__} for the tiles beside it.", job.command()]
@@ -126,8 +126,8 @@ def _recipe_text(job: AugmentJob, recipe: "Recipe", used: list[JobScene]) -> str
     judged = next(iter(names)) if len(names) == 1 and names <= set(available_sensors()) else None
     resolved["sensor"] = stated or judged
     resolved["size"] = resolved.get("size", job.tile)
-    order = ("summary", "sensor", "size", "packages", "operations")
-    content = {key: resolved[key] for key in order if resolved.get(key) is not None}
+    # Files hold digital numbers, whatever training makes of them.
+    content = {key: resolved[key] for key in RECIPE_KEYS if key != "normalize" and resolved.get(key) is not None}
     return "".join(f"# {line}\n" for line in comments) + dump_yaml(content)
 
 

@@ -201,7 +201,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
 def test_presets_are_written_as_people_write() -> None:
     content = yaml.safe_load(load_recipe("standard").to_yaml())
     assert content["operations"][1]["RandomAffine"]["scale"] == [0.87, 1.15]
-    assert load_recipe("standard").to_yaml().count("\n") == 2 + len(content["operations"])
+    assert load_recipe("standard").to_yaml().count("\n") == 3 + len(content["operations"])
     assert isinstance(load_recipe("light").operations[0], RandomD4)
     assert isinstance(load_recipe("strong").operations[1], RandomAffine)
 

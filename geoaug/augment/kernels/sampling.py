@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.warp import Place, from_bits, to_bits
+from geoaug.augment.planning.cover import Mirrored, reflected_indices
 from geoaug.scratch import scratch
 
 # Samples of a block: a range of the batch, or indices into it.
@@ -82,6 +83,26 @@ def around(
     part = (..., slice(top, bottom + 1), slice(left, right + 1))
     valid = None if block.valid is None else block.valid[part]
     return Pixels(block.image[part], valid, None), x - left, y - top
+
+
+def mirrored(block: Pixels, how: Mirrored) -> Pixels:
+    """Images, validity, labels and elevations, continued beyond their edges by their mirror image."""
+    height, width = block.image.shape[-2:]
+    inside = how.inside.long()
+    across = reflected_indices(inside[:, 0::2], width, how.margin)
+    down = reflected_indices(inside[:, 1::2], height, how.margin)
+    index = down[:, :, None] * width + across[:, None, :]
+
+    def taken(planes: Tensor) -> Tensor:
+        return from_bits(warp.gather(planes, index), planes.dtype)
+
+    return Pixels(
+        taken(block.image),
+        None if block.valid is None else taken(block.valid),
+        None if block.mask is None else taken(block.mask[:, None])[:, 0],
+        None if block.dem is None else taken(block.dem),
+        block.cloud,
+    )
 
 
 def with_finite_validity(block: Pixels) -> Pixels:

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.augment.planning.matrices import Matrices, Size
+from geoaug.augment.planning.cover import Mirrored
+from geoaug.augment.planning.matrices import Matrices, Size, shift
 from geoaug.augment.planning.segments import OperationSegment
 from geoaug.augment.planning.tree import from_record, map_tensors, to_record
 
@@ -88,6 +89,7 @@ class Plan:
         drawn: parameters of every operation, gates included.
         context: pixels around the tile that the image brings along on each side.
         keeps_place: whether a geotransform still describes the output (false after an elastic or other bend).
+        mirrored: how the input is continued beyond its edges before anything else; None: not at all.
     """
 
     key: Int[Tensor, " b"]
@@ -95,6 +97,7 @@ class Plan:
     drawn: tuple[Drawn, ...] = field(repr=False)
     context: int = 0
     keeps_place: bool = True
+    mirrored: Mirrored | None = None
 
     @property
     def size(self) -> Size:
@@ -109,7 +112,9 @@ class Plan:
             if isinstance(stage, FusedStage):
                 total = stage.matrix if total is None else stage.matrix @ total
         assert total is not None  # a plan begins and ends with a fused stage
-        return total
+        if self.mirrored is None or self.mirrored.margin == 0:
+            return total
+        return total @ shift(len(self.key), self.mirrored.margin, self.mirrored.margin, total.device)
 
     def parameters(self) -> list[dict[str, Any]]:
         """What was drawn for each sample, ready for JSON; operations that skipped a sample are absent.
@@ -140,6 +145,7 @@ class Plan:
             "key": self.key.tolist(),
             "context": self.context,
             "keeps_place": self.keeps_place,
+            "mirrored": to_record(self.mirrored),
             "stages": [_stage_to_dict(stage) for stage in self.stages],
             "drawn": [
                 {
@@ -171,7 +177,8 @@ class Plan:
         )
         stages = tuple(_stage_from_dict(item) for item in record["stages"])
         key = torch.tensor(record["key"], dtype=torch.int64)
-        return Plan(key, stages, drawn, record["context"], record["keeps_place"])
+        mirrored = from_record(record.get("mirrored"))
+        return Plan(key, stages, drawn, record["context"], record["keeps_place"], mirrored)
 
     def to(self, device: torch.device) -> Plan:
         """The plan with what an executor reads on that device; drawn parameters stay where they are."""
@@ -182,7 +189,7 @@ class Plan:
             return map_tensors(tree, lambda tensor: tensor.to(device, non_blocking=True))
 
         stages = tuple(stage if isinstance(stage, OpaqueStage) else moved(stage) for stage in self.stages)
-        return Plan(moved(self.key), stages, self.drawn, self.context, self.keeps_place)
+        return Plan(moved(self.key), stages, self.drawn, self.context, self.keeps_place, moved(self.mirrored))
 
 
 def _rows(value: Tensor, dates: int) -> list[Any]:
