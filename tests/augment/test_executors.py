@@ -536,12 +536,21 @@ def imagines_devices() -> bool:
     return True
 
 
-@pytest.mark.parametrize("executor", ["torch", pytest.param("triton", marks=pytest.mark.slow)])
+QUICK = ("RandomAffine", "RandomHaze", "standard")
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "executor"),
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("RandomAffine", "RandomHaze", "standard")))
-        for name in (*sorted(own_operations()), *preset_names())
+        *(
+            pytest.param(name, "torch", marks=[pytest.mark.slow] * (name not in QUICK))
+            for name in (*sorted(own_operations()), *preset_names())
+        ),
+        # Operations are planned the same way for it; what it does itself, presets and policies have all of.
+        *(
+            pytest.param(name, "triton", marks=pytest.mark.slow)
+            for name in ("RandAugment", "TrivialAugment", *preset_names())
+        ),
     ],
 )
 def test_nothing_waits_for_a_device_that_is_only_imagined(
