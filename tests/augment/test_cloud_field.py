@@ -50,6 +50,16 @@ def test_the_spectrum_is_that_of_turbulence_and_of_smoothed_light(inner: float, 
     assert np.polyfit(np.log(wave), np.log(power[4:30]), 1)[0] == pytest.approx(slope, abs=0.3)
 
 
+@pytest.mark.parametrize("outer", [60.0, 250.0])
+def test_what_is_larger_than_the_field_shifts_all_of_it(outer: float) -> None:
+    """Against the same spectrum on a field so wide that it holds everything: means of squares of 256 pixels."""
+    many = fields(400, outer=outer).double()
+    assert float(many.var(0).mean()) == pytest.approx(1.0, abs=0.12)
+    wide = fields(8, outer=outer, period=2048).double().numpy()
+    squares = wide.reshape(8, 8, 128, 8, 128).mean((2, 4))
+    assert float(many.mean((1, 2)).var()) == pytest.approx(float(squares.var()), rel=0.3, abs=0.02)
+
+
 def test_the_field_wraps_around_without_a_seam() -> None:
     field = fields(8).double()
     step = (field - field.roll(1, 2)).abs()

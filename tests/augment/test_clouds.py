@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from geoaug import Compose, get_sensor
-from geoaug.augment import RandomCloud, RandomCloudShadow, RandomD4, RandomRotation
+from geoaug import Compose, get_sensor, load_recipe
+from geoaug.augment import RandAugment, RandomCloud, RandomCloudShadow, RandomD4, RandomRotation, TrivialAugment
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
 
@@ -193,3 +193,27 @@ def test_mistakes_are_named() -> None:
         Compose([RandomCloud()], sensor="sentinel-1-power")
     with pytest.raises(ConfigurationError, match="one angle in degrees for each of 2"):
         Compose([RandomCloudShadow()], sensor=S2)(tiles(2, side=16, sun_azimuth=torch.zeros(3)))
+
+
+def test_cirrus_is_a_veil_of_kilometres_through_which_the_ground_is_seen() -> None:
+    """Within a chip it hardly varies, and water clouds do; none of it is thick."""
+    batch = tiles(200, side=64)
+    spreads = {}
+    for name, cirrus in (("veil", 1.0), ("cumulus", 0.0)):
+        out = Compose([RandomCloud((0.4, 0.6), cirrus=cirrus, p=1.0)], sensor=S2, executor="torch")(batch)
+        brighter = (out["image"][:, 3] - GROUND).flatten(1)
+        seen = brighter.mean(1) > 0.002
+        assert seen.sum() > 30
+        spreads[name] = float((brighter.std(1) / brighter.mean(1))[seen].median())
+        assert cirrus == 0 or not (out["cloud"] == 1).any()
+    assert spreads["veil"] < 0.5 * spreads["cumulus"]
+
+
+@pytest.mark.parametrize("made", ["RandAugment", "TrivialAugment", "sentinel-2-classification"])
+def test_no_thick_cloud_hides_what_a_class_is_of(made: str) -> None:
+    pool = {"RandAugment": RandAugment(3, 1.0), "TrivialAugment": TrivialAugment(1.0)}
+    compose = Compose([pool[made]], sensor=S2) if made in pool else load_recipe(made).compose(sensor=S2)
+    compose.executor = "torch"
+    labels = compose(tiles(200, side=32))["cloud"]
+    assert (labels == 2).any(1).any()
+    assert (labels == 1).float().mean() < 1e-3

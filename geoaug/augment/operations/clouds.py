@@ -39,6 +39,8 @@ _SMOOTHED_M = 300.0
 # Metres to a pixel where neither the batch nor the sensor tells.
 _DEFAULT_GSD_M = 10.0
 _LONGEST_STREAK = 4.0
+# Subvisible below 0.03, thin to 0.3, opaque beyond (Sassen and Cho, 1992). Veils stretch over tens of kilometres.
+_CIRRUS_THICKNESS, _CIRRUS_SIZE_M = (0.03, 1.0), (5000.0, 40_000.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Weather:
         thickness: optical thickness of water clouds where the field is one deviation above the threshold.
         cirrus: probability that the cloud is ice.
         cirrus_thickness: optical thickness of ice clouds, likewise.
-        size_m: size of the largest clouds in metres.
+        size_m: size of the largest water clouds in metres.
+        cirrus_size_m: of the largest veils of ice, likewise.
         height_m: of the base of water clouds over the ground, metres.
         cirrus_height_m: of ice clouds, likewise.
     """
@@ -60,6 +63,7 @@ class Weather:
     cirrus: float
     cirrus_thickness: Range
     size_m: Range
+    cirrus_size_m: Range
     height_m: Range
     cirrus_height_m: Range
 
@@ -77,7 +81,7 @@ class Weather:
             "ice": ice,
             "coverage": draws.uniform(*self.coverage),
             "thickness": either(draws.log_uniform(*self.thickness), draws.log_uniform(*self.cirrus_thickness)),
-            "size_m": draws.log_uniform(*self.size_m),
+            "size_m": either(draws.log_uniform(*self.size_m), draws.log_uniform(*self.cirrus_size_m)),
             "height_m": either(draws.uniform(*self.height_m), draws.uniform(*self.cirrus_height_m)),
             "streak": either(torch.ones_like(streak), streak),
             "direction": draws.uniform(0.0, 180.0),
@@ -117,6 +121,7 @@ def _weather(
     cirrus: float,
     cirrus_thickness: float | Sequence[float],
     size_m: float | Sequence[float],
+    cirrus_size_m: float | Sequence[float],
     height_m: float | Sequence[float],
     cirrus_height_m: float | Sequence[float],
 ) -> Weather:
@@ -128,13 +133,14 @@ def _weather(
         float(cirrus),
         as_range(cirrus_thickness, "cirrus_thickness", low=1e-3, high=50),
         as_range(size_m, "size_m", low=1e-2, high=1e6),
+        as_range(cirrus_size_m, "cirrus_size_m", low=1e-2, high=1e6),
         as_range(height_m, "height_m", low=0, high=20_000),
         as_range(cirrus_height_m, "cirrus_height_m", low=0, high=20_000),
     )
 
 
 class RandomCloud(_Weathered):
-    """Clouds between ground and sensor: bright, white, hiding the ground where thick; or thin, streaky cirrus.
+    """Clouds between ground and sensor: bright, white, hiding the ground where thick; or veils of thin, streaky cirrus.
 
     A field with the spectrum of turbulence makes their shape; where it exceeds a threshold there is cloud, the thicker
     the more. Reflectance is two-stream (`cloud_field`), band by band with the absorption of drops or crystals and of
@@ -149,8 +155,10 @@ class RandomCloud(_Weathered):
         thickness: range of the optical thickness of water clouds where they are well developed; 5 lets the ground
             through, 40 does not. Its logarithm is uniform.
         cirrus: probability that a sample's clouds are cirrus.
-        cirrus_thickness: range of their optical thickness, likewise.
-        size_m: range of the size of the largest clouds, metres on the ground; its logarithm is uniform.
+        cirrus_thickness: range of their optical thickness, likewise: from thin (0.03) to that which still lets the
+            ground through (Sassen and Cho, 1992, Journal of Applied Meteorology 31).
+        size_m: range of the size of the largest water clouds, metres on the ground; its logarithm is uniform.
+        cirrus_size_m: that of veils of cirrus.
         height_m: range of the height of water clouds over the ground, metres; it moves their shadow alone.
         cirrus_height_m: that of cirrus.
         thick_cloud: what becomes of pixels under thick cloud: "ignore" sets their labels to `ignore_index`, "invalid"
@@ -164,14 +172,17 @@ class RandomCloud(_Weathered):
         coverage: float | Sequence[float] = (0.05, 0.4),
         thickness: float | Sequence[float] = (5.0, 40.0),
         cirrus: float = 0.25,
-        cirrus_thickness: float | Sequence[float] = (0.2, 2.0),
+        cirrus_thickness: float | Sequence[float] = _CIRRUS_THICKNESS,
         size_m: float | Sequence[float] = (400.0, 4000.0),
+        cirrus_size_m: float | Sequence[float] = _CIRRUS_SIZE_M,
         height_m: float | Sequence[float] = (500.0, 2500.0),
         cirrus_height_m: float | Sequence[float] = (6000.0, 11_000.0),
         thick_cloud: ThickCloud = "ignore",
         **options: Unpack[RadiometricOptions],
     ) -> None:
-        weather = _weather(coverage, thickness, cirrus, cirrus_thickness, size_m, height_m, cirrus_height_m)
+        weather = _weather(
+            coverage, thickness, cirrus, cirrus_thickness, size_m, cirrus_size_m, height_m, cirrus_height_m
+        )
         super().__init__(weather, **options)
         if thick_cloud not in get_args(ThickCloud):
             raise ConfigurationError(
@@ -220,6 +231,7 @@ class RandomCloudShadow(_Weathered):
         cirrus: likewise.
         cirrus_thickness: likewise.
         size_m: likewise.
+        cirrus_size_m: likewise.
         height_m: likewise.
         cirrus_height_m: likewise.
         **options: see `RadiometricOptions`.
@@ -234,13 +246,16 @@ class RandomCloudShadow(_Weathered):
         coverage: float | Sequence[float] = (0.05, 0.4),
         thickness: float | Sequence[float] = (5.0, 40.0),
         cirrus: float = 0.0,
-        cirrus_thickness: float | Sequence[float] = (0.2, 2.0),
+        cirrus_thickness: float | Sequence[float] = _CIRRUS_THICKNESS,
         size_m: float | Sequence[float] = (400.0, 4000.0),
+        cirrus_size_m: float | Sequence[float] = _CIRRUS_SIZE_M,
         height_m: float | Sequence[float] = (500.0, 2500.0),
         cirrus_height_m: float | Sequence[float] = (6000.0, 11_000.0),
         **options: Unpack[RadiometricOptions],
     ) -> None:
-        weather = _weather(coverage, thickness, cirrus, cirrus_thickness, size_m, height_m, cirrus_height_m)
+        weather = _weather(
+            coverage, thickness, cirrus, cirrus_thickness, size_m, cirrus_size_m, height_m, cirrus_height_m
+        )
         super().__init__(weather, **options)
         self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
         self.flags = {"sun_elevation": self.sun_elevation, **self.flags}

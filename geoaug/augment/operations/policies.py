@@ -37,7 +37,8 @@ _POOLS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("RandomSunElevation", {}),
         ("RandomHaze", {}),
         ("RandomCloudShadow", {}),
-        ("RandomCloud", {}),
+        # A policy knows no task: the class of a chip under thick cloud is nobody's to tell.
+        ("RandomCloud", {"thickness": (0.5, 3.0)}),
         ("RandomCalibration", {}),
         ("RandomBandShift", {}),
         ("RandomPointSpread", {}),

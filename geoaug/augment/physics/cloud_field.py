@@ -8,6 +8,7 @@ hundred metres further. No transcendental function runs per pixel: their last bi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -31,6 +32,10 @@ _SUBDIVISION = (0.125, 0.5, 0.75, 0.5, 0.125)
 _FINEST_SPACING = 2
 _LEAST_PERIOD = 256
 _LATTICES = (2, 3)
+# Fewer coefficients along a period would wrap around to hardly anything but their mean.
+_COARSEST = 4
+# Octaves beyond those of the field: up to more than a hundred periods.
+_OCTAVES_BEYOND = 9
 
 
 def period_of(size: Size) -> int:
@@ -44,6 +49,9 @@ def periodic_field(
 ) -> Float[Tensor, "r n n"]:
     """Values at every second pixel, of mean 0 and variance 1 over many fields; periodic in both directions.
 
+    What varies over more than the period is one number for the whole field: of clouds of many kilometres a tile sees
+    the middle, the rim, or nothing.
+
     Args:
         seed: of each field.
         outer: scale in pixels beyond which the spectrum is flat: about the size of the largest clouds.
@@ -51,20 +59,39 @@ def periodic_field(
         period: in pixels, a lattice of 2 or 3 doubled some times.
     """
     spacings = [period >> level for level in range(32) if period % (1 << level) == 0 and period >> level > 0]
-    lattices = [count for count in reversed(spacings) if 2 <= count <= period // _FINEST_SPACING]
-    spacing = constant(tuple(period / count for count in lattices), torch.float64, outer.device)
+    lattices = [count for count in reversed(spacings) if _COARSEST <= count <= period // _FINEST_SPACING]
+    coarsest = period / lattices[0]
+    beyond = tuple(coarsest * 2.0**octave for octave in range(_OCTAVES_BEYOND, 0, -1))
+    spacing = constant((*beyond, *(period / count for count in lattices)), torch.float64, outer.device)
     flatter = 1 + (spacing / outer.double()[:, None]) ** 2
     smoother = 1 + (inner.double()[:, None] / spacing) ** 2
     power = (spacing / flatter.sqrt()) ** (2 * _HURST) / flatter**2 / smoother ** (_SMOOTH_HURST - _HURST)
+    share = power / power.sum(1, keepdim=True)
+    # What is larger than the field is the same for all of it, but for a remainder that its largest lattice takes.
+    alike = constant(tuple(_share_alike(period / length) for length in beyond), torch.float64, outer.device)
+    larger, within = share[:, : len(beyond)], share[:, len(beyond) :].clone()
+    within[:, 0] += (larger * (1 - alike)).sum(1)
     finer = [(lattices[-1] // count).bit_length() - 1 for count in lattices]
     kept = constant(tuple(_variance_after(times) for times in finer), torch.float64, outer.device)
-    weight = (power / power.sum(1, keepdim=True) / kept).sqrt().float()[:, :, None, None]
+    weight = (within / kept).sqrt().float()[:, :, None, None]
+    shared = (larger * alike).sum(1).sqrt().float()[:, None, None]
     field: Tensor | None = None
     for level, count in enumerate(lattices):
         noise = standard_normal(seed, 1, count * count, stream=level).view(len(seed), count, count) * weight[:, level]
         field = noise if field is None else _refined(field).add_(noise)
     assert field is not None
-    return field
+    return field.add_(standard_normal(seed, 1, 1, stream=len(lattices)).view(-1, 1, 1) * shared)
+
+
+@cache
+def _share_alike(periods: float) -> float:
+    """Of the variance of a spline surface with unit spacing, the share that a square of so many units has in common.
+
+    The variance of its mean, the correlation along each axis taken as that of the Gaussian which the spline is near.
+    """
+    width = periods / math.sqrt(4 / 3)
+    along = math.sqrt(math.pi) / width * math.erf(width) + math.expm1(-(width**2)) / width**2
+    return along**2
 
 
 @cache
