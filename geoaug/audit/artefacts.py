@@ -65,7 +65,7 @@ def artefact_features(
         parts.append((SPECTRUM, title, single, np.log(power[..., number] + _TINY) - log_middle))
     parts += [(SPECTRUM, title, single, columns) for title, columns in _neighbours(residual, whole)]
     parts += _correlations(residual, variance, bands)
-    parts += _directions(x, valid, residual, whole, variance, single)
+    parts += _directions(x, valid, single)
     if ordered is not None:
         noise = _TO_SIGMA * np.median(np.abs(residual), axis=(2, 3))
         parts.append((COMBS, "roughness", single, _log(comb_roughness(ordered, noise))))
@@ -161,23 +161,27 @@ def _correlations(residual: np.ndarray, variance: np.ndarray, bands: Sequence[st
     ]
 
 
-def _directions(
-    x: np.ndarray,
-    valid: np.ndarray,
-    residual: np.ndarray,
-    whole: np.ndarray,
-    variance: np.ndarray,
-    single: list[tuple[str, ...]],
-) -> list[FeatureGroup]:
+def _second_differences(x: np.ndarray, valid: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Along rows (axis 3) or columns (axis 2), 0 where one of the three pixels is invalid; and where none is."""
+    if axis == 3:
+        second, known = _second_differences(x.swapaxes(2, 3), valid.swapaxes(1, 2), 2)
+        return second.swapaxes(2, 3), known.swapaxes(1, 2)
+    known = valid[:, :-2] & valid[:, 1:-1] & valid[:, 2:]
+    return (x[:, :, :-2] - 2 * x[:, :, 1:-1] + x[:, :, 2:]) * known[:, None], known
+
+
+def _directions(x: np.ndarray, valid: np.ndarray, single: list[tuple[str, ...]]) -> list[FeatureGroup]:
     along_rows = masked_mean(np.diff(x, axis=3) ** 2, valid[..., 1:] & valid[..., :-1])
     along_columns = masked_mean(np.diff(x, axis=2) ** 2, valid[:, 1:] & valid[:, :-1])
     shared = []
     for axis in (2, 3):
-        counts = whole.sum(axis - 1)[:, None].astype(np.float64)
-        sums = residual.sum(axis)
-        # Of n independent residuals of variance v, the square of the sum is n v.
-        expected = np.maximum((variance[..., None] * counts).sum(-1), _TINY)
-        shared.append(_log((sums**2).sum(-1) / expected))
+        # Second differences across lines, which smooth fields pass as 0: of n independent ones of variance v, the
+        # square of the sum along the line is n v, of those that the whole line shares n^2 v.
+        second, known = _second_differences(x, valid, axis)
+        along = 5 - axis
+        sums = second.sum(along)
+        expected = np.einsum("nchw,nhw->nc", second**2, known)
+        shared.append(_log((sums**2).sum(-1)) - _log(expected))
     stripes = np.sort(np.stack(shared), axis=0)
     return [
         (DIRECTION, "differences", single, np.abs(_log(along_rows) - _log(along_columns))),
