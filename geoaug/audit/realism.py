@@ -122,13 +122,13 @@ def run_audit(
     started = time.perf_counter()
     job.check()
     recipes = [load_recipe(one) for one in job.recipes]
-    plans = [_plan(recipe, job) for recipe in recipes]
+    sweeps = [_sweep(recipe, job) for recipe in recipes]
     source = TileSource(job.reading(), job.tile, job.tiles)
+    plans = [_Plan.of(*sweep, source) for sweep in sweeps]
     trials = [trial for plan in plans for trial in plan.trials()]
     steps = _Steps(2 * (len(trials) + _HALVINGS) + 2 + (job.against is not None), on_progress, cancel)
-    context = max(Augmenter(source.job, trial.recipe).compose_for(source.scenes[0]).context for trial in trials)
     steps.done()
-    tiles = source.read(context)
+    tiles = source.read(max(trial.context for trial in trials))
     steps.done()
     # Tests on one side, which take as long as augmenting and measuring on the other.
     with ThreadPoolExecutor(max(1, usable_processors() - 1), "geoaug-audit") as pool:
@@ -174,26 +174,46 @@ class ShownExamples:
     examples: Examples
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """A trial with what augments for it, and how many pixels around a tile that reaches into."""
+
+    strength: float | None
+    augmenter: Augmenter
+    context: int
+
+    @staticmethod
+    def of(trial: Trial, source: TileSource) -> "_Prepared":
+        augmenter = Augmenter(source.job, trial.recipe)
+        return _Prepared(trial.strength, augmenter, augmenter.compose_for(source.scenes[0]).context)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
     """What is tried of one recipe."""
 
-    whole: list[Trial]
-    operations: list[list[Trial]]
+    whole: list[_Prepared]
+    operations: list[list[_Prepared]]
 
-    def trials(self) -> Iterator[Trial]:
+    @staticmethod
+    def of(whole: Sequence[Trial], operations: Sequence[Sequence[Trial]], source: TileSource) -> "_Plan":
+        return _Plan(
+            [_Prepared.of(trial, source) for trial in whole],
+            [[_Prepared.of(trial, source) for trial in each] for each in operations],
+        )
+
+    def trials(self) -> Iterator[_Prepared]:
         yield from self.whole
         for each in self.operations:
             yield from each
 
 
-def _plan(recipe: Recipe, job: AuditJob) -> _Plan:
-    whole = recipe_trials(recipe, job.strengths)
-    if not job.operations or len(recipe.specs) == 1:
-        positions: Sequence[int] = () if not job.operations else (0,)
-    else:
-        positions = range(len(recipe.specs))
-    return _Plan(whole, [operation_trials(recipe, position, job.strengths) for position in positions])
+def _sweep(recipe: Recipe, job: AuditJob) -> tuple[list[Trial], list[list[Trial]]]:
+    """The trials of the whole recipe, and those of each operation."""
+    positions = range(len(recipe.specs)) if job.operations else ()
+    return recipe_trials(recipe, job.strengths), [
+        operation_trials(recipe, position, job.strengths) for position in positions
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -294,7 +314,8 @@ class _Bench:
     def halvings(self, recipe: Recipe) -> "list[dict[str, Future[TwoSampleTest]]]":
         """Tests of two halves of the untouched tiles, one of which went through `Compose` with nothing to do in it."""
         nothing = replace(recipe, specs=(), size=None)
-        again = self._gather(augmented(self._tiles, nothing), self._tiles.job.tile).description
+        unmoved = augmented(self._tiles, Augmenter(self._tiles.job, nothing))
+        again = self._gather(unmoved, self._tiles.job.tile).description
         plain = self._untouched(self._tiles.job.tile)
         random = np.random.default_rng([self._seed, 2])
         found = []
@@ -316,9 +337,9 @@ class _Bench:
             )
         return found
 
-    def outcome(self, trial: Trial) -> "tuple[Future[Outcome], tuple[Example, ...]]":
+    def outcome(self, trial: _Prepared) -> "tuple[Future[Outcome], tuple[Example, ...]]":
         """Augment all tiles and compare them with their originals."""
-        found = self._gather(augmented(self._tiles, trial.recipe), self._tiles.job.tile, score=self._scorer)
+        found = self._gather(augmented(self._tiles, trial.augmenter), self._tiles.job.tile, score=self._scorer)
         # Described before another thread asks for it.
         self._untouched(found.side)
         future = self._pool.submit(self._compared, found, np.arange(len(self._tiles)), trial.strength)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geoaug.augment.recipe import Recipe
 from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError, RasterError
@@ -151,12 +150,11 @@ class TileSource:
         return AuditTiles(self.job, tuple(found[number] for number in sorted(found)), tuple(notes))
 
 
-def augmented(tiles: AuditTiles, recipe: Recipe) -> Iterator[tuple[int, OutputTile]]:
+def augmented(tiles: AuditTiles, augmenter: Augmenter) -> Iterator[tuple[int, OutputTile]]:
     """An augmented copy of every tile, with its number, in the type in which the scene is stored.
 
     The draws hang on the tile alone, so that two strengths of one operation draw the same.
     """
-    augmenter = Augmenter(tiles.job, recipe)
     shared = augmenter.compose_for(tiles.scene)
     for first in range(0, len(tiles), shared.batch_size):
         some = range(first, min(first + shared.batch_size, len(tiles)))

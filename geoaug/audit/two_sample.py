@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 
 __all__ = ["TwoSampleTest", "area_under_curve", "folds_of", "single_feature_areas", "two_sample_test"]
 
-_FOLDS = 5
-_TREES = 60
+_FOLDS = 4
+_TREES = 40
 _RESAMPLES = 200
 _SHARE = 0.95
 _MOST = 5.0
