@@ -29,7 +29,7 @@ def areas_png(report: AuditReport, recipe: RecipeAudit) -> bytes:
         last = operation.outcomes[-1]
         at = "" if last.strength in (None, 1.0) else f" at {last.strength:g}"
         rows.append((f"{operation.name.removeprefix('Random')}{at}", last))
-    figure = _figure(7.4, 0.9 + 0.3 * len(rows))
+    figure = _figure(7.4, 1.1 + 0.3 * len(rows))
     axes = figure.add_subplot()
     _null_band(axes, report.artefact_null, vertical=True)
     for place, (_, outcome) in enumerate(rows):
@@ -49,7 +49,7 @@ def areas_png(report: AuditReport, recipe: RecipeAudit) -> bytes:
     axes.invert_yaxis()
     axes.set_xlim(0.4, 1.01)
     axes.set_xlabel("area under the curve: .5 cannot be told apart, 1 always")
-    axes.legend(fontsize=8, loc="lower right", framealpha=0.9)
+    figure.legend(fontsize=8, loc="outside upper center", ncols=4, frameon=False)
     return _png(figure)
 
 

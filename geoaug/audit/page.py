@@ -14,6 +14,8 @@ __all__ = ["report_page"]
 # Noise ratios within these are those of a realistic recipe; decibels of high frequencies likewise.
 _NOISE_RANGE, _DECIBELS = (0.8, 1.3), 0.8
 _SEEN, _OBVIOUS = 0.65, 0.9
+# Columns of sentences.
+_WORDS = ("verdict", "arguments")
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -23,7 +25,7 @@ h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { margin-top: 2.6rem; border-
 h3 { margin: 1.6rem 0 .4rem; } .quiet { color: #666; } img.plot { max-width: 100%; height: auto; }
 table { border-collapse: collapse; margin: .6rem 0; font-size: .88rem; } td, th { padding: .25rem .55rem;
   border-bottom: 1px solid #e4e4e0; text-align: right; vertical-align: top; } th { color: #555; font-weight: 600; }
-td:first-child, th:first-child, td.words { text-align: left; } .scroll { overflow-x: auto; }
+td:first-child, th:first-child, td.words, th.words { text-align: left; } .scroll { overflow-x: auto; }
 td.good { background: #e6f1e4; } td.fair { background: #fbf0d6; } td.bad { background: #f7dcd5; }
 .verdict { background: #f5f4ef; border-left: 4px solid #b5462f; padding: .5rem .9rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: 6px 14px; } .tiles figure { margin: 0; }
@@ -228,7 +230,7 @@ def _pictures(title: str, shown: ShownExamples, changed: Sequence[Example]) -> l
 
 
 def _table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    head = "".join(f'<th class="{"words" if name in _WORDS else ""}">{escape(name)}</th>' for name in heads)
     lines = [f"<tr>{''.join(row)}</tr>" for row in rows]
     return ['<div class="scroll"><table>', f"<tr>{head}</tr>", *lines, "</table></div>"]
 

@@ -33,7 +33,7 @@ def test_scores_are_means_over_what_has_a_label() -> None:
 def brightest(classes: tuple[str, ...] = CLASSES) -> LoadedModel:
     """A network that answers with the brightest band, which is the class of the made chips."""
     torch.manual_seed(0)
-    network = resnet18(get_sensor("rgb"), len(classes), weights=None)
+    network = resnet18(None, get_sensor("rgb"), len(classes))
 
     class Brightest(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
