@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoaug.audit.realism import Example
+from geoaug.audit.examples import Example
 from geoaug.audit.results import AuditReport, Null, Outcome, RecipeAudit
 from geoaug.data.pictures.composites import Stretch, composite, measure_stretch, select_bands
 

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from geoaug.audit.examples import Example, Examples
 from geoaug.audit.figures import areas_png, curves_png, picture_png, shared_stretch
-from geoaug.audit.realism import Example, Examples, ShownExamples
 from geoaug.audit.results import AuditReport, OperationAudit, Outcome, RecipeAudit
 from geoaug.io.preview import composites
 
@@ -34,7 +34,7 @@ td.good { background: #e6f1e4; } td.fair { background: #fbf0d6; } td.bad { backg
 """
 
 
-def report_page(report: AuditReport, shown: ShownExamples) -> str:
+def report_page(report: AuditReport, shown: Examples) -> str:
     """The whole report as HTML."""
     names = ", ".join(recipe.name for recipe in report.recipes)
     parts = [
@@ -111,16 +111,16 @@ def _how_to_read(report: AuditReport) -> list[str]:
     ]
 
 
-def _against(report: AuditReport, other: Outcome, shown: ShownExamples) -> list[str]:
+def _against(report: AuditReport, other: Outcome, shown: Examples) -> list[str]:
     return [
         "<h2>The other acquisition</h2>",
         f"<p>{other.tiles} tiles of the same ground, measured as if they had been augmented.</p>",
         *_measures([("the other acquisition", other)], report),
-        *_pictures("", shown, shown.examples.against),
+        *_pictures("", shown, shown.against),
     ]
 
 
-def _recipe(report: AuditReport, recipe: RecipeAudit, shown: ShownExamples) -> list[str]:
+def _recipe(report: AuditReport, recipe: RecipeAudit, shown: Examples) -> list[str]:
     parts = [f"<h2>{escape(recipe.name)}</h2>"]
     if recipe.summary:
         parts.append(f'<p class="quiet">{escape(recipe.summary)}</p>')
@@ -140,11 +140,11 @@ def _recipe(report: AuditReport, recipe: RecipeAudit, shown: ShownExamples) -> l
     rows = [("the whole recipe", recipe.as_written)]
     rows += [(one.name, one.outcomes[-1]) for one in recipe.operations]
     parts += ["<h3>Shifts</h3>", *_measures(rows, report), "<h3>Before and after</h3>"]
-    parts += _pictures("the whole recipe", shown, shown.examples.changed.get((recipe.name, ""), ()))
+    parts += _pictures("the whole recipe", shown, shown.changed.get((recipe.name, ""), ()))
     for position, operation in enumerate(recipe.operations):
         strength = operation.outcomes[-1].strength
         title = operation.name if strength in (None, 1.0) else f"{operation.name} at strength {strength:g}"
-        parts += _pictures(title, shown, shown.examples.changed.get((recipe.name, str(position)), ()))
+        parts += _pictures(title, shown, shown.changed.get((recipe.name, str(position)), ()))
     return parts
 
 
@@ -215,15 +215,14 @@ def _measures(rows: Sequence[tuple[str, Outcome]], report: AuditReport) -> list[
     ]
 
 
-def _pictures(title: str, shown: ShownExamples, changed: Sequence[Example]) -> list[str]:
+def _pictures(title: str, shown: Examples, changed: Sequence[Example]) -> list[str]:
     """Originals beside what became of them."""
-    examples: Examples = shown.examples
     if not changed:
         return []
-    shown_as = composites(shown.tiles.scene.sensor)[0]
-    stretch = shared_stretch(examples.originals, shown_as.bands)
+    shown_as = composites(shown.sensor)[0]
+    stretch = shared_stretch(shown.originals, shown_as.bands)
     parts = [f"<h4>{escape(title)}</h4>" if title else "", '<div class="tiles">']
-    for before, after in zip(examples.originals, changed, strict=False):
+    for before, after in zip(shown.originals, changed, strict=False):
         pair = [_image(picture_png(one, shown_as.bands, stretch)) for one in (before, after)]
         parts.append(f'<figure><div class="strip">{"".join(pair)}</div><figcaption>before, after</figcaption></figure>')
     return [*parts, "</div>"]

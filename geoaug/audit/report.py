@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from geoaug.audit.examples import Examples
 from geoaug.audit.page import report_page
-from geoaug.audit.realism import ShownExamples
 from geoaug.audit.results import AuditReport
 from geoaug.errors import ConfigurationError
 from geoaug.io.geotiff import replace_file
@@ -28,7 +28,7 @@ def check_folder(folder: str | Path) -> Path:
     return path
 
 
-def write_report(report: AuditReport, shown: ShownExamples, folder: str | Path) -> Path:
+def write_report(report: AuditReport, shown: Examples, folder: str | Path) -> Path:
     """Write the report into a folder, and give the path of its page. Older reports there are replaced.
 
     Raises:

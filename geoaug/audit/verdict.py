@@ -65,7 +65,7 @@ def verdict(outcomes: Sequence[Outcome], null: Null) -> str:
         what, places = _named(worst)
     since = "" if first.strength is None or first is outcomes[0] else f" from strength {first.strength:g}"
     if first is outcomes[0] and len(outcomes) > 1:
-        since = f" from strength {first.strength:g}, the least tried,"
+        since = " at every strength tried"
     words = f"{what} {how}{since}{places} (AUC {_short(area)}, null {_short(null.auc)})"
     return f"{words}{'; ' + shares if shares else ''}"
 

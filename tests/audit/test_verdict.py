@@ -26,6 +26,11 @@ def test_the_first_strength_that_shows_is_named_with_its_bands() -> None:
     assert words == "noise gives it away from strength 0.6 in B01 and B10 (AUC .83, null .51)"
 
 
+def test_what_shows_at_the_least_strength_is_said_to_show_always() -> None:
+    words = verdict([outcome(0.3, 0.8, (Clue("noise", 0.8, ()),)), outcome(1.0, 0.85, (Clue("noise", 0.8, ()),))], NULL)
+    assert words == "noise gives it away at every strength tried (AUC .85, null .51)"
+
+
 def test_what_cannot_be_told_is_said_to_be() -> None:
     assert "cannot be told" in verdict([outcome(0.3, 0.5), outcome(1.0, 0.56)], NULL)
     # A high area with an interval that reaches into the null says nothing either.
