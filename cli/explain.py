@@ -33,7 +33,7 @@ def explain(
     count: Annotated[int, typer.Option("--count", "-n", min=0, help="Chips to show with Grad-CAM; 0 for none.")] = 12,
     most: Annotated[int, typer.Option("--most", min=3, help="Chips in the picture of what is alike.")] = 2000,
     projection: Annotated[
-        Projection, typer.Option("--projection", help="tsne needs scikit-learn: geoaug\\[explain].")
+        Projection, typer.Option("--projection", help="Into the plane of the picture.")
     ] = Projection.pca,
     sensor: options.SensorName = None,
     ignore_gsd: Annotated[

@@ -28,6 +28,7 @@ COMMANDS = {
     "preview": "preview:preview",
     "info": "info:info",
     "demo": "demo:demo",
+    "audit": "audit:audit",
     "bench": "bench:bench",
     "index": "index:index",
     "stats": "stats:stats",

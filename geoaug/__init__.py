@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoaug import augment, cli, data, io, models, sensors
+    from geoaug import audit, augment, cli, data, io, models, sensors
     from geoaug.augment.compose import Compose
     from geoaug.augment.recipe import load_recipe
     from geoaug.rng.draws import sample_keys
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Compose",
     "Sensor",
+    "audit",
     "augment",
     "cli",
     "data",
@@ -36,7 +37,7 @@ _HOMES = {
     "sample_keys": "geoaug.rng.draws",
 }
 
-_PACKAGES = ("augment", "cli", "data", "io", "models", "sensors")
+_PACKAGES = ("audit", "augment", "cli", "data", "io", "models", "sensors")
 
 try:
     __version__ = version("geoaug")

@@ -1,6 +1,6 @@
 """Why a network answered as it did: where in a chip it looked, and which chips it takes to be alike.
 
-Grad-CAM is captum's (the extra `explain`); the plane of features is a PCA, or scikit-learn's t-SNE (the same extra).
+Grad-CAM is captum's (the extra `explain`); the plane of features is a PCA, or scikit-learn's t-SNE.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def embed(features: Float[Tensor, "n f"], how: Projection = "pca") -> Float[Tens
     """Features in a plane: their two principal components, or t-SNE (van der Maaten and Hinton, 2008) of them.
 
     Raises:
-        ConfigurationError: fewer than three chips, or scikit-learn is not installed.
+        ConfigurationError: fewer than three chips.
     """
     if len(features) < 3:
         raise ConfigurationError(f"{len(features)} chips make no picture of what is alike: give three or more")
@@ -156,12 +156,8 @@ def embed(features: Float[Tensor, "n f"], how: Projection = "pca") -> Float[Tens
     if how == "pca":
         plane: Tensor = centred @ (directions * signs)[:2].T
         return plane
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise ConfigurationError(
-            "t-SNE comes from scikit-learn, which is not installed: pip install 'geoaug[explain]', or take pca"
-        ) from error
+    from sklearn.manifold import TSNE
+
     reduced = (centred @ (directions * signs)[:50].T).numpy()
     perplexity = min(30.0, (len(features) - 1) / 3)
     return torch.from_numpy(TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced))
