@@ -18,7 +18,8 @@ from geoaug.augment import (
     RandomWaterVapour,
 )
 from geoaug.augment.physics import air
-from geoaug.augment.physics.air import Aerosol, wavelengths_nm
+from geoaug.augment.physics.aerosols import Aerosol, aerosol_of, angstrom_exponents
+from geoaug.augment.physics.air import centres_nm, wavelengths_nm
 from geoaug.augment.physics.terrain import surface_normals
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
@@ -40,12 +41,16 @@ def seen(operation: torch.nn.Module, sensor: Sensor, reflectance: float, samples
     return out[..., 0, 0].double()
 
 
-def aerosol(aod: float) -> Aerosol:
-    return Aerosol(*(torch.tensor([v], dtype=torch.float64) for v in (aod, 1.3, 0.93, 0.65)))
+def aerosol(aod: float, sensor: Sensor = L1C) -> Aerosol:
+    kind = torch.zeros(1, dtype=torch.int64)
+    return aerosol_of(kind, torch.tensor([aod], dtype=torch.float64), centres_nm(sensor))
+
+
+CONTINENTAL = float(angstrom_exponents(CPU)[0])
 
 
 def test_haze_over_a_top_of_atmosphere_product_is_a_change_of_aerosol() -> None:
-    haze = RandomHaze(0.3, angstrom=1.3, sun_elevation=50, present=0.1, p=1.0)
+    haze = RandomHaze(0.3, angstrom=CONTINENTAL, sun_elevation=50, present=0.1, p=1.0)
     elevation = torch.tensor([50.0])
     wavelength = wavelengths_nm(L1C, CPU)
     thin, thick = (air.layer(wavelength, elevation, aerosol(aod)) for aod in (0.1, 0.4))
@@ -207,7 +212,7 @@ def test_slopes_are_lit_as_the_c_correction_says() -> None:
     out = Compose([RandomTerrainShading(30.0, -10.0, p=1.0)], sensor=L2A)(batch)
     down, across = np.gradient(hills()[0, 0].double().numpy(), 10.0)
     slope, aspect = np.arctan(np.hypot(across, down)), np.arctan2(-across, down)  # clockwise from the top, downhill
-    diffuse = air.diffuse_over_direct(wavelengths_nm(L2A, CPU), torch.tensor([40.0]), aerosol(0.1))[0].numpy()
+    diffuse = air.diffuse_over_direct(wavelengths_nm(L2A, CPU), torch.tensor([40.0]), aerosol(0.1, L2A))[0].numpy()
 
     def lit(elevation: float, azimuth: float, c: float) -> np.ndarray:
         zenith = math.radians(90 - elevation)

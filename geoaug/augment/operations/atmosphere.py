@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.physics.aerosols import AEROSOLS, KIND_NAMES, aerosol_of, angstrom_exponents
 from geoaug.augment.physics.air import (
-    AEROSOLS,
-    Aerosol,
     bandwidths_nm,
+    centres_nm,
     correlated_by_wavelength,
     layer,
     thickened,
@@ -55,7 +55,7 @@ class RandomHaze(RadiometricOperation):
         aod: range of the added aerosol optical depth at 550 nm: 0.1 is a clear day, 0.6 a hazy one. None: [0, 0.3],
             and none for surface reflectance.
         aerosol: "continental", "maritime", "dust", "smoke", or "any" of these for each sample.
-        angstrom: range of the Angstrom exponent, in place of the aerosol's own.
+        angstrom: range of the Angstrom exponent between 443 and 860 nm; None: about the aerosol's own (`aerosols`).
         sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
         present: aerosol optical depth that a top-of-atmosphere image has already.
         gradient: range of how much more of the aerosol lies at one edge of the tile than in its middle, as a fraction
@@ -103,22 +103,23 @@ class RandomHaze(RadiometricOperation):
         }
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
-        names = list(AEROSOLS) if self.aerosol == "any" else [self.aerosol]
-        kinds = [AEROSOLS[name] for name in names]
-        listed = tuple((*kind.angstrom, kind.albedo, kind.asymmetry) for kind in kinds)
-        table = constant(listed, torch.float64, shape.device)
-        low, high, albedo, asymmetry = table[draws.integer(len(kinds))].unbind(-1)
-        exponent = draws.uniform()
-        if self.angstrom is not None:
-            low, high = (torch.full_like(low, edge) for edge in self.angstrom)
+        names = KIND_NAMES if self.aerosol == "any" else (self.aerosol,)
+        places = constant(tuple(map(KIND_NAMES.index, names)), torch.int64, shape.device)
+        kind = places[draws.integer(len(names))]
+        share = draws.uniform()
+        if self.angstrom is None:
+            spread = constant(tuple(each.finer for each in AEROSOLS), torch.float64, shape.device)[kind]
+            finer = spread[:, 0] + (spread[:, 1] - spread[:, 0]) * share
+        else:
+            low, high = self.angstrom
+            finer = low + (high - low) * share - angstrom_exponents(shape.device)[kind]
         corrected = shape.sensor is not None and shape.sensor.level == "surface"
         default = (0.0, 0.0) if corrected else _DEFAULT_AOD
         elevation = draws.uniform(*self.sun_elevation)
         params = {
             "aod": draws.uniform(*(self.aod or default)),
-            "angstrom": low + (high - low) * exponent,
-            "albedo": albedo,
-            "asymmetry": asymmetry,
+            "aerosol": kind,
+            "finer": finer,
             "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
         for name, known in (("view_zenith", shape.view_zenith), ("relative_azimuth", shape.relative_azimuth)):
@@ -158,15 +159,12 @@ class RandomHaze(RadiometricOperation):
     def _hazy(self, aod: Float[Tensor, " b"], params: Params, sensor: Sensor) -> Terms:
         """Gain and offset of so much more aerosol."""
         wavelength, elevation = wavelengths_nm(sensor, aod.device), params["sun_elevation"]
-
-        def aerosol(depth: Tensor) -> Aerosol:
-            return Aerosol(depth, params["angstrom"], params["albedo"], params["asymmetry"])
-
+        aerosol = aerosol_of(params["aerosol"], aod, centres_nm(sensor), params["finer"])
         view: dict[str, Any] = {name: params[name] for name in ("view_zenith", "relative_azimuth") if name in params}
         if sensor.level is None:
-            hazy = layer(wavelength, elevation, aerosol(aod), molecules=False, **view)
+            hazy = layer(wavelength, elevation, aerosol, molecules=False, **view)
             return Terms(hazy.transmittance, hazy.path)
-        before, after = thickened(wavelength, elevation, aerosol(aod), self.present, **view)
+        before, after = thickened(wavelength, elevation, aerosol, self.present, **view)
         if sensor.level == "toa":
             return Terms(*_seen_through(after, before))
         terms = Terms(*_left_by_correction(after, before))

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
-from geoaug.augment.physics.air import Aerosol, diffuse_over_direct, layer, wavelengths_nm
+from geoaug.augment.physics.aerosols import clear_aerosol
+from geoaug.augment.physics.air import centres_nm, diffuse_over_direct, layer, wavelengths_nm
 from geoaug.augment.physics.terrain import TerrainLight
 from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
@@ -19,13 +20,6 @@ from geoaug.rng.draws import Draws
 _LOWEST, _HIGHEST = 10.0, 90.0
 _TYPICAL_ELEVATION = 50.0
 _DEFAULT_GSD_M = 10.0
-# Clear air.
-_AOD, _ANGSTROM, _ALBEDO, _ASYMMETRY = 0.1, 1.3, 0.93, 0.65
-
-
-def _clear(like: Float[Tensor, " b"]) -> Aerosol:
-    values = (_AOD, _ANGSTROM, _ALBEDO, _ASYMMETRY)
-    return Aerosol(*(torch.full_like(like, value, dtype=torch.float64) for value in values))
 
 
 class RandomSunElevation(RadiometricOperation):
@@ -77,7 +71,7 @@ class RandomSunElevation(RadiometricOperation):
         ground = (ratio ** (self.minnaert - 1)).expand(-1, len(sensor.bands))
         if sensor.level != "toa":
             return Terms(ground, torch.zeros_like(ground))
-        wavelength, clear = wavelengths_nm(sensor, before.device), _clear(before)
+        wavelength, clear = wavelengths_nm(sensor, before.device), clear_aerosol(before, centres_nm(sensor))
         old, new = layer(wavelength, before, clear), layer(wavelength, after, clear)
         gain = ground * new.transmittance / old.transmittance
         if sensor.sun_corrected:
@@ -134,7 +128,8 @@ class RandomTerrainShading(RadiometricOperation):
         elevation, azimuth = params["sun_elevation"].double(), params["sun_azimuth"].double()
         later = (elevation + params["change"].double()).clamp(_LOWEST, _HIGHEST)
         later = torch.where(params["change"] == 0, elevation, later)
-        diffuse = diffuse_over_direct(wavelengths_nm(sensor, elevation.device), elevation, _clear(elevation))
+        clear = clear_aerosol(elevation, centres_nm(sensor))
+        diffuse = diffuse_over_direct(wavelengths_nm(sensor, elevation.device), elevation, clear)
         light = TerrainLight(
             _towards(elevation, azimuth),
             _towards(later, azimuth + params["turn"].double()),
