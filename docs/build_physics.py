@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from geoaug import Compose, get_sensor, sample_keys
+from geoaug.augment import RandomHaze
 from geoaug.augment.physics import air
-from geoaug.augment.physics.aerosols import KIND_NAMES, aerosol_of
+from geoaug.augment.physics.aerosols import KIND_NAMES, aerosol_of, angstrom_exponents
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "physics.md"
@@ -40,7 +43,54 @@ def air_against_6s() -> list[list[str]]:
     return rows
 
 
-TABLES = {"air": air_against_6s}
+def contrast_against_6s() -> list[list[str]]:
+    """What fine detail keeps of its contrast where aerosol goes from 0.2 to 0.6."""
+    lines = list(csv.DictReader(SIXS.read_text(encoding="ascii").splitlines()))
+    bands = ("B02", "B04", "B8A")
+    sensor = get_sensor("sentinel-2-l1c").select(bands)
+    own = angstrom_exponents(torch.device("cpu"))
+    rows = [["aerosol", *(f"{band}, {source}" for band in bands for source in ("6S", "geoaug", "level ground"))]]
+    detail = (torch.arange(96)[:, None] // 5 + torch.arange(96) // 5) % 2 * 0.1
+    for place, kind in enumerate(KIND_NAMES):
+        row = [kind]
+        for band in bands:
+            seen = [
+                _through(
+                    {name: float(value) for name, value in line.items() if name not in ("aerosol", "band")}, detail
+                )
+                for aod in ("0.2", "0.6")
+                for line in lines
+                if (line["aerosol"], line["band"], line["aod550"], line["sun_zenith_deg"]) == (kind, band, aod, "30")
+            ]
+            image = (seen[0] * 10000).float().expand(1, 3, 96, 96).contiguous()
+            row.append(f"{seen[1].std() / seen[0].std():.2f}")
+            for adjacency in (True, False):
+                haze = RandomHaze(
+                    0.4,
+                    aerosol=kind,  # type: ignore[arg-type]
+                    angstrom=float(own[place]),
+                    sun_elevation=60,
+                    present=0.2,
+                    adjacency=adjacency,
+                    p=1.0,
+                )
+                compose = Compose([haze], sensor=sensor, executor="torch")
+                hazy = compose({"image": image, "key": sample_keys(0, [0])})["image"][0, bands.index(band)]
+                row.append(f"{hazy.std() / seen[0].std():.2f}")
+        rows.append(row)
+    return rows
+
+
+def _through(air_of_6s: dict[str, float], ground: Tensor) -> Tensor:
+    """The top of the atmosphere over fine detail: direct light from the pixel, diffuse light from the mean."""
+    direct = math.exp(-air_of_6s["tau_rayleigh"] - air_of_6s["tau_aerosol"])
+    mean = ground.double().mean()
+    mixed = direct * ground + (air_of_6s["transmittance_up"] - direct) * mean
+    through = air_of_6s["transmittance_down"] * mixed / (1 - air_of_6s["spherical_albedo"] * mean)
+    return air_of_6s["path_reflectance"] + through
+
+
+TABLES = {"air": air_against_6s, "contrast": contrast_against_6s}
 
 
 def markdown(rows: list[list[str]]) -> str:

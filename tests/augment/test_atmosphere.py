@@ -55,13 +55,14 @@ def test_haze_over_a_top_of_atmosphere_product_is_a_change_of_aerosol() -> None:
     wavelength = wavelengths_nm(L1C, CPU)
     thin, thick = (air.layer(wavelength, elevation, aerosol(aod)) for aod in (0.1, 0.4))
     for ground in (0.02, 0.3):
-        before = thin.path + thin.transmittance * ground
-        expected = thick.path + thick.transmittance * ground
+        before, expected = (
+            each.path + each.transmittance * ground / (1 - each.spherical_albedo * ground) for each in (thin, thick)
+        )
         # The same ground through more aerosol: Rayleigh's path is in both, and stays.
         scale = torch.tensor(L1C.quantification)
         image = (before[0] * scale)[None, :, None, None].float()
         out = Compose([haze], sensor=L1C)({"image": image, "key": sample_keys(0, [0])})["image"][0, :, 0, 0]
-        assert torch.allclose(out.double(), expected[0], atol=1e-5)
+        assert torch.allclose(out.double(), expected[0], atol=2e-4)
 
 
 def test_no_more_aerosol_is_no_change() -> None:

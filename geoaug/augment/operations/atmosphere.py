@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.physics.adjacency import Background, aerosol_share, mixed
 from geoaug.augment.physics.aerosols import AEROSOLS, KIND_NAMES, aerosol_of, angstrom_exponents
 from geoaug.augment.physics.air import (
+    Layer,
     bandwidths_nm,
     centres_nm,
     correlated_by_wavelength,
@@ -34,12 +36,17 @@ from geoaug.small_arrays import Numbers, constant, several_by_numpy
 AerosolName = Literal["continental", "maritime", "dust", "smoke", "any"]
 
 _DEFAULT_AOD = (0.0, 0.3)
+# Metres to a pixel where neither the batch nor the sensor tells.
+_DEFAULT_GSD_M = 10.0
 
 
 class RandomHaze(RadiometricOperation):
     """More aerosol in the air: contrast falls, and the short wavelengths gain path reflectance.
 
     `reflectance' = t * reflectance + p`, t and p from the aerosol optical depth at each band's wavelength (`air`).
+    That is for ground of one colour; else diffuse light comes from the surroundings of a pixel (`adjacency`), and fine
+    detail fades before large fields do.
+
     What that means depends on the product (`Sensor.level`):
 
     - top of atmosphere: aerosol is added to what is there; `t` is the quotient of two transmittances, and the path
@@ -61,6 +68,8 @@ class RandomHaze(RadiometricOperation):
         gradient: range of how much more of the aerosol lies at one edge of the tile than in its middle, as a fraction
             (and less at the other edge); 0 for none.
         residual: whether surface reflectance also gets the remainder of an imperfect correction.
+        adjacency: whether diffuse light comes from the surroundings of a pixel, as it does: fine detail loses more of
+            its contrast than large fields (`physics.adjacency`). Without, each pixel is seen as if all were like it.
         **options: see `RadiometricOptions`.
     """
 
@@ -76,6 +85,7 @@ class RandomHaze(RadiometricOperation):
         present: float = 0.1,
         gradient: float | Sequence[float] = 0.0,
         residual: bool = True,
+        adjacency: bool = True,
         **options: Unpack[RadiometricOptions],
     ) -> None:
         super().__init__(**options)
@@ -92,12 +102,14 @@ class RandomHaze(RadiometricOperation):
         self.present = float(present)
         self.gradient = as_range(gradient, "gradient", low=0, high=1)
         self.residual = residual
+        self.adjacency = adjacency
         self.flags = {
             "aerosol": aerosol,
             "sun_elevation": self.sun_elevation,
             "present": self.present,
             "gradient": self.gradient,
             "residual": residual,
+            "adjacency": adjacency,
             **({} if self.aod is None else {"aod": self.aod}),
             **({} if self.angstrom is None else {"angstrom": self.angstrom}),
         }
@@ -120,6 +132,7 @@ class RandomHaze(RadiometricOperation):
             "aod": draws.uniform(*(self.aod or default)),
             "aerosol": kind,
             "finer": finer,
+            "gsd_m": torch.full_like(finer, _DEFAULT_GSD_M) if shape.gsd_m is None else shape.gsd_m.to(finer),
             "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
         for name, known in (("view_zenith", shape.view_zenith), ("relative_azimuth", shape.relative_azimuth)):
@@ -140,36 +153,54 @@ class RandomHaze(RadiometricOperation):
         sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         aod = params["aod"].double()
+        before, after = self._air(aod, params, sensor)
+        first = (self._mixed(before, after, params, sensor),) if self.adjacency else ()
         if not self._gradual:
-            return (Affine(self._hazy(aod, params, sensor)),)
+            return (*first, Affine(self._hazy(before, after, params, sensor)))
         share = params["gradient"].double()
-        thin, thick = (self._hazy(aod * (1 + sign * share), params, sensor) for sign in (-1, 1))
+        thin, thick = (
+            self._hazy(*self._air(aod * (1 + sign * share), params, sensor), params, sensor) for sign in (-1, 1)
+        )
         angle = torch.deg2rad(params["direction"].double())
         across, down = angle.cos().float().double(), angle.sin().float().double()
         reach = across.abs() + down.abs()
         ramp = Ramp(torch.full_like(aod, 0.5), across / reach, down / reach)
-        more = Modulation(
-            ramp,
-            (thick.gain - thin.gain)[..., None],
-            (thick.offset - thin.offset)[..., None],
-            torch.ones_like(aod, dtype=torch.bool),
-        )
-        return (Affine(thin, more),)
+        every = torch.ones_like(aod, dtype=torch.bool)
+        more = Modulation(ramp, (thick.gain - thin.gain)[..., None], (thick.offset - thin.offset)[..., None], every)
+        return (*first, Affine(thin, more))
 
-    def _hazy(self, aod: Float[Tensor, " b"], params: Params, sensor: Sensor) -> Terms:
-        """Gain and offset of so much more aerosol."""
+    def _air(self, aod: Float[Tensor, " b"], params: Params, sensor: Sensor) -> tuple[Layer | None, Layer]:
+        """The air before (None: none), and with so much more aerosol."""
         wavelength, elevation = wavelengths_nm(sensor, aod.device), params["sun_elevation"]
         aerosol = aerosol_of(params["aerosol"], aod, centres_nm(sensor), params["finer"])
         view: dict[str, Any] = {name: params[name] for name in ("view_zenith", "relative_azimuth") if name in params}
         if sensor.level is None:
-            hazy = layer(wavelength, elevation, aerosol, molecules=False, **view)
-            return Terms(hazy.transmittance, hazy.path)
-        before, after = thickened(wavelength, elevation, aerosol, self.present, **view)
+            return None, layer(wavelength, elevation, aerosol, molecules=False, **view)
+        return thickened(wavelength, elevation, aerosol, self.present, **view)
+
+    def _mixed(self, before: Layer | None, after: Layer, params: Params, sensor: Sensor) -> Affine:
+        """Each pixel mixed with its surroundings."""
+        own, bend, path = mixed(before, after, corrected=sensor.level == "surface")
+        one = torch.ones_like(own)
+        share = one
+        if sensor.level is not None:
+            depth = params["aod"].double() + self.present
+            aerosol = aerosol_of(params["aerosol"], depth, centres_nm(sensor), params["finer"])
+            share = aerosol_share(aerosol, wavelengths_nm(sensor, one.device))
+        around = Background(params["gsd_m"].double(), share, bend, path, one, torch.zeros_like(one))
+        every = torch.ones(len(one), dtype=torch.bool, device=one.device)
+        return Affine(Terms(own, torch.zeros_like(own)), Modulation(around, None, (1 - own)[..., None], every))
+
+    def _hazy(self, before: Layer | None, after: Layer, params: Params, sensor: Sensor) -> Terms:
+        """Gain and offset over ground of one colour."""
+        if before is None:
+            return Terms(after.transmittance, after.path)
         if sensor.level == "toa":
             return Terms(*_seen_through(after, before))
         terms = Terms(*_left_by_correction(after, before))
         if "residual" not in params:
             return terms
+        wavelength = wavelengths_nm(sensor, terms.gain.device)
         relative, absolute = correlated_by_wavelength(params["residual"].double(), wavelength).unbind(1)
         return terms.then(Terms(1 + _RELATIVE * relative, _ABSOLUTE * absolute))
 
