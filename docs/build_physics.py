@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geoaug import Compose, get_sensor, sample_keys
 from geoaug.augment import RandomHaze
-from geoaug.augment.physics import air
+from geoaug.augment.physics import air, ground
 from geoaug.augment.physics.aerosols import KIND_NAMES, aerosol_of, angstrom_exponents
 
 HERE = Path(__file__).resolve().parent
@@ -90,7 +90,21 @@ def _through(air_of_6s: dict[str, float], ground: Tensor) -> Tensor:
     return air_of_6s["path_reflectance"] + through
 
 
-TABLES = {"air": air_against_6s, "contrast": contrast_against_6s}
+def ground_under_a_lower_sun() -> list[list[str]]:
+    """What is left of nadir reflectance where the sun goes down from 40 degrees from the vertical."""
+    rows = [["sun from the vertical", *(f"{row[0]:.0f} nm" for row in ground.WEIGHTS)]]
+    centres = tuple(row[0] for row in ground.WEIGHTS)
+
+    def nadir(zenith: float) -> Tensor:
+        sun, none = torch.tensor([zenith], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        return ground.reflectance(centres, sun, none, none)[0]
+
+    for zenith in (25.0, 50.0, 65.0):
+        rows.append([f"{zenith:.0f}", *(f"{value:.3f}" for value in (nadir(zenith) / nadir(40.0)).tolist())])
+    return rows
+
+
+TABLES = {"air": air_against_6s, "contrast": contrast_against_6s, "ground": ground_under_a_lower_sun}
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -20,6 +20,7 @@ from geoaug.augment import (
 from geoaug.augment.physics import air
 from geoaug.augment.physics.aerosols import Aerosol, aerosol_of, angstrom_exponents
 from geoaug.augment.physics.air import centres_nm, wavelengths_nm
+from geoaug.augment.physics.ground import reflectance
 from geoaug.augment.physics.terrain import surface_normals
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
@@ -146,20 +147,38 @@ def test_vapour_darkens_its_own_bands() -> None:
 
 
 def test_a_higher_sun_is_seen_by_the_ground_and_by_the_air() -> None:
-    sun = torch.full((4,), 40.0)
-    lifted = RandomSunElevation(20.0, minnaert=0.8, p=1.0)
-    ratio = math.sin(math.radians(60)) / math.sin(math.radians(40))
-    assert torch.allclose(
-        seen(lifted, L2A, 0.3, sun_elevation=sun) / 0.3, torch.tensor(ratio**-0.2).double(), rtol=1e-5
+    sun = torch.full((4,), 25.0)
+    lifted = RandomSunElevation(25.0, p=1.0)
+    from_side = torch.tensor([0.0]).double(), torch.tensor([90.0]).double()
+    ground, low_l2a = (
+        reflectance(centres_nm(sensor), torch.tensor([40.0]), *from_side)
+        / reflectance(centres_nm(sensor), torch.tensor([65.0]), *from_side)
+        for sensor in (L1C, L2A)
     )
+    seen_from_above = seen(lifted, L2A, 0.3, sun_elevation=sun) / 0.3
+    assert torch.allclose(seen_from_above, low_l2a.expand(4, -1), rtol=1e-5)
+    # Roy et al. (2016): from 40 to 65 degrees from the vertical red keeps nine tenths.
+    assert float(1 / seen_from_above[0, L2A.index("B04")]) == pytest.approx(0.90, abs=0.005)
     wavelength, clear = wavelengths_nm(L1C, CPU), aerosol(0.1)
-    old, new = (air.layer(wavelength, torch.tensor([e]), clear) for e in (40.0, 60.0))
-    ground = (0.3 - old.path) / old.transmittance
-    expected = new.path + new.transmittance * ground * ratio**-0.2
+    old, new = (air.layer(wavelength, torch.tensor([e]), clear) for e in (25.0, 50.0))
+    expected = new.path + new.transmittance * (0.3 - old.path) / old.transmittance * ground
     assert torch.allclose(seen(lifted, L1C, 0.3, sun_elevation=sun)[:1], expected, atol=1e-5)
     landsat = get_sensor("landsat-8-l1")
-    out = seen(RandomSunElevation(20.0, minnaert=1.0, p=1.0), landsat, 0.2, sun_elevation=sun)[0]
-    assert float(out[landsat.index("B6")] / 0.2) == pytest.approx(ratio, rel=0.02)  # not divided by the sine
+    out = seen(lifted, landsat, 0.2, sun_elevation=sun)[0]
+    ratio = math.sin(math.radians(50)) / math.sin(math.radians(25))  # not divided by the sine
+    assert float(out[landsat.index("B6")] / 0.2) == pytest.approx(ratio / 0.899, rel=0.03)
+
+
+def test_the_ground_is_seen_from_where_the_sample_says() -> None:
+    more = {"sun_elevation": torch.full((4,), 50.0), "sun_azimuth": torch.full((4,), 150.0)}
+    change, view = RandomSunElevation(-15.0, p=1.0), torch.tensor([30.0])
+    for azimuth, apart in ((150.0, 0.0), (330.0, 180.0)):
+        angles = {"view_zenith": view.expand(4), "view_azimuth": torch.full((4,), azimuth)}
+        kept = seen(change, L2A, 0.3, **more, **angles)[0] / 0.3
+        later, sooner = (
+            reflectance(centres_nm(L2A), torch.tensor([zenith]), view, torch.tensor([apart])) for zenith in (55.0, 40.0)
+        )
+        assert torch.allclose(kept, (later / sooner)[0], rtol=1e-5)
 
 
 def test_illumination_leaves_the_air_of_a_top_of_atmosphere_product() -> None:
@@ -188,6 +207,19 @@ def test_brightness_across_the_swath_is_a_place_and_a_ramp() -> None:
     steps = torch.stack((narrow[:, 16, 32] - narrow[:, 16, 0], narrow[:, 32, 16] - narrow[:, 0, 16]), dim=1)
     # 33 pixels of 10 m are the whole swath: the ramp's length is the amplitude, in whatever direction.
     assert steps.norm(dim=1).tolist() == pytest.approx([0.1 * 32 / 33] * 200, rel=1e-3)
+
+
+def test_the_swath_of_usual_ground_is_as_bright_as_its_kernels_say() -> None:
+    batch = {**flat(L2A, 0.2, samples=400), "sun_elevation": torch.full((400,), 50.0)}
+    wide = Compose([RandomSwathBrightness(p=1.0)], sensor=L2A)(batch)["image"][..., 0, 0].double() / 0.2 - 1
+    # 10.4 degrees on either side: a tenth to an eighth from edge to edge in the plane of the sun, half of it to a side.
+    greatest = wide.abs().amax(0)
+    assert ((greatest > 0.04) & (greatest < 0.07)).all()
+    assert abs(float(wide.mean())) < 0.005
+    none = Compose([RandomSwathBrightness(swath_m=10.0, p=1.0)], sensor=L2A)(batch)["image"] / 0.2 - 1
+    assert none.abs().max() < 1e-5
+    unknown = Compose([RandomSwathBrightness(p=1.0)])({"image": torch.ones(2, 5, 4, 4)})["image"]
+    assert ((unknown - 1).abs() < 0.07).all()
 
 
 def hills(side: int = 48) -> Tensor:
@@ -254,9 +286,10 @@ def test_without_elevations_the_ground_is_level_and_with_them_they_follow_the_pi
         (lambda: RandomHaze(aerosol="pollen"), "aerosol='pollen' is one of continental"),  # type: ignore[arg-type]
         (lambda: RandomHaze(gradient=2.0), "gradient"),
         (lambda: RandomWaterVapour(present=0.0), "present=0"),
-        (lambda: RandomSunElevation(minnaert=3.0), "minnaert=3"),
+        (lambda: RandomSunElevation(sun_elevation=95), "sun_elevation"),
         (lambda: RandomCalibration(absolute=0.9), "absolute=0.9"),
         (lambda: RandomSwathBrightness(swath_m=0.0), "swath_m=0"),
+        (lambda: RandomSwathBrightness(height_m=-1.0), "height_m=-1"),
     ],
 )
 def test_mistakes_are_named(build: object, message: str) -> None:
