@@ -37,11 +37,11 @@ def coarse_means(
     weight = known.float()
     # In cells: the places of each beside one another.
     shape = (len(image), -1, down, _PLACES, across, _PLACES)
-    sums = torch.where(known, values, 0.0).view(shape).sum((3, 5))
+    sums = torch.where(known, values.double(), 0.0).view(shape).sum((3, 5))
     share = weight.view(shape).mean((3, 5))
     means = sums / (share * _PLACES**2).clamp_min(1)
     rows = len(image) * dates
-    return means.reshape(rows, -1, down, across), share.repeat_interleave(dates, 0)
+    return means.float().reshape(rows, -1, down, across), share.repeat_interleave(dates, 0)
 
 
 def _places(

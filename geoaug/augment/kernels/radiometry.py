@@ -114,8 +114,10 @@ def _add_surroundings(block: Block, segment: Affine, modulation: Modulation) -> 
     """An affine segment whose map is made of the pixels of the input, small until it meets the values."""
     _affine(block, Affine(segment.terms))
     if modulation.offset is not None and not certainly(~modulation.applied):
+        # Weights rather than maps are cleared where the operation was skipped: these maps are as large as the values.
         weights = torch.where(modulation.applied[:, None], modulation.offset[..., 0], 0.0)
-        modulation.maps.add_to(block.values, weights, block.surroundings)
+        maps = modulation.maps.make(Size(*block.values.shape[-2:]), block.surroundings)
+        block.values.addcmul_(maps, _over_pixels(weights))
 
 
 def _add_variance(block: Block, floor: Tensor, slope: Tensor) -> None:

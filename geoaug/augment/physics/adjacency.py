@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -62,29 +63,16 @@ class Background(TileMap):
 
     def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c h w"]:
         cells = self.coarse(size, surroundings)
-        down, across = (_lines(side, count, cells.device) for side, count in zip(size, cells.shape[2:], strict=True))
-        return down @ cells @ across.T
-
-    def add_to(
-        self, values: Float[Tensor, "r c h w"], weights: Float[Tensor, "r c"], surroundings: Surroundings
-    ) -> None:
-        """Add the map times a weight for each band, without an image of it."""
-        size = Size(*values.shape[2:])
-        if not values.is_contiguous():
-            values.addcmul_(self.make(size, surroundings), weights[..., None, None])
-            return
-        cells = self.coarse(size, surroundings) * weights[..., None, None]
-        down, across = (_lines(side, count, cells.device) for side, count in zip(size, cells.shape[2:], strict=True))
-        flat, spread = values.view(-1, *size), (down @ cells).flatten(0, 1)
-        flat.baddbmm_(spread, across.T.expand(len(flat), -1, -1))
+        return F.interpolate(cells, size=tuple(size), mode="bilinear", align_corners=False)
 
     def coarse(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c n m"]:
         """The surroundings at the middles of coarse cells, which cover the tile evenly; lines between them."""
         means, weights = surroundings.coarse()
         rows, bands, down, across = means.shape
-        reach = _reach(self.gsd_m.float(), size, down, across)
-        known = weights.flatten(2).transpose(1, 2)
-        values = torch.cat((means.flatten(2).transpose(1, 2) * known, known), dim=2)
+        # In float64, for the order of sums depends on the batch: what rounding to float32 hides.
+        reach = _reach(self.gsd_m.double(), size, down, across)
+        known = weights.double().flatten(2).transpose(1, 2)
+        values = torch.cat((means.double().flatten(2).transpose(1, 2) * known, known), dim=2)
         # One product for aerosol, one for molecules.
         sums = torch.matmul(reach, values[:, None])
         inside = reach.sum(-1, keepdim=True).clamp_max(1)
@@ -93,11 +81,12 @@ class Background(TileMap):
         near = sums[..., -1:] > 1e-6
         local = torch.where(near, sums[..., :-1] / sums[..., -1:].clamp_min(1e-6), mean)
         by_aerosol, by_molecules = local[:, 0], (inside * local + (1 - inside) * mean)[:, 1]
-        share = self.aerosol.float()[:, None]
-        around = by_molecules + share * (by_aerosol - by_molecules)
-        moved = around * self.gain.float()[:, None] + self.offset.float()[:, None]
-        moved = moved + self.bend.float()[:, None] * (moved - self.path.float()[:, None]).square()
-        return moved.transpose(1, 2).reshape(rows, bands, down, across)
+        share, gain, offset, bend, path = (
+            part.double()[:, None] for part in (self.aerosol, self.gain, self.offset, self.bend, self.path)
+        )
+        moved = (by_molecules + share * (by_aerosol - by_molecules)) * gain + offset
+        moved = moved + bend * (moved - path).square()
+        return moved.float().transpose(1, 2).reshape(rows, bands, down, across)
 
 
 def environment(distance_km: float, aerosol: bool) -> float:
@@ -159,8 +148,8 @@ def _reach(gsd_m: Float[Tensor, " r"], size: Size, down: int, across: int) -> Fl
         (gsd_m * (size.height / down / 1000))[:, None, None],
         (gsd_m * (size.width / across / 1000))[:, None, None],
     )
-    steps_y = torch.arange(down, device=gsd_m.device, dtype=torch.float32)[:, None]
-    steps_x = torch.arange(across, device=gsd_m.device, dtype=torch.float32)
+    steps_y = torch.arange(down, device=gsd_m.device, dtype=torch.float64)[:, None]
+    steps_x = torch.arange(across, device=gsd_m.device, dtype=torch.float64)
     distance = torch.sqrt((steps_y * high) ** 2 + (steps_x * wide) ** 2)
     area = high * wide
     own = torch.sqrt(area / math.pi)
@@ -182,10 +171,3 @@ def _offsets(down: int, across: int, device: torch.device) -> Int[Tensor, " nn"]
     y, x = torch.arange(down, device=device), torch.arange(across, device=device)
     apart_y, apart_x = (y[:, None] - y).abs(), (x[:, None] - x).abs()
     return (apart_y[:, None, :, None] * across + apart_x[None, :, None, :]).flatten()
-
-
-@kept
-def _lines(side: int, count: int, device: torch.device) -> Float[Tensor, "s n"]:
-    """Weights of the middles of so many cells at every pixel of a side: lines from one to the next, level beyond."""
-    place = (torch.arange(side, device=device) + 0.5) * (count / side) - 0.5
-    return (1 - (place.clamp(0, count - 1)[:, None] - torch.arange(count, device=device)).abs()).clamp_min(0)

@@ -172,7 +172,7 @@ def _layer_of(
         cosine = cosine - _sine(xp, mu) * _sine(xp, view) * apart
     gas = rayleigh_optical_depth(wavelength_nm) if molecules else 0.0 * wavelength_nm
     depth, scattered = gas + 0 * mu, rayleigh_phase(cosine) * gas
-    first_moment, absorbed, extinction = 0.0, 0.0, 0.0
+    first_moment, absorbed, extinction = 0.0, 0.0 * depth, 0.0
     if aerosol is not None:
         albedo, asymmetry = aerosol.albedo, aerosol.asymmetry
         extinction = aerosol.aod[..., None] * aerosol.extinction

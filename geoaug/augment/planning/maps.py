@@ -73,12 +73,6 @@ class TileMap(PlanPart, ABC):
         """The map of pixels that these terms have changed before; the same for all maps but those of pixels."""
         return self
 
-    def add_to(
-        self, values: Float[Tensor, "r c h w"], weights: Float[Tensor, "r c"], surroundings: Surroundings
-    ) -> None:
-        """Add the map times a weight for each band; only asked of maps that look at pixels, which have one a band."""
-        values.addcmul_(self.make(Size(*values.shape[2:]), surroundings), weights[..., None, None])
-
     @abstractmethod
     def make(self, size: Size, surroundings: Surroundings) -> Tensor:
         """Float32 values (r, k, h, w) that broadcast over a tile: k maps, or one a band; h or w may be 1."""
