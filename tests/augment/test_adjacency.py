@@ -114,7 +114,7 @@ def test_surroundings_know_no_invalid_pixel_and_no_other_sample() -> None:
 
 
 def test_ground_of_one_colour_is_its_own_surroundings_whatever_came_before() -> None:
-    for sensor, options in ((L1C, {}), (L2A, {"residual": False})):
+    for sensor, options in ((L1C, {}), (L2A, {"residual": False, "missed": 0.4})):
         image = 3000 + 0 * board(64, 8).expand(2, 3, 64, 64)
         image = image + (1000.0 if sensor is L2A and sensor.offset[0] else 0.0)
         batch = {"image": image.contiguous(), "key": sample_keys(0, [0, 1])}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from geoaug import Compose, get_sensor
+from geoaug import Compose, get_sensor, load_recipe
 from geoaug.augment import (
     RandomCalibration,
     RandomHaze,
@@ -75,7 +75,7 @@ def test_no_more_aerosol_is_no_change() -> None:
 @pytest.mark.parametrize("aerosol_kind", ["continental", "maritime", "dust", "smoke"])
 def test_haze_lifts_blue_more_than_swir_and_lowers_contrast(aerosol_kind: str) -> None:
     for sensor in (L1C, L2A):
-        haze = RandomHaze(0.4, aerosol_kind, residual=False, sun_elevation=50, p=1.0)
+        haze = RandomHaze(0.4, aerosol_kind, residual=False, missed=0.4, sun_elevation=50, p=1.0)
         dark, bright = seen(haze, sensor, 0.02)[0], seen(haze, sensor, 0.4)[0]
         blue, swir = sensor.index("B02"), sensor.index("B12")
         assert dark[blue] - 0.02 > dark[swir] - 0.02
@@ -95,6 +95,18 @@ def test_the_remainder_of_a_correction_has_the_stated_size_and_is_smooth_over_th
         names = L2A.band_names
         assert correlation[names.index("B02"), names.index("B03")] > 0.85
         assert abs(correlation[names.index("B02"), names.index("B12")]) < 0.2
+
+
+def test_a_corrected_product_keeps_no_haze_but_what_the_correction_left() -> None:
+    # A desert: bright, and redder than haze. Whatever is put on level 1C, level 2A stays within its uncertainty.
+    left = seen(RandomHaze((0.5, 0.5), p=1.0), L2A, 0.3, samples=2000) - 0.3
+    assert left.std(0).max() < 1.05 * math.hypot(0.005, 0.05 * 0.3)
+    assert left.mean(0).abs().max() < 0.002
+    missed = seen(RandomHaze(missed=0.2, residual=False, p=1.0), L2A, 0.05)[0] - 0.05
+    assert missed[L2A.index("B02")] > 0.005
+    for preset in ("standard", "strong", "sentinel-2-classification", "sentinel-2-segmentation"):
+        haze = next(each for each in load_recipe(preset).compose(sensor=L2A).operations if isinstance(each, RandomHaze))
+        assert haze.missed == (0.0, 0.0)
 
 
 def test_a_gradient_runs_from_less_to_more_and_keeps_the_middle() -> None:
@@ -285,6 +297,7 @@ def test_without_elevations_the_ground_is_level_and_with_them_they_follow_the_pi
     [
         (lambda: RandomHaze(aerosol="pollen"), "aerosol='pollen' is one of continental"),  # type: ignore[arg-type]
         (lambda: RandomHaze(gradient=2.0), "gradient"),
+        (lambda: RandomHaze(missed=-0.1), "missed"),
         (lambda: RandomWaterVapour(present=0.0), "present=0"),
         (lambda: RandomSunElevation(sun_elevation=95), "sun_elevation"),
         (lambda: RandomCalibration(absolute=0.9), "absolute=0.9"),

@@ -35,7 +35,6 @@ from geoaug.small_arrays import Numbers, constant, several_by_numpy
 
 AerosolName = Literal["continental", "maritime", "dust", "smoke", "any"]
 
-_DEFAULT_AOD = (0.0, 0.3)
 # Metres to a pixel where neither the batch nor the sensor tells.
 _DEFAULT_GSD_M = 10.0
 
@@ -51,16 +50,18 @@ class RandomHaze(RadiometricOperation):
 
     - top of atmosphere: aerosol is added to what is there; `t` is the quotient of two transmittances, and the path
       of the air's molecules stays as it is;
-    - surface reflectance: aerosol that the atmospheric correction missed, and what is left of an imperfect one:
-      0.005 + 0.05 reflectance (one deviation; the requirement for Sentinel-2 level 2A, Louis et al., 2016, ESA
-      SP-740), in a curve over the wavelength. Without `aod`, that remainder alone;
+    - surface reflectance: a correction has taken the air off, whatever there was of it; what it leaves is its
+      published uncertainty, that of the aerosol included: 0.005 + 0.05 reflectance (one deviation; the requirement
+      for Sentinel-2 level 2A, Louis et al., 2016, ESA SP-740, and the specification of MODIS and Landsat surface
+      reflectance, Vermote and Kotchenova, 2008, Journal of Geophysical Research 113), in a curve over the wavelength.
+      `aod` does not apply; aerosol that the correction missed beyond that is `missed`;
     - unknown: aerosol over the ground, and nothing else.
 
     Bands of unknown wavelength are taken at 550 nm.
 
     Args:
-        aod: range of the added aerosol optical depth at 550 nm: 0.1 is a clear day, 0.6 a hazy one. None: [0, 0.3],
-            and none for surface reflectance.
+        aod: range of the added aerosol optical depth at 550 nm: 0.1 is a clear day, 0.6 a hazy one. Not for surface
+            reflectance.
         aerosol: "continental", "maritime", "dust", "smoke", or "any" of these for each sample.
         angstrom: range of the Angstrom exponent between 443 and 860 nm; None: about the aerosol's own (`aerosols`).
         sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
@@ -68,6 +69,9 @@ class RandomHaze(RadiometricOperation):
         gradient: range of how much more of the aerosol lies at one edge of the tile than in its middle, as a fraction
             (and less at the other edge); 0 for none.
         residual: whether surface reflectance also gets the remainder of an imperfect correction.
+        missed: range of the aerosol optical depth that the correction of surface reflectance missed, beside `residual`.
+            Retrieved depths are wrong by 0.05 + 0.2 of them (one deviation; MODIS, Kaufman et al., 1997, Journal of
+            Geophysical Research 102), or by 0.03 + 0.1 where level 2A of Sentinel-2 meets its requirement.
         adjacency: whether diffuse light comes from the surroundings of a pixel, as it does: fine detail loses more of
             its contrast than large fields (`physics.adjacency`). Without, each pixel is seen as if all were like it.
         **options: see `RadiometricOptions`.
@@ -78,18 +82,20 @@ class RandomHaze(RadiometricOperation):
 
     def __init__(
         self,
-        aod: float | Sequence[float] | None = None,
+        aod: float | Sequence[float] = (0.0, 0.3),
         aerosol: AerosolName = "continental",
         angstrom: float | Sequence[float] | None = None,
         sun_elevation: float | Sequence[float] = (30.0, 65.0),
         present: float = 0.1,
         gradient: float | Sequence[float] = 0.0,
         residual: bool = True,
+        missed: float | Sequence[float] = 0.0,
         adjacency: bool = True,
         **options: Unpack[RadiometricOptions],
     ) -> None:
         super().__init__(**options)
-        self.aod = None if aod is None else as_range(aod, "aod", low=0, high=5)
+        self.aod = as_range(aod, "aod", low=0, high=5)
+        self.missed = as_range(missed, "missed", low=0, high=5)
         if aerosol not in get_args(AerosolName):
             raise ConfigurationError(
                 f"aerosol={aerosol!r} is one of {', '.join(get_args(AerosolName))}", argument="aerosol"
@@ -110,7 +116,8 @@ class RandomHaze(RadiometricOperation):
             "gradient": self.gradient,
             "residual": residual,
             "adjacency": adjacency,
-            **({} if self.aod is None else {"aod": self.aod}),
+            "aod": self.aod,
+            "missed": self.missed,
             **({} if self.angstrom is None else {"angstrom": self.angstrom}),
         }
 
@@ -126,10 +133,9 @@ class RandomHaze(RadiometricOperation):
             low, high = self.angstrom
             finer = low + (high - low) * share - angstrom_exponents(shape.device)[kind]
         corrected = shape.sensor is not None and shape.sensor.level == "surface"
-        default = (0.0, 0.0) if corrected else _DEFAULT_AOD
         elevation = draws.uniform(*self.sun_elevation)
         params = {
-            "aod": draws.uniform(*(self.aod or default)),
+            "aod": draws.uniform(*(self.missed if corrected else self.aod)),
             "aerosol": kind,
             "finer": finer,
             "gsd_m": torch.full_like(finer, _DEFAULT_GSD_M) if shape.gsd_m is None else shape.gsd_m.to(finer),
@@ -153,6 +159,9 @@ class RandomHaze(RadiometricOperation):
         sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         aod = params["aod"].double()
+        if sensor.level == "surface" and self.missed[1] == 0:
+            nothing = torch.ones(len(aod), len(sensor.bands), dtype=torch.float64, device=aod.device)
+            return (Affine(self._left(Terms(nothing, 0 * nothing), params, sensor)),)
         before, after = self._air(aod, params, sensor)
         first = (self._mixed(before, after, params, sensor),) if self.adjacency else ()
         if not self._gradual:
@@ -197,7 +206,10 @@ class RandomHaze(RadiometricOperation):
             return Terms(after.transmittance, after.path)
         if sensor.level == "toa":
             return Terms(*_seen_through(after, before))
-        terms = Terms(*_left_by_correction(after, before))
+        return self._left(Terms(*_left_by_correction(after, before)), params, sensor)
+
+    def _left(self, terms: Terms, params: Params, sensor: Sensor) -> Terms:
+        """These terms, and the uncertainty of a correction."""
         if "residual" not in params:
             return terms
         wavelength = wavelengths_nm(sensor, terms.gain.device)
