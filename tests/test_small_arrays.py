@@ -12,6 +12,7 @@ from geoaug import get_sensor
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.executors import executor_for
 from geoaug.augment.physics import air
+from geoaug.augment.physics.aerosols import Aerosol, aerosol_of
 from geoaug.augment.physics.air import wavelengths_nm
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.matrices import Size
@@ -35,6 +36,10 @@ MATRICES = matrices.turned(doubles(9, low=-180, high=180), Size(40, 30), doubles
 WAVELENGTHS = wavelengths_nm(get_sensor("sentinel-2-l1c"), torch.device("cpu"))
 
 
+def some_aerosol(aod: Tensor) -> Aerosol:
+    return aerosol_of(torch.arange(len(aod)) % 4, aod, tuple(WAVELENGTHS.tolist()))
+
+
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
@@ -52,7 +57,7 @@ WAVELENGTHS = wavelengths_nm(get_sensor("sentinel-2-l1c"), torch.device("cpu"))
         (lambda matrix: warp.sampling_terms(matrix, Size(22, 33)), (MATRICES,)),
         (
             lambda elevation, aod, zenith, azimuth: torch.stack(
-                air.layer(WAVELENGTHS, elevation, air.Aerosol(aod, aod + 1, aod, aod / 2), True, zenith, azimuth)
+                air.layer(WAVELENGTHS, elevation, some_aerosol(aod), True, zenith, azimuth)
             ),
             (doubles(9, low=10, high=80), doubles(9, low=0.1, high=0.9), doubles(9) * 20 + 30, doubles(9) * 180),
         ),
@@ -67,10 +72,9 @@ def test_numpy_and_torch_agree(function: Callable[..., Tensor], arguments: tuple
 
 def test_thickened_air_is_two_layers_of_it() -> None:
     elevation, aod = doubles(4, low=20, high=70), doubles(4, low=0.1, high=0.4)
-    rest = (torch.full_like(aod, 1.3), torch.full_like(aod, 0.9), torch.full_like(aod, 0.6))
-    before, after = air.thickened(WAVELENGTHS, elevation, air.Aerosol(aod, *rest), 0.05)
+    before, after = air.thickened(WAVELENGTHS, elevation, some_aerosol(aod), 0.05)
     for found, depth in ((before, torch.full_like(aod, 0.05)), (after, aod + 0.05)):
-        one = air.layer(WAVELENGTHS, elevation, air.Aerosol(depth, *rest))
+        one = air.layer(WAVELENGTHS, elevation, some_aerosol(depth))
         assert torch.allclose(found.path, one.path, rtol=1e-12)
         assert torch.allclose(found.transmittance, one.transmittance, rtol=1e-12)
 

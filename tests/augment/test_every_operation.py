@@ -182,13 +182,13 @@ def test_it_takes_one_band_and_no_samples_and_one_draw_for_all(name: str) -> Non
 def test_ten_radiometric_operations_are_one_segment_and_equal_their_sequence() -> None:
     operations = [
         RandomIllumination(p=1.0),
-        RandomHaze((0.1, 0.3), p=1.0),
+        RandomHaze((0.1, 0.3), adjacency=False, p=1.0),
         RandomSensorNoise((2, 2), p=1.0),
         RandomWaterVapour(p=1.0),
         RandomSunElevation(p=1.0),
         RandomCalibration(p=1.0),
         RandomSensorNoise((3, 3), p=1.0),
-        RandomHaze((0.0, 0.1), "smoke", p=1.0),
+        RandomHaze((0.0, 0.1), "smoke", adjacency=False, p=1.0),
         RandomIllumination(p=1.0),
         RandomBandDropout(p=1.0),
     ]
@@ -222,7 +222,7 @@ def test_maps_fold_what_stands_beside_them_and_keep_order_and_noise_right() -> N
         RandomCloudShadow(p=1.0),
         RandomCloud(p=1.0),
         RandomPointSpread(p=1.0),
-        RandomHaze((0.1, 0.3), gradient=0.5, p=1.0),
+        RandomHaze((0.1, 0.3), gradient=0.5, adjacency=False, p=1.0),
         RandomStriping((0.05, 0.05), p=1.0),
         RandomCalibration(p=1.0),
         RandomLineDropout((0.2, 0.2), p=1.0),
@@ -247,7 +247,8 @@ def test_maps_fold_what_stands_beside_them_and_keep_order_and_noise_right() -> N
 
 
 def test_noise_before_a_map_has_the_variance_that_the_map_gives_it() -> None:
-    noisy = [RandomSensorNoise((10, 10), p=1.0), RandomHaze(0.5, gradient=1.0, p=1.0), RandomSensorNoise((5, 5), p=1.0)]
+    haze = RandomHaze(0.5, gradient=1.0, adjacency=False, p=1.0)
+    noisy = [RandomSensorNoise((10, 10), p=1.0), haze, RandomSensorNoise((5, 5), p=1.0)]
     batch = {"image": torch.full((1, 13, 256, 256), 3000.0), "key": sample_keys(0, [5])}
     compose = Compose(noisy, sensor=S2)
     plan = compose.plan(batch)

@@ -55,7 +55,7 @@ def test_a_chain_equals_its_operations_one_by_one_in_mean_and_variance(name: str
     operations = [
         RandomIllumination(p=1.0),
         RandomSensorNoise((2, 2), p=1.0),
-        RandomHaze((0.2, 0.3), p=1.0),
+        RandomHaze((0.2, 0.3), adjacency=False, p=1.0),
         RandomSensorNoise((3, 3), p=1.0),
         RandomIllumination(p=1.0),
     ]

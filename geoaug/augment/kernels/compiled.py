@@ -18,12 +18,13 @@ from torch import Tensor
 from geoaug.augment.kernels import arrays, loops, one_pass, stencil_loops, stencils, warp
 from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
-from geoaug.augment.kernels.portable import Encoding, Work, empty_output
+from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.stencils import CoarseGrid, Taps
+from geoaug.augment.physics.adjacency import Background
 from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
-from geoaug.augment.planning.maps import LostLines, Ramp, Stripes, Surroundings
+from geoaug.augment.planning.maps import LostLines, Ramp, Stripes
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Segment, Stencil
 from geoaug.rng.noise import few_normal_quantiles
@@ -36,9 +37,9 @@ parameter_words = loops.parameter_words
 _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
 _EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
-# Maps of a few numbers or lines, and fields that all bands share.
+# Maps of a few numbers or lines, and fields whose making is worth a few samples at once.
 _LINES = (Ramp, Stripes, LostLines)
-_FIELDS = (CloudVeil, CloudShade)
+_FIELDS = (CloudVeil, CloudShade, Background)
 
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
 _BLOCKS_A_THREAD = 4
@@ -163,7 +164,6 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
     if part.dem is not None and out.dem is not None:
         x, y = warp.sampling_coordinates(task.matrix, task.size)
         dem = out.dem[rows].copy_(moved_elevation(part.dem, x, y, task.nearest or bool(exact.all())))
-        dem = dem.repeat_interleave(task.dates, 0)
     layout = _Layout(part, task, encoding, _taken(out, rows), exact, dem)
     layout.run(task.segments, np.arange(len(exact)), lambda run: run())
 
@@ -203,7 +203,8 @@ class _Layout:
         """Run segments on the samples in `order`; `on_threads` calls a function on every thread that takes part."""
         part, work, out, size, dates = self._part, self._work, self._out, self._work.size, self._work.dates
         count, bands = part.image.shape[:2]
-        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, Surroundings(self._dem))
+        around = surroundings_of(part, work.matrix, work, self._dem)
+        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, around)
         assert out.valid is not None
         cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud.flatten(2).numpy()
         flags = np.zeros(cloud.shape, np.uint8)

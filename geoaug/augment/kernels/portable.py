@@ -16,6 +16,7 @@ from torch import Tensor
 
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.blocks import for_each_block
+from geoaug.augment.kernels.coarse import coarse_means
 from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.sampling import (
     Decoding,
@@ -184,7 +185,8 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
             places = [warp.Place(x, y)] if most == 1 else warp.places(work.matrix[rows], size, counts[rows], most)
             values, valid = sampled(taken, places, encoding.min_support, work.decoding, work.cubic)
         dem = None if taken.dem is None else moved_elevation(taken.dem, x, y, exact)
-        done = _radiated(values, valid, dem, () if raw else work.rows(rows), work, rows)
+        surroundings = surroundings_of(taken, work.matrix[rows], work, dem)
+        done = _radiated(values, valid, surroundings, () if raw else work.rows(rows), work, rows)
         if done.invalid is not None:
             valid = valid & ~_every_date(done.invalid, work.dates)[:, None]
         _store(out, rows, values, valid, encoding)
@@ -201,6 +203,22 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
     else:
         run((slice(None), "sample", work.most_places))
     return out
+
+
+def surroundings_of(
+    pixels: Pixels, matrix: Float[Tensor, "b 3 3"], work: Work, dem: Float[Tensor, "b 1 h w"] | None
+) -> Surroundings:
+    """What maps of some samples may look at, with a row for each date.
+
+    Args:
+        pixels: of the input.
+        matrix: of the same samples.
+        work: of all.
+        dem: elevations under the output.
+    """
+    if dem is not None and work.dates > 1:
+        dem = dem.repeat_interleave(work.dates, 0)
+    return Surroundings(dem, lambda: coarse_means(pixels.image, pixels.valid, matrix, work.size, work.dates))
 
 
 def empty_output(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
@@ -230,7 +248,7 @@ def _every_date(pixels: Bool[Tensor, "r h w"], dates: int) -> Bool[Tensor, "b h 
 def _radiated(
     values: Float[Tensor, "b n h w"],
     valid: Bool[Tensor, "b 1 h w"],
-    dem: Float[Tensor, "b 1 h w"] | None,
+    surroundings: Surroundings,
     segments: tuple[Segment, ...],
     work: Work,
     rows: Rows,
@@ -238,12 +256,11 @@ def _radiated(
     """Run the segments on `values`, in place."""
     dates = work.dates
     if dates == 1:
-        block = Block(values, valid, Surroundings(dem), work.key[rows], work.stream)
+        block = Block(values, valid, surroundings, work.key[rows], work.stream)
         run_segments(block, segments)
         return block
     apart = values.reshape(len(values) * dates, -1, *values.shape[2:])
     every = valid.repeat_interleave(dates, 0)
-    surroundings = Surroundings(None if dem is None else dem.repeat_interleave(dates, 0))
     block = Block(apart, every, surroundings, work.key[rows], work.stream)
     run_segments(block, segments)
     if apart.data_ptr() != values.data_ptr():

@@ -90,6 +90,9 @@ def _affine(block: Block, segment: Affine) -> None:
     values, terms, modulation = block.values, segment.terms, segment.modulation
     gain, offset = _over_pixels(terms.gain), _over_pixels(terms.offset)
     maps = None
+    if modulation is not None and modulation.maps.looks_at_pixels and modulation.gain is None:
+        _add_surroundings(block, segment, modulation)
+        return
     if modulation is not None and not certainly(~modulation.applied):
         maps = _made(block, modulation)
         _annotate(block, modulation, maps)
@@ -105,6 +108,16 @@ def _affine(block: Block, segment: Affine) -> None:
     if maps is not None and modulation is not None and modulation.offset is not None:
         for layer, weight in _layers(maps, modulation.offset):
             values.addcmul_(layer, weight)
+
+
+def _add_surroundings(block: Block, segment: Affine, modulation: Modulation) -> None:
+    """An affine segment whose map is made of the pixels of the input, small until it meets the values."""
+    _affine(block, Affine(segment.terms))
+    if modulation.offset is not None and not certainly(~modulation.applied):
+        # Weights rather than maps are cleared where the operation was skipped: these maps are as large as the values.
+        weights = torch.where(modulation.applied[:, None], modulation.offset[..., 0], 0.0)
+        maps = modulation.maps.make(Size(*block.values.shape[-2:]), block.surroundings)
+        block.values.addcmul_(maps, _over_pixels(weights))
 
 
 def _add_variance(block: Block, floor: Tensor, slope: Tensor) -> None:

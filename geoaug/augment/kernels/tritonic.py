@@ -14,11 +14,10 @@ from torch import Tensor
 
 from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, layout_of, limits_of
-from geoaug.augment.kernels.portable import Encoding, Work, empty_output
+from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.triton_kernel import fused
 from geoaug.augment.planning import matrices
-from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.segments import Stencil
 from geoaug.rng.noise import few_normal_quantiles
 from geoaug.small_arrays import constant
@@ -42,8 +41,9 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         out.dem.copy_(
             moved_elevation(given.dem, *warp.sampling_coordinates(work.matrix, work.size), exact=work.nearest)
         )
-        elevation = out.dem.repeat_interleave(dates, 0)
-    lowering = Lowering(work.key, work.stream, dates, bands // dates, work.size, Surroundings(elevation))
+        elevation = out.dem
+    around = surroundings_of(given, work.matrix, work, elevation)
+    lowering = Lowering(work.key, work.stream, dates, bands // dates, work.size, around)
     programs = lowering.programs(work.segments)
     launch = _Launch(given, work, encoding, out)
     for program in programs:

@@ -12,10 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
+from geoaug.augment.physics.adjacency import Background, aerosol_share, mixed
+from geoaug.augment.physics.aerosols import AEROSOLS, KIND_NAMES, aerosol_of, angstrom_exponents
 from geoaug.augment.physics.air import (
-    AEROSOLS,
-    Aerosol,
+    Layer,
     bandwidths_nm,
+    centres_nm,
     correlated_by_wavelength,
     layer,
     thickened,
@@ -33,34 +35,45 @@ from geoaug.small_arrays import Numbers, constant, several_by_numpy
 
 AerosolName = Literal["continental", "maritime", "dust", "smoke", "any"]
 
-_DEFAULT_AOD = (0.0, 0.3)
+# Metres to a pixel where neither the batch nor the sensor tells.
+_DEFAULT_GSD_M = 10.0
 
 
 class RandomHaze(RadiometricOperation):
     """More aerosol in the air: contrast falls, and the short wavelengths gain path reflectance.
 
     `reflectance' = t * reflectance + p`, t and p from the aerosol optical depth at each band's wavelength (`air`).
+    That is for ground of one colour; else diffuse light comes from the surroundings of a pixel (`adjacency`), and fine
+    detail fades before large fields do.
+
     What that means depends on the product (`Sensor.level`):
 
     - top of atmosphere: aerosol is added to what is there; `t` is the quotient of two transmittances, and the path
       of the air's molecules stays as it is;
-    - surface reflectance: aerosol that the atmospheric correction missed, and what is left of an imperfect one:
-      0.005 + 0.05 reflectance (one deviation; the requirement for Sentinel-2 level 2A, Louis et al., 2016, ESA
-      SP-740), in a curve over the wavelength. Without `aod`, that remainder alone;
+    - surface reflectance: a correction has taken the air off, whatever there was of it; what it leaves is its
+      published uncertainty, that of the aerosol included: 0.005 + 0.05 reflectance (one deviation; the requirement
+      for Sentinel-2 level 2A, Louis et al., 2016, ESA SP-740, and the specification of MODIS and Landsat surface
+      reflectance, Vermote and Kotchenova, 2008, Journal of Geophysical Research 113), in a curve over the wavelength.
+      `aod` does not apply; aerosol that the correction missed beyond that is `missed`;
     - unknown: aerosol over the ground, and nothing else.
 
     Bands of unknown wavelength are taken at 550 nm.
 
     Args:
-        aod: range of the added aerosol optical depth at 550 nm: 0.1 is a clear day, 0.6 a hazy one. None: [0, 0.3],
-            and none for surface reflectance.
+        aod: range of the added aerosol optical depth at 550 nm: 0.1 is a clear day, 0.6 a hazy one. Not for surface
+            reflectance.
         aerosol: "continental", "maritime", "dust", "smoke", or "any" of these for each sample.
-        angstrom: range of the Angstrom exponent, in place of the aerosol's own.
+        angstrom: range of the Angstrom exponent between 443 and 860 nm; None: about the aerosol's own (`aerosols`).
         sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
         present: aerosol optical depth that a top-of-atmosphere image has already.
         gradient: range of how much more of the aerosol lies at one edge of the tile than in its middle, as a fraction
             (and less at the other edge); 0 for none.
         residual: whether surface reflectance also gets the remainder of an imperfect correction.
+        missed: range of the aerosol optical depth that the correction of surface reflectance missed, beside `residual`.
+            Retrieved depths are wrong by 0.05 + 0.2 of them (one deviation; MODIS, Kaufman et al., 1997, Journal of
+            Geophysical Research 102), or by 0.03 + 0.1 where level 2A of Sentinel-2 meets its requirement.
+        adjacency: whether diffuse light comes from the surroundings of a pixel, as it does: fine detail loses more of
+            its contrast than large fields (`physics.adjacency`). Without, each pixel is seen as if all were like it.
         **options: see `RadiometricOptions`.
     """
 
@@ -69,17 +82,20 @@ class RandomHaze(RadiometricOperation):
 
     def __init__(
         self,
-        aod: float | Sequence[float] | None = None,
+        aod: float | Sequence[float] = (0.0, 0.3),
         aerosol: AerosolName = "continental",
         angstrom: float | Sequence[float] | None = None,
         sun_elevation: float | Sequence[float] = (30.0, 65.0),
         present: float = 0.1,
         gradient: float | Sequence[float] = 0.0,
         residual: bool = True,
+        missed: float | Sequence[float] = 0.0,
+        adjacency: bool = True,
         **options: Unpack[RadiometricOptions],
     ) -> None:
         super().__init__(**options)
-        self.aod = None if aod is None else as_range(aod, "aod", low=0, high=5)
+        self.aod = as_range(aod, "aod", low=0, high=5)
+        self.missed = as_range(missed, "missed", low=0, high=5)
         if aerosol not in get_args(AerosolName):
             raise ConfigurationError(
                 f"aerosol={aerosol!r} is one of {', '.join(get_args(AerosolName))}", argument="aerosol"
@@ -92,33 +108,37 @@ class RandomHaze(RadiometricOperation):
         self.present = float(present)
         self.gradient = as_range(gradient, "gradient", low=0, high=1)
         self.residual = residual
+        self.adjacency = adjacency
         self.flags = {
             "aerosol": aerosol,
             "sun_elevation": self.sun_elevation,
             "present": self.present,
             "gradient": self.gradient,
             "residual": residual,
-            **({} if self.aod is None else {"aod": self.aod}),
+            "adjacency": adjacency,
+            "aod": self.aod,
+            "missed": self.missed,
             **({} if self.angstrom is None else {"angstrom": self.angstrom}),
         }
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
-        names = list(AEROSOLS) if self.aerosol == "any" else [self.aerosol]
-        kinds = [AEROSOLS[name] for name in names]
-        listed = tuple((*kind.angstrom, kind.albedo, kind.asymmetry) for kind in kinds)
-        table = constant(listed, torch.float64, shape.device)
-        low, high, albedo, asymmetry = table[draws.integer(len(kinds))].unbind(-1)
-        exponent = draws.uniform()
-        if self.angstrom is not None:
-            low, high = (torch.full_like(low, edge) for edge in self.angstrom)
+        names = KIND_NAMES if self.aerosol == "any" else (self.aerosol,)
+        places = constant(tuple(map(KIND_NAMES.index, names)), torch.int64, shape.device)
+        kind = places[draws.integer(len(names))]
+        share = draws.uniform()
+        if self.angstrom is None:
+            spread = constant(tuple(each.finer for each in AEROSOLS), torch.float64, shape.device)[kind]
+            finer = spread[:, 0] + (spread[:, 1] - spread[:, 0]) * share
+        else:
+            low, high = self.angstrom
+            finer = low + (high - low) * share - angstrom_exponents(shape.device)[kind]
         corrected = shape.sensor is not None and shape.sensor.level == "surface"
-        default = (0.0, 0.0) if corrected else _DEFAULT_AOD
         elevation = draws.uniform(*self.sun_elevation)
         params = {
-            "aod": draws.uniform(*(self.aod or default)),
-            "angstrom": low + (high - low) * exponent,
-            "albedo": albedo,
-            "asymmetry": asymmetry,
+            "aod": draws.uniform(*(self.missed if corrected else self.aod)),
+            "aerosol": kind,
+            "finer": finer,
+            "gsd_m": torch.full_like(finer, _DEFAULT_GSD_M) if shape.gsd_m is None else shape.gsd_m.to(finer),
             "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
         for name, known in (("view_zenith", shape.view_zenith), ("relative_azimuth", shape.relative_azimuth)):
@@ -139,39 +159,60 @@ class RandomHaze(RadiometricOperation):
         sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         aod = params["aod"].double()
+        if sensor.level == "surface" and self.missed[1] == 0:
+            nothing = torch.ones(len(aod), len(sensor.bands), dtype=torch.float64, device=aod.device)
+            return (Affine(self._left(Terms(nothing, 0 * nothing), params, sensor)),)
+        before, after = self._air(aod, params, sensor)
+        first = (self._mixed(before, after, params, sensor),) if self.adjacency else ()
         if not self._gradual:
-            return (Affine(self._hazy(aod, params, sensor)),)
+            return (*first, Affine(self._hazy(before, after, params, sensor)))
         share = params["gradient"].double()
-        thin, thick = (self._hazy(aod * (1 + sign * share), params, sensor) for sign in (-1, 1))
+        thin, thick = (
+            self._hazy(*self._air(aod * (1 + sign * share), params, sensor), params, sensor) for sign in (-1, 1)
+        )
         angle = torch.deg2rad(params["direction"].double())
         across, down = angle.cos().float().double(), angle.sin().float().double()
         reach = across.abs() + down.abs()
         ramp = Ramp(torch.full_like(aod, 0.5), across / reach, down / reach)
-        more = Modulation(
-            ramp,
-            (thick.gain - thin.gain)[..., None],
-            (thick.offset - thin.offset)[..., None],
-            torch.ones_like(aod, dtype=torch.bool),
-        )
-        return (Affine(thin, more),)
+        every = torch.ones_like(aod, dtype=torch.bool)
+        more = Modulation(ramp, (thick.gain - thin.gain)[..., None], (thick.offset - thin.offset)[..., None], every)
+        return (*first, Affine(thin, more))
 
-    def _hazy(self, aod: Float[Tensor, " b"], params: Params, sensor: Sensor) -> Terms:
-        """Gain and offset of so much more aerosol."""
+    def _air(self, aod: Float[Tensor, " b"], params: Params, sensor: Sensor) -> tuple[Layer | None, Layer]:
+        """The air before (None: none), and with so much more aerosol."""
         wavelength, elevation = wavelengths_nm(sensor, aod.device), params["sun_elevation"]
-
-        def aerosol(depth: Tensor) -> Aerosol:
-            return Aerosol(depth, params["angstrom"], params["albedo"], params["asymmetry"])
-
+        aerosol = aerosol_of(params["aerosol"], aod, centres_nm(sensor), params["finer"])
         view: dict[str, Any] = {name: params[name] for name in ("view_zenith", "relative_azimuth") if name in params}
         if sensor.level is None:
-            hazy = layer(wavelength, elevation, aerosol(aod), molecules=False, **view)
-            return Terms(hazy.transmittance, hazy.path)
-        before, after = thickened(wavelength, elevation, aerosol(aod), self.present, **view)
+            return None, layer(wavelength, elevation, aerosol, molecules=False, **view)
+        return thickened(wavelength, elevation, aerosol, self.present, **view)
+
+    def _mixed(self, before: Layer | None, after: Layer, params: Params, sensor: Sensor) -> Affine:
+        """Each pixel mixed with its surroundings."""
+        own, bend, path = mixed(before, after, corrected=sensor.level == "surface")
+        one = torch.ones_like(own)
+        share = one
+        if sensor.level is not None:
+            depth = params["aod"].double() + self.present
+            aerosol = aerosol_of(params["aerosol"], depth, centres_nm(sensor), params["finer"])
+            share = aerosol_share(aerosol, wavelengths_nm(sensor, one.device))
+        around = Background(params["gsd_m"].double(), share, bend, path, one, torch.zeros_like(one))
+        every = torch.ones(len(one), dtype=torch.bool, device=one.device)
+        return Affine(Terms(own, torch.zeros_like(own)), Modulation(around, None, (1 - own)[..., None], every))
+
+    def _hazy(self, before: Layer | None, after: Layer, params: Params, sensor: Sensor) -> Terms:
+        """Gain and offset over ground of one colour."""
+        if before is None:
+            return Terms(after.transmittance, after.path)
         if sensor.level == "toa":
             return Terms(*_seen_through(after, before))
-        terms = Terms(*_left_by_correction(after, before))
+        return self._left(Terms(*_left_by_correction(after, before)), params, sensor)
+
+    def _left(self, terms: Terms, params: Params, sensor: Sensor) -> Terms:
+        """These terms, and the uncertainty of a correction."""
         if "residual" not in params:
             return terms
+        wavelength = wavelengths_nm(sensor, terms.gain.device)
         relative, absolute = correlated_by_wavelength(params["residual"].double(), wavelength).unbind(1)
         return terms.then(Terms(1 + _RELATIVE * relative, _ABSOLUTE * absolute))
 

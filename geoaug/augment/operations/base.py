@@ -17,6 +17,7 @@ from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentati
 from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
 from torch import Tensor
 
+from geoaug.augment.kernels.coarse import coarse_means
 from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.warp import most_places, warp
 from geoaug.augment.planning.maps import Surroundings
@@ -421,8 +422,9 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         values = input.float()
         valid = torch.isfinite(values).all(1, keepdim=True)
         values = torch.where(torch.isfinite(values), values, 0.0)
-        block = Block(values, valid, Surroundings(), params["key"].to(input.device), stream=0)
         size = Size(*input.shape[-2:])
+        around = Surroundings(cells=lambda: coarse_means(input, valid, identity(len(input), input.device), size))
+        block = Block(values, valid, around, params["key"].to(input.device), stream=0)
         shape = TileShape(input.shape[0], input.shape[1], size, params["key"].device, sensor=self.sensor)
 
         def ready(tensor: Tensor) -> Tensor:

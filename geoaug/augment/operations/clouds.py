@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, Range, TileShape, as_range
-from geoaug.augment.physics.air import path_of_clear_air, rayleigh_optical_depth, wavelengths_nm
+from geoaug.augment.physics.air import centres_nm, path_of_clear_air, rayleigh_optical_depth, wavelengths_nm
 from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil
 from geoaug.augment.physics.cloud_optics import cloud_spectrum, shadow_gain
 from geoaug.augment.planning.matrices import rotation
@@ -277,8 +277,7 @@ class RandomCloudShadow(_Weathered):
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
-        wavelength = wavelengths_nm(sensor, params["ice"].device)
-        left = shadow_gain(wavelength, params["sun_elevation"].double())
+        left = shadow_gain(centres_nm(sensor), params["sun_elevation"].double())
         lost = (left - 1)[..., None]
         # The ground darkens; the air between the clouds and above them scatters as before.
         air = path_of_clear_air(sensor, left)

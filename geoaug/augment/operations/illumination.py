@@ -1,12 +1,16 @@
 """Illumination and calibration: how bright the same ground is under another sun, from another side, in another year."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Unpack
 
 import torch
+from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
-from geoaug.augment.physics.air import path_of_clear_air
+from geoaug.augment.physics.aerosols import REFERENCE_NM
+from geoaug.augment.physics.air import centres_nm, path_of_clear_air
+from geoaug.augment.physics.ground import reflectance
 from geoaug.augment.planning.maps import Ramp
 from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
@@ -99,13 +103,16 @@ class RandomSwathBrightness(RadiometricOperation):
     """Brightness across the swath: ground looks brighter from the side where it hides its shadows.
 
     Sun and view directions change across the swath, and with them the reflectance of rough ground, by 5 to 10 % over
-    the swath of Sentinel-2 (Roy et al., 2017, Remote Sensing of Environment 199). A tile sees a small piece: a gain
-    for its place in the swath, and a slight ramp.
+    the swath of Sentinel-2 (Roy et al., 2017, Remote Sensing of Environment 199). Where no amplitude is given, it is
+    that of usual ground by its Ross-Li kernels (`physics.ground`), band by band, for the views to both edges. A tile
+    sees a small piece: a gain for its place in the swath, and a slight ramp.
 
     Args:
-        amplitude: range of the change from one edge of the swath to the other, as a fraction; either edge may be the
-            brighter one.
+        amplitude: range of the change from one edge of the swath to the other, as a fraction, the same in all bands;
+            either edge may be the brighter one. None: from the kernels.
         swath_m: width of the swath, metres: 290 km for Sentinel-2, 185 km for Landsat, a kilometre from the air.
+        height_m: of the sensor over the ground, metres: 786 km for Sentinel-2, 705 km for Landsat.
+        sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
         **options: see `RadiometricOptions`.
     """
 
@@ -113,28 +120,51 @@ class RandomSwathBrightness(RadiometricOperation):
 
     def __init__(
         self,
-        amplitude: float | Sequence[float] = (-0.1, 0.1),
+        amplitude: float | Sequence[float] | None = None,
         swath_m: float = 290_000.0,
+        height_m: float = 786_000.0,
+        sun_elevation: float | Sequence[float] = (30.0, 65.0),
         **options: Unpack[RadiometricOptions],
     ) -> None:
         super().__init__(**options)
-        self.amplitude = as_range(amplitude, "amplitude", low=-1, high=1)
-        if not swath_m > 0:
-            raise ConfigurationError(f"swath_m={swath_m} is a width in metres above 0", argument="swath_m")
-        self.swath_m = float(swath_m)
-        self.flags = {"amplitude": self.amplitude, "swath_m": self.swath_m}
+        self.amplitude = None if amplitude is None else as_range(amplitude, "amplitude", low=-1, high=1)
+        for name, value in (("swath_m", swath_m), ("height_m", height_m)):
+            if not value > 0:
+                raise ConfigurationError(f"{name}={value} is a length in metres above 0", argument=name)
+        self.swath_m, self.height_m = float(swath_m), float(height_m)
+        self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
+        self.flags = {
+            "swath_m": self.swath_m,
+            "height_m": self.height_m,
+            "sun_elevation": self.sun_elevation,
+            **({} if self.amplitude is None else {"amplitude": self.amplitude}),
+        }
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
-        amplitude, direction = draws.uniform(*self.amplitude), torch.deg2rad(draws.uniform(0.0, 360.0))
-        gsd = torch.full_like(amplitude, _DEFAULT_GSD_M) if shape.gsd_m is None else shape.gsd_m.to(amplitude)
+        if self.amplitude is not None:
+            # One column a band, so that the terms know how many there are where no sensor tells.
+            amplitude = draws.uniform(*self.amplitude)[:, None].expand(-1, shape.bands)
+        else:
+            amplitude = self._by_kernels(draws.uniform(*self.sun_elevation), draws.uniform(0.0, 180.0), shape)
+        direction = torch.deg2rad(draws.uniform(0.0, 360.0))
+        gsd = torch.full_like(direction, _DEFAULT_GSD_M) if shape.gsd_m is None else shape.gsd_m.to(direction)
         share = gsd / self.swath_m
         return {
-            # One column a band, so that the terms know how many there are where no sensor tells.
-            "amplitude": amplitude[:, None].expand(-1, shape.bands),
+            "amplitude": amplitude,
             "position": draws.uniform(-0.5, 0.5),
             "across": direction.cos().float().double() * share * shape.size.width,
             "down": direction.sin().float().double() * share * shape.size.height,
         }
+
+    def _by_kernels(self, elevation: Tensor, azimuth: Tensor, shape: TileShape) -> Tensor:
+        """Change from one edge of the swath to the other, over the mean of both."""
+        zenith = 90 - (elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90)).double()
+        edge = torch.full_like(zenith, math.degrees(math.atan(self.swath_m / 2 / self.height_m)))
+        centres = (REFERENCE_NM,) * shape.bands if shape.sensor is None else centres_nm(shape.sensor)
+        one, other = (reflectance(centres, zenith, edge, azimuth.double() + turn) for turn in (0.0, 180.0))
+        # Rounded, for sines differ between devices in the last place.
+        change: Tensor = (2 * (one - other) / (one + other)).float().double()
+        return change
 
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         amplitude = params["amplitude"].double()

@@ -8,36 +8,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
-from geoaug.augment.physics.air import Aerosol, diffuse_over_direct, layer, wavelengths_nm
+from geoaug.augment.physics.aerosols import clear_aerosol
+from geoaug.augment.physics.air import centres_nm, diffuse_over_direct, layer, wavelengths_nm
+from geoaug.augment.physics.ground import reflectance
 from geoaug.augment.physics.terrain import TerrainLight
 from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
 from geoaug.augment.planning.terms import Terms
-from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 
 _LOWEST, _HIGHEST = 10.0, 90.0
 _TYPICAL_ELEVATION = 50.0
 _DEFAULT_GSD_M = 10.0
-# Clear air.
-_AOD, _ANGSTROM, _ALBEDO, _ASYMMETRY = 0.1, 1.3, 0.93, 0.65
-
-
-def _clear(like: Float[Tensor, " b"]) -> Aerosol:
-    values = (_AOD, _ANGSTROM, _ALBEDO, _ASYMMETRY)
-    return Aerosol(*(torch.full_like(like, value, dtype=torch.float64) for value in values))
 
 
 class RandomSunElevation(RadiometricOperation):
     """The same ground under a higher or lower sun.
 
-    Rough ground reflects in proportion to `mu^(k - 1)`, mu the sine of the sun's elevation (Minnaert, 1941,
-    Astrophysical Journal 93), and the air's path and transmittance follow from the sun, where a product has them in
-    its pixels. Products whose reflectance was not divided by mu (Landsat level 1) darken by it too.
+    Ground changes band by band as usual ground does by its Ross-Li kernels (`physics.ground`): under a lower sun there
+    are more shadows, so from 50 to 25 degrees of elevation red and short-wave infrared lose a tenth. The air's path and
+    transmittance follow from the sun, where a product has them in its pixels. Products whose reflectance was not
+    divided by mu, the sine of the sun's elevation (Landsat level 1), darken by it too.
 
     Args:
         change: range of the change of the sun's elevation, degrees.
-        minnaert: k: 1 for a surface equally bright from everywhere; about 0.8 to 0.9 for vegetation and soil.
         sun_elevation: range of the elevation it changes from, where the sample does not tell it, degrees.
         **options: see `RadiometricOptions`.
     """
@@ -48,24 +42,24 @@ class RandomSunElevation(RadiometricOperation):
     def __init__(
         self,
         change: float | Sequence[float] = (-15.0, 15.0),
-        minnaert: float = 0.85,
         sun_elevation: float | Sequence[float] = (30.0, 65.0),
         **options: Unpack[RadiometricOptions],
     ) -> None:
         super().__init__(**options)
         self.change = as_range(change, "change", low=-80, high=80)
-        if not 0 <= minnaert <= 2:
-            raise ConfigurationError(f"minnaert={minnaert} is an exponent within [0, 2]", argument="minnaert")
-        self.minnaert = float(minnaert)
         self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
-        self.flags = {"change": self.change, "minnaert": self.minnaert, "sun_elevation": self.sun_elevation}
+        self.flags = {"change": self.change, "sun_elevation": self.sun_elevation}
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         change, elevation = draws.uniform(*self.change), draws.uniform(*self.sun_elevation)
-        return {
+        params = {
             "change": change,
             "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
+        for name, known in (("view_zenith", shape.view_zenith), ("relative_azimuth", shape.relative_azimuth)):
+            if known is not None:
+                params[name] = known
+        return params
 
     def terms(self, params: Params, shape: TileShape) -> Terms:
         sensor = shape.sensor
@@ -73,17 +67,20 @@ class RandomSunElevation(RadiometricOperation):
         before = params["sun_elevation"].double()
         after = (before + params["change"].double()).clamp(_LOWEST, _HIGHEST)
         after = torch.where(params["change"] == 0, before, after)
-        ratio = (torch.sin(torch.deg2rad(after)) / torch.sin(torch.deg2rad(before)))[:, None]
-        ground = (ratio ** (self.minnaert - 1)).expand(-1, len(sensor.bands))
+        view = params.get("view_zenith", torch.zeros_like(before)).double()
+        azimuth = params.get("relative_azimuth", torch.full_like(before, 90.0)).double()
+        centres = centres_nm(sensor)
+        ground = reflectance(centres, 90 - after, view, azimuth) / reflectance(centres, 90 - before, view, azimuth)
         if sensor.level != "toa":
             return Terms(ground, torch.zeros_like(ground))
-        wavelength, clear = wavelengths_nm(sensor, before.device), _clear(before)
-        old, new = layer(wavelength, before, clear), layer(wavelength, after, clear)
+        wavelength, clear = wavelengths_nm(sensor, before.device), clear_aerosol(before, centres)
+        old, new = (layer(wavelength, sun, clear, True, view, azimuth) for sun in (before, after))
         gain = ground * new.transmittance / old.transmittance
         if sensor.sun_corrected:
             return Terms(gain, new.path - gain * old.path)
         # Without the division by mu, both path and ground are mu times as bright.
         mu = torch.sin(torch.deg2rad(before))[:, None]
+        ratio = torch.sin(torch.deg2rad(after))[:, None] / mu
         return Terms(gain * ratio, mu * ratio * (new.path - gain * old.path))
 
 
@@ -134,7 +131,8 @@ class RandomTerrainShading(RadiometricOperation):
         elevation, azimuth = params["sun_elevation"].double(), params["sun_azimuth"].double()
         later = (elevation + params["change"].double()).clamp(_LOWEST, _HIGHEST)
         later = torch.where(params["change"] == 0, elevation, later)
-        diffuse = diffuse_over_direct(wavelengths_nm(sensor, elevation.device), elevation, _clear(elevation))
+        clear = clear_aerosol(elevation, centres_nm(sensor))
+        diffuse = diffuse_over_direct(wavelengths_nm(sensor, elevation.device), elevation, clear)
         light = TerrainLight(
             _towards(elevation, azimuth),
             _towards(later, azimuth + params["turn"].double()),

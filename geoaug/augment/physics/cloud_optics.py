@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.physics.air import Aerosol, diffuse_over_direct
+from geoaug.augment.physics.aerosols import clear_aerosol
+from geoaug.augment.physics.air import diffuse_over_direct
 from geoaug.small_arrays import constant
 
 # Reflectance of a thick cloud in proportion to the visible: wavelength in nm, water, ice. Drops (radius about 10 um)
@@ -36,8 +37,6 @@ _SPECTRUM = (
 
 # Share of the direct light that comes down through a thick cloud all the same, spread over its shadow.
 _THROUGH = 0.25
-# Clear air beside the clouds.
-_AOD, _ANGSTROM, _ALBEDO, _ASYMMETRY = 0.1, 1.3, 0.93, 0.65
 
 
 def cloud_spectrum(wavelength_nm: Float[Tensor, " c"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
@@ -51,21 +50,18 @@ def cloud_spectrum(wavelength_nm: Float[Tensor, " c"]) -> tuple[Float[Tensor, " 
     return seen[:, 0], seen[:, 1]
 
 
-def shadow_gain(wavelength_nm: Float[Tensor, " c"], sun_elevation: Float[Tensor, " b"]) -> Float[Tensor, "b c"]:
+def shadow_gain(centres_nm: tuple[float, ...], sun_elevation: Float[Tensor, " b"]) -> Float[Tensor, "b c"]:
     """What is left of the ground's brightness in the full shadow of a cloud.
 
     The sky's light is left, and a share of the sun's that the cloud lets through: about two fifths in the blue, a
     quarter beyond the near infrared.
 
     Args:
-        wavelength_nm: centres of the bands.
+        centres_nm: of the bands.
         sun_elevation: degrees over the horizon.
     """
 
-    def every(value: float) -> Tensor:
-        return torch.full_like(sun_elevation, value, dtype=torch.float64)
-
-    clear = Aerosol(every(_AOD), every(_ANGSTROM), every(_ALBEDO), every(_ASYMMETRY))
-    ratio = diffuse_over_direct(wavelength_nm, sun_elevation, clear)
+    wavelength = constant(centres_nm, torch.float64, sun_elevation.device)
+    ratio = diffuse_over_direct(wavelength, sun_elevation, clear_aerosol(sun_elevation, centres_nm))
     sky = ratio / (1 + ratio)
     return sky + (1 - sky) * _THROUGH

@@ -1,8 +1,8 @@
 """Maps over a tile that modulate radiometry: a ramp, lines of the detector.
 
 A map is a small set of numbers a row (a sample, or a date of a sample), and becomes pixels only where they are used.
-It is a function of those numbers alone, so it is the same in any batch. Clouds are in `cloud_field`, terrain in
-`terrain`.
+It is a function of those numbers, and at most of the tile's own elevations and pixels, so it is the same in any batch.
+Clouds are in `cloud_field`, terrain in `terrain`, what lies about a pixel in `adjacency`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import PlanPart
 from geoaug.rng.noise import standard_normal
 
@@ -28,11 +29,27 @@ class Surroundings:
 
     Args:
         dem: elevation (r, 1, h, w) in metres, NaN where unknown; None where the batch has none.
+        cells: makes the means of coarse cells of the input, which cover the output tile evenly: (r, c, n, m) in stored
+            values, and the share of each cell that is valid (r, 1, n, m).
     """
 
-    def __init__(self, dem: Float[Tensor, "r 1 h w"] | None = None) -> None:
+    def __init__(
+        self,
+        dem: Float[Tensor, "r 1 h w"] | None = None,
+        cells: Callable[[], tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         self.dem = dem
+        self._cells = cells
+        self._means: tuple[Tensor, Tensor] | None = None
         self._made: list[tuple[Tensor, Tensor]] = []
+
+    def coarse(self) -> tuple[Float[Tensor, "r c n m"], Float[Tensor, "r 1 n m"]]:
+        """Means of coarse cells and their weights, made once."""
+        if self._means is None:
+            if self._cells is None:
+                raise ValueError("a map looks at the pixels of its tile, and nothing gives them: pass cells=")
+            self._means = self._cells()
+        return self._means
 
     def shared(self, seed: Int[Tensor, " r"], make: Callable[[], Tensor]) -> Tensor:
         """What several maps make from one and the same tensor of seeds, made once."""
@@ -48,6 +65,13 @@ class TileMap(PlanPart, ABC):
     """What a segment may be modulated by; a subclass is a frozen dataclass whose tensors have a row for each row."""
 
     __slots__ = ()
+
+    looks_at_pixels: ClassVar[bool] = False
+    """Whether the map is made of the tile's pixels, and not of its own numbers alone."""
+
+    def preceded_by(self, terms: Terms) -> TileMap:
+        """The map of pixels that these terms have changed before; the same for all maps but those of pixels."""
+        return self
 
     @abstractmethod
     def make(self, size: Size, surroundings: Surroundings) -> Tensor:

@@ -85,7 +85,7 @@ def scaled_segments(
     def identity() -> Affine:
         return Affine(Terms.identity(rows, bands, device))
 
-    parts = list(segments) or [identity()]
+    parts = _seen_as_stored(segments, source) or [identity()]
     if target.quantity in ("amplitude", "db"):
         parts += [Curve(target.quantity), identity()]
     if not isinstance(parts[0], Affine) and source != neutral:
@@ -105,6 +105,35 @@ def scaled_segments(
         for position, part in enumerate(parts)
     )
     return map_tensors(scaled, lambda tensor: tensor.float() if tensor.dtype == torch.float64 else tensor)
+
+
+def _seen_as_stored(segments: tuple[Segment, ...], source: PixelScale) -> list[Segment]:
+    """The segments, with maps that are made of the tile's pixels told what comes between stored values and theirs."""
+    if not any(_looks_at_pixels(part) for part in segments):
+        return list(segments)
+    parts: list[Segment] = []
+    so_far: Terms | None = None
+    for part in segments:
+        if isinstance(part, Affine):
+            terms = Terms(part.terms.gain, part.terms.offset)
+            if so_far is None:
+                q, offset = (
+                    constant(tuple(n), torch.float64, terms.gain.device) for n in (source.quantification, source.offset)
+                )
+                so_far = Terms(torch.ones_like(terms.gain) / q, torch.zeros_like(terms.gain) + offset / q)
+            modulation = part.modulation
+            if modulation is not None and _looks_at_pixels(part):
+                part = Affine(part.terms, replace(modulation, maps=modulation.maps.preceded_by(so_far)))
+                if modulation.offset is not None:
+                    # Of what they are made of, the pixels are a part on average.
+                    terms = Terms(terms.gain + modulation.offset[..., 0], terms.offset)
+            so_far = so_far.then(terms)
+        parts.append(part)
+    return parts
+
+
+def _looks_at_pixels(part: Segment) -> bool:
+    return isinstance(part, Affine) and part.modulation is not None and part.modulation.maps.looks_at_pixels
 
 
 def _rescaled(segment: Affine, source: PixelScale, target: PixelScale, normalize: Normalize | None) -> Affine:

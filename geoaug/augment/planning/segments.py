@@ -101,7 +101,12 @@ class Affine(PlanPart):
         held = after.modulation
         gain, offset = self.terms.gain[..., None], self.terms.offset[..., None]
         moved = held.offset if held.gain is None else held.gain * offset + (0.0 if held.offset is None else held.offset)
-        folded = replace(held, gain=None if held.gain is None else held.gain * gain, offset=moved)
+        folded = replace(
+            held,
+            maps=held.maps.preceded_by(self.terms),
+            gain=None if held.gain is None else held.gain * gain,
+            offset=moved,
+        )
         # What the terms of the later one add in noise depends on x before the maps act, as it does here.
         return Affine(self.terms.then(after.terms), folded)
 
