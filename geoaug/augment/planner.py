@@ -24,6 +24,7 @@ from geoaug.augment.operations.base import (
 from geoaug.augment.operations.policies import Choice, Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.band_grids import BandGrids, BandResampling, band_grids
 from geoaug.augment.planning.matrices import Matrices, Size
 from geoaug.augment.planning.plan import Drawn, FusedStage, OpaqueStage, Params, Plan, Stage
 from geoaug.augment.planning.segments import OperationSegment, folded
@@ -92,6 +93,8 @@ class Acquisition:
         gsd_m: metres to a pixel.
         view_zenith: degrees between the vertical and the way to the sensor.
         relative_azimuth: degrees between the azimuths of sun and sensor.
+        geotransform: of the pixels.
+        band_resampling: by which bands that are coarser than the pixels came to them.
     """
 
     sun_elevation: Float[Tensor, " b"] | None = None
@@ -99,6 +102,8 @@ class Acquisition:
     gsd_m: Float[Tensor, " b"] | None = None
     view_zenith: Float[Tensor, " b"] | None = None
     relative_azimuth: Float[Tensor, " b"] | None = None
+    geotransform: Float[Tensor, "b 6"] | None = None
+    band_resampling: BandResampling = "cubic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +230,9 @@ class _Planner:
         matrix = matrices.identity(batch, device).clone() if moved is None else matrices.quantised(moved)
         self._so_far, self._matrix = _composed(matrix, self._so_far), None
         most, self._shrinkage = most_places(self._shrinkage), 1.0
-        return FusedStage(matrix, self._frame, *self._radiometry(positions), most)
+        segments, shift = self._radiometry(positions)
+        grids = self._grids(positions) if segments else None
+        return FusedStage(matrix, self._frame, segments, shift, most, grids)
 
     def _radiometry(self, positions: range) -> tuple[tuple[OperationSegment, ...], Tensor | None]:
         """The segments of a stage, and the shifts of its bands."""
@@ -304,6 +311,21 @@ class _Planner:
                 gsd = gsd.double() / matrices.growth(self._so_far)
             self._after, self._turned = self._so_far, (azimuth, gsd)
         return self._turned
+
+    def _grids(self, positions: range) -> BandGrids | None:
+        """The pixels of the bands on the tile as it comes out of the stage's geometry."""
+        sensor, known, dates = self._sensor, self._acquisition, self._spec.dates
+        for position in positions:
+            sensor = sensor or getattr(self._members[position].step, "sensor", None)
+        if sensor is None:
+            return None
+        sides = tuple(band.gsd_m for band in sensor.bands)
+        resampling, device = known.band_resampling, self._key.device
+        gsd, geotransform = known.gsd_m, known.geotransform
+        grids = band_grids(sides, gsd, self._so_far, geotransform, resampling, len(self._key), device)
+        if grids is None or dates == 1:
+            return grids
+        return replace(grids, numbers=grids.numbers.repeat_interleave(dates, 0))
 
     def _chosen(
         self, position: int, step: GeometricOperation | StockAffine | RadiometricOperation, params: Params, dates: int

@@ -19,6 +19,7 @@ from torch import nn
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.operations.base import as_size
+from geoaug.augment.planning.band_grids import BandResampling
 from geoaug.augment.planning.scale import normalization
 from geoaug.augment.registry import (
     OperationError,
@@ -66,6 +67,7 @@ class _RecipeModel(BaseModel):
     sensor: str | None = None
     size: int | tuple[int, int] | None = None
     normalize: str | _MeanAndStd | None = None
+    band_resampling: BandResampling | None = None
     packages: dict[str, str] = {}
     operations: list[str | dict[str, dict[str, Any] | None]]
 
@@ -106,6 +108,7 @@ class Recipe:
         size: of the output tile, or None.
         specs: the operations in order.
         normalize: (mean, std) per band, or the file of `geoaug stats` that holds them, as the recipe names it.
+        band_resampling: by which bands that are coarser than the tile's pixels came to them, or None.
         folder: of the recipe's file, from which that file is looked for; None for a recipe without one.
         imports: packages that the user allows to be imported for the operations.
     """
@@ -116,6 +119,7 @@ class Recipe:
     size: int | tuple[int, int] | None
     specs: tuple[OperationSpec, ...]
     normalize: str | tuple[list[float], list[float]] | None = None
+    band_resampling: BandResampling | None = None
     folder: Path | None = None
     imports: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
@@ -125,11 +129,13 @@ class Recipe:
         return [build_operation(spec.name, spec.arguments, self.imports) for spec in self.specs]
 
     def compose(self, **arguments: Any) -> Compose:
-        """`Compose` of this recipe; arguments win over what the recipe says of sensor, size and normalize."""
+        """`Compose` of this recipe; arguments win over what the recipe says of the tiles."""
         by: Any = self.normalize
         if isinstance(by, str) and self.folder is not None:
             by = self.folder / by
         chosen = {"sensor": self.sensor, "size": self.size, "normalize": by, **arguments}
+        if self.band_resampling is not None:
+            chosen.setdefault("band_resampling", self.band_resampling)
         return Compose(self.operations, **chosen)
 
     def resolved(self) -> dict[str, Any]:
@@ -140,6 +146,7 @@ class Recipe:
         head: dict[str, Any] = {"summary": self.summary or None, "sensor": self.sensor, "size": _plain(self.size)}
         by = self.normalize
         head["normalize"] = by if by is None or isinstance(by, str) else {"mean": by[0], "std": by[1]}
+        head["band_resampling"] = self.band_resampling
         head["packages"] = needed_packages(self) or None
         operations = [
             {spec.name: {name: _plain(value) for name, value in spec.arguments.items()}}
@@ -267,7 +274,9 @@ def _checked(
         specs.append(OperationSpec(name, stated))
     by = model.normalize
     numbers = (by.mean, by.std) if isinstance(by, _MeanAndStd) else by
-    recipe = Recipe("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers, imports=imports)
+    recipe = Recipe(
+        "recipe", model.summary, model.sensor, model.size, tuple(specs), numbers, model.band_resampling, imports=imports
+    )
     if model.packages:
         installed = needed_packages(recipe)
         for package, written in model.packages.items():

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
 PLANES, RAMP, VEIL, SHADE = range(4)
 
+# Numbers of a step for one sample and band: four of its own, and four of the lattice that its noise is drawn on.
+TERMS, LATTICE = 8, 4
+
 
 class Input(NamedTuple):
     """What is sampled.

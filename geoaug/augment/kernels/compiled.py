@@ -155,6 +155,7 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
         matrix=work.matrix[rows],
         segments=work.rows(rows),
         key=work.key[rows],
+        grids=work.grids_of(rows),
         band_shift=None
         if work.band_shift is None
         else work.band_shift[rows.start * work.dates : rows.stop * work.dates],
@@ -203,7 +204,7 @@ class _Layout:
         """Run segments on the samples in `order`; `on_threads` calls a function on every thread that takes part."""
         part, work, out, size, dates = self._part, self._work, self._out, self._work.size, self._work.dates
         count, bands = part.image.shape[:2]
-        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, Surroundings(self._dem))
+        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, Surroundings(self._dem), work.grids)
         assert out.valid is not None
         cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud.flatten(2).numpy()
         flags = np.zeros(cloud.shape, np.uint8)
@@ -315,7 +316,7 @@ def _steps(program: Program, count: int, bands: int) -> arrays.Steps:
     steps = program.steps
     noisy = [step for step in steps if step.key is not None]
     noise = {id(step): number for number, step in enumerate(noisy)}
-    terms = np.zeros((len(steps), count, bands, 4), np.float32)
+    terms = np.zeros((len(steps), count, bands, arrays.TERMS), np.float32)
     keys, channels = np.zeros((len(noisy), count, bands), np.uint64), np.zeros((len(noisy), bands), np.uint64)
     for number, step in enumerate(steps):
         terms[number] = step.terms.numpy()

@@ -1,6 +1,6 @@
 """A fused stage as compiled executors run it: point-wise steps with their numbers, between stencils.
 
-Segments are made for reading; here they become arrays: one row of at most four numbers a step, sample and band, the
+Segments are made for reading; here they become arrays: one row of eight numbers a step, sample and band, the
 noise with its keys, and the layers that modulate steps, each as what it takes to work it out at a pixel. Both
 compiled executors, for the CPU and for CUDA, run the same programs.
 """
@@ -26,11 +26,13 @@ from geoaug.augment.kernels.arrays import (
     RAMP,
     SHADE,
     STEPS,
+    TERMS,
     VEIL,
 )
 from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
 from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
+from geoaug.augment.planning.band_grids import BandGrids
 from geoaug.augment.planning.maps import Ramp, Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
@@ -42,14 +44,16 @@ _NUMBERS = 8
 Pointwise = Affine | GammaNoise | Steps | Curve
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One step of a program.
 
     Attributes:
         kind: AFFINE: gain, offset, floor, slope; NORMAL: none; GAMMA: shift, scale, multiply, add; STEPS: ceiling,
             step; AMPLITUDE, DECIBEL: none.
-        terms: those numbers.
+        terms: those numbers; the last four tell the lattice of its noise (`planning.band_grids`), zeros where the band
+            has a pixel for each of the tile.
+        lattice: whether any may be other than zero.
         source: which of the program's sources modulates it, or -1.
         noisy: whether floor and slope may be other than zero.
         key: of the noise of each band.
@@ -58,9 +62,10 @@ class Step:
     """
 
     kind: int
-    terms: Float[Tensor, "b n 4"]
+    terms: Float[Tensor, "b n 8"]
     source: int = -1
     noisy: bool = False
+    lattice: bool = False
     key: Int[Tensor, "b n"] | None = None
     channel: Int[Tensor, " n"] | None = None
     stream: int = 0
@@ -114,6 +119,7 @@ class Lowering:
         bands: of one date.
         size: of the output tile.
         surroundings: what maps look at.
+        grids: where the pixels of bands that are coarser than the tile lie.
     """
 
     key: Int[Tensor, " b"]
@@ -122,6 +128,7 @@ class Lowering:
     bands: int
     size: Size
     surroundings: Surroundings = field(default_factory=Surroundings)
+    grids: BandGrids | None = None
 
     def programs(self, segments: Sequence[Segment]) -> list[Program]:
         """The segments as programs, a stencil between one and the next."""
@@ -156,7 +163,15 @@ class Lowering:
         channel = torch.arange(bands, device=self.key.device)
         key = self.key[:, None].expand(-1, bands)
         self.stream += 1
-        return Step(NORMAL, self._numbers(), key=key, channel=channel, stream=self.stream - 1)
+        lattice = () if self.grids is None else (None, None, None, None, *self.grids.numbers.unbind(-1))
+        return Step(
+            NORMAL,
+            self._numbers(*lattice),
+            lattice=self.grids is not None,
+            key=key,
+            channel=channel,
+            stream=self.stream - 1,
+        )
 
     def _step(self, segment: Pointwise, source: int) -> Step:
         match segment:
@@ -178,10 +193,10 @@ class Lowering:
             case _:
                 assert_never(segment)
 
-    def _numbers(self, *columns: Tensor | None) -> Float[Tensor, "b n 4"]:
-        shape = (len(self.key), self.dates * self.bands, 4)
+    def _numbers(self, *columns: Tensor | None) -> Float[Tensor, "b n 8"]:
+        shape = (len(self.key), self.dates * self.bands, TERMS)
         if runs_by_numpy(self.key, columns):
-            rows = np.zeros((shape[0] * self.dates, self.bands, 4), np.float32)
+            rows = np.zeros((shape[0] * self.dates, self.bands, TERMS), np.float32)
             for number, column in enumerate(columns):
                 if column is not None:
                     rows[..., number] = column.numpy()

@@ -19,6 +19,11 @@ AMPLITUDE = tl.constexpr(arrays.AMPLITUDE)
 PLANES = tl.constexpr(arrays.PLANES)
 RAMP = tl.constexpr(arrays.RAMP)
 VEIL = tl.constexpr(arrays.VEIL)
+TERMS = tl.constexpr(arrays.TERMS)
+LATTICE = tl.constexpr(arrays.LATTICE)
+# As in `planning.band_grids` and `kernels.lattice`.
+NEAREST_POINT, CUBIC_POINTS, SMOOTH_POINTS = tl.constexpr(1), tl.constexpr(3), tl.constexpr(4)
+GROUP, MARGIN = tl.constexpr(8), tl.constexpr(3)
 
 
 @triton.jit
@@ -64,6 +69,69 @@ def normal(table, first, lane, channel, stream, key):
     )
     half = tl.where(lane < 4, word & 0xFFFF, word >> 16) >> 4
     return tl.load(table + half.to(tl.int32))
+
+
+@triton.jit
+def draw_lattice(
+    out, terms, keys, channels, table, step, noise, samples, bands, cells, STREAM: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Draw the points of the lattices of one step: of every sample and band, eight lines side by side."""
+    row = tl.program_id(1).to(tl.int64)
+    sample, band = row // bands, row % bands
+    first = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    lane = tl.arange(0, 8)[:, None]
+    kind = tl.load(terms + ((step * samples + sample) * bands + band) * TERMS + LATTICE + 3)
+    if kind > 0:
+        key = tl.load(keys + (noise * samples + sample) * bands + band)
+        channel = tl.load(channels + noise * bands + band)
+        number = normal(table, first, lane, channel, STREAM, key)
+        tl.store(out + row * GROUP * cells + lane * cells + first[None, :], number, mask=first[None, :] < cells)
+
+
+@triton.jit
+def point(pixel, inverse, start, kind):
+    """The first of four neighbours of pixels along an axis of a lattice, and how far they lie beyond the second."""
+    start = tl.where(kind == SMOOTH_POINTS, 1.0, start)
+    place = pixel.to(tl.float32) * inverse + start
+    below = tl.floor(place)
+    return below.to(tl.int32) - 1, place - below
+
+
+@triton.jit
+def point_weight(share, start, kind, tap: tl.constexpr):
+    """Of one of four neighbours: `lattice.taps`."""
+    near = tl.where(share >= 0.5, 1.0, 0.0)
+    zero = tl.zeros_like(share)
+    if tap == 0:
+        by_near, linear, blunt = zero, zero, zero + start
+    elif tap == 1:
+        by_near, linear, blunt = 1.0 - near, 1.0 - share, zero + tl.sqrt(tl.maximum(1.0 - 2.0 * start * start, 0.0))
+    elif tap == 2:
+        by_near, linear, blunt = near, share, zero + start
+    else:
+        by_near, linear, blunt = zero, zero, zero
+    weight = tl.where(kind == CUBIC_POINTS, cubic_weight(share, tap), linear)
+    weight = tl.where(kind == NEAREST_POINT, by_near, weight)
+    return tl.where(kind == SMOOTH_POINTS, blunt, weight)
+
+
+@triton.jit
+def lattice_at(points, numbers, rows, columns, cells, stride, here):
+    """The lattice of a band, interpolated to a block of pixels."""
+    inverse, start_x, start_y = tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2)
+    kind = tl.load(numbers + 3)
+    left, share_x = point(columns, inverse, start_x, kind)
+    top, share_y = point(rows, inverse, start_y, kind)
+    found = tl.zeros_like(share_x)
+    for tap_y in tl.static_range(4):
+        line = top + tap_y
+        base = points + (line % GROUP).to(tl.int64) * cells + (line // GROUP) * stride
+        across = tl.zeros_like(share_x)
+        for tap_x in tl.static_range(4):
+            number = tl.load(base + left + tap_x, mask=here, other=0.0)
+            across += number * point_weight(share_x, start_x, kind, tap_x)
+        found += across * point_weight(share_y, start_y, kind, tap_y)
+    return found
 
 
 @triton.jit
@@ -243,6 +311,7 @@ def fused(
     gain,
     offset,
     table,
+    lattices,
     samples,
     image_b,
     image_n,
@@ -257,6 +326,7 @@ def fused(
     width_out,
     bands,
     blocks,
+    cells,
     least,
     minimum,
     full,
@@ -271,6 +341,7 @@ def fused(
     PENDING: tl.constexpr,
     NOISE: tl.constexpr,
     STREAM: tl.constexpr,
+    POINTS: tl.constexpr,
     SOURCES: tl.constexpr,
     LAYERS: tl.constexpr,
     LABELS: tl.constexpr,
@@ -431,7 +502,7 @@ def fused(
 
         variance = tl.zeros([8, BLOCK], tl.float32)
         for step in tl.static_range(len(KINDS)):
-            spot = ((step * samples + sample) * bands + band) * 4
+            spot = ((step * samples + sample) * bands + band) * TERMS
             if KINDS[step] == AFFINE:
                 by, more = tl.load(terms + spot), tl.load(terms + spot + 1)
                 if SOURCE_OF[step] >= 0:
@@ -468,12 +539,31 @@ def fused(
             elif KINDS[step] == NORMAL:
                 key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
                 channel = tl.load(channels + NOISE[step] * bands + band)
-                value += tl.sqrt(variance) * normal(table, first, lane, channel, STREAM[step], key)
+                if POINTS[step] >= 0:
+                    points = lattices + ((POINTS[step] * samples + sample) * bands + band) * GROUP * cells
+                    if tl.load(terms + spot + LATTICE + 3) > 0:
+                        number = lattice_at(
+                            points, terms + spot + LATTICE, rows, columns, cells, width_out + MARGIN, here
+                        )
+                    else:
+                        number = normal(table, first, lane, channel, STREAM[step], key)
+                else:
+                    number = normal(table, first, lane, channel, STREAM[step], key)
+                value += tl.sqrt(variance) * number
                 variance = tl.zeros([8, BLOCK], tl.float32)
             elif KINDS[step] == GAMMA:
                 key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
                 channel = tl.load(channels + NOISE[step] * bands + band)
-                number = normal(table, first, lane, channel, STREAM[step], key)
+                if POINTS[step] >= 0:
+                    points = lattices + ((POINTS[step] * samples + sample) * bands + band) * GROUP * cells
+                    if tl.load(terms + spot + LATTICE + 3) > 0:
+                        number = lattice_at(
+                            points, terms + spot + LATTICE, rows, columns, cells, width_out + MARGIN, here
+                        )
+                    else:
+                        number = normal(table, first, lane, channel, STREAM[step], key)
+                else:
+                    number = normal(table, first, lane, channel, STREAM[step], key)
                 root = tl.maximum(number * tl.load(terms + spot + 1) + tl.load(terms + spot), 0.0)
                 speckle = root * root * root
                 value = value * ((speckle - 1) * tl.load(terms + spot + 2) + 1) + tl.load(terms + spot + 3) * speckle

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.warp import most_places, warp
+from geoaug.augment.planning.band_grids import BandGrids, band_grids
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Matrices, Size, identity, translation
 from geoaug.augment.planning.plan import Params
@@ -421,7 +422,8 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         values = input.float()
         valid = torch.isfinite(values).all(1, keepdim=True)
         values = torch.where(torch.isfinite(values), values, 0.0)
-        block = Block(values, valid, Surroundings(), params["key"].to(input.device), stream=0)
+        grids = None if self.sensor is None else _grids_of(self.sensor, len(input), input.device)
+        block = Block(values, valid, Surroundings(), params["key"].to(input.device), stream=0, grids=grids)
         size = Size(*input.shape[-2:])
         shape = TileShape(input.shape[0], input.shape[1], size, params["key"].device, sensor=self.sensor)
 
@@ -430,6 +432,11 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
 
         run_segments(block, map_tensors(self.segments(params, shape), ready))
         return torch.where(torch.isfinite(input), block.values, input.float()).to(input.dtype)
+
+
+def _grids_of(sensor: Sensor, batch: int, device: torch.device) -> BandGrids | None:
+    """The pixels of a sensor's bands on tiles whose pixels are those of its finest band."""
+    return band_grids(tuple(band.gsd_m for band in sensor.bands), None, None, None, "cubic", batch, device)
 
 
 class StencilOperation(RadiometricOperation):
