@@ -299,6 +299,8 @@ class _Planner:
             rows(known.view_zenith),
             rows(known.relative_azimuth),
             step.sensor or self._sensor,
+            rows(self._source()),
+            self._band_grids(step.sensor or self._sensor, None),
         )
 
     def _seen(self) -> tuple[Tensor | None, Tensor | None]:
@@ -312,17 +314,25 @@ class _Planner:
             self._after, self._turned = self._so_far, (azimuth, gsd)
         return self._turned
 
+    def _source(self) -> Tensor | None:
+        """From pixels of the tile after the geometry so far to those that were read, in two rows."""
+        return None if self._so_far is None else matrices.inverse(self._so_far)[:, :2]
+
     def _grids(self, positions: range) -> BandGrids | None:
         """The pixels of the bands on the tile as it comes out of the stage's geometry."""
-        sensor, known, dates = self._sensor, self._acquisition, self._spec.dates
+        sensor = self._sensor
         for position in positions:
             sensor = sensor or getattr(self._members[position].step, "sensor", None)
+        return self._band_grids(sensor, self._so_far)
+
+    def _band_grids(self, sensor: Sensor | None, moved: Matrices | None) -> BandGrids | None:
+        """The pixels of a sensor's bands on tiles that a matrix has moved."""
         if sensor is None:
             return None
+        known, dates = self._acquisition, self._spec.dates
         sides = tuple(band.gsd_m for band in sensor.bands)
         resampling, device = known.band_resampling, self._key.device
-        gsd, geotransform = known.gsd_m, known.geotransform
-        grids = band_grids(sides, gsd, self._so_far, geotransform, resampling, len(self._key), device)
+        grids = band_grids(sides, known.gsd_m, moved, known.geotransform, resampling, len(self._key), device)
         if grids is None or dates == 1:
             return grids
         return replace(grids, numbers=grids.numbers.repeat_interleave(dates, 0))
@@ -368,6 +378,8 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
         gsd_m=first(shape.gsd_m),
         view_zenith=first(shape.view_zenith),
         relative_azimuth=first(shape.relative_azimuth),
+        source=first(shape.source),
+        grids=None if shape.grids is None else replace(shape.grids, numbers=shape.grids.numbers[:1]),
     )
     shared = draws.first()
     one = step.sample(shared, alone)

@@ -29,6 +29,7 @@ from geoaug.augment import (
 )
 from geoaug.augment.operations.base import RadiometricOperation, TileShape
 from geoaug.augment.operations.policies import Policy
+from geoaug.augment.planning.band_grids import band_grids
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.plan import Plan
 from geoaug.augment.registry import own_operations
@@ -54,7 +55,9 @@ def sensor_for(name: str) -> Sensor:
 
 def shape_of(params: dict[str, Tensor], side: int = 160) -> TileShape:
     rows = len(params["batch_prob"])
-    return TileShape(rows, len(S2.bands), Size(side, side), torch.device("cpu"), sensor=S2)
+    cpu = torch.device("cpu")
+    grids = band_grids(tuple(band.gsd_m for band in S2.bands), None, None, None, "cubic", rows, cpu)
+    return TileShape(rows, len(S2.bands), Size(side, side), cpu, sensor=S2, grids=grids)
 
 
 def built(name: str, **more: Any) -> nn.Module:

@@ -23,7 +23,7 @@ from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite
 from geoaug.augment.kernels.stencils import CoarseGrid, Taps
 from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
-from geoaug.augment.planning.maps import LostLines, Ramp, Stripes, Surroundings
+from geoaug.augment.planning.maps import Ramp, Stripes, Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Segment, Stencil
 from geoaug.rng.noise import few_normal_quantiles
@@ -37,7 +37,7 @@ _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
 _EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
 # Maps of a few numbers or lines, and fields that all bands share.
-_LINES = (Ramp, Stripes, LostLines)
+_LINES = (Ramp, Stripes)
 _FIELDS = (CloudVeil, CloudShade)
 
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from geoaug.augment.kernels import warp
-from geoaug.augment.planning.band_grids import CUBIC, NEAREST, SMOOTH
+from geoaug.augment.planning.band_grids import SMOOTH, taps
 from geoaug.augment.planning.matrices import Size
 from geoaug.rng.noise import standard_normal
 
@@ -71,30 +71,3 @@ def _groups_needed(numbers: Float[Tensor, "b n 4"], height: int) -> int:
     last = (height - 1) * numbers[..., 0] + numbers[..., 2]
     last = torch.where(numbers[..., 3] == SMOOTH, float(height), last)
     return -(-(int(last.max()) + MARGIN) // GROUP)
-
-
-def taps(
-    length: int, inverse: Float[Tensor, "b n"], start: Float[Tensor, "b n"], kernel: Float[Tensor, "b n"]
-) -> tuple[Int[Tensor, "b n p"], tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """The first of four neighbours of every pixel along an axis, and the weights of all four."""
-    smooth = (kernel == SMOOTH)[..., None]
-    pixel = torch.arange(length, device=inverse.device, dtype=torch.float32)
-    place = pixel * inverse[..., None] + torch.where(smooth, 1.0, start[..., None])
-    below = place.floor()
-    share, kind = place - below, kernel[..., None]
-    nearest, cubic = kind == NEAREST, kind == CUBIC
-    near = (share >= 0.5).float()
-    side = torch.where(smooth, start[..., None], 0.0)
-    middle = (1 - 2 * side * side).clamp_min(0).sqrt()
-    zero = torch.zeros_like(share)
-    weights = []
-    for by_near, linear, sharp, blunt in zip(
-        (zero, 1 - near, near, zero),
-        (zero, 1 - share, share, zero),
-        warp.cubic_weights(share),
-        (side, middle, side, zero),
-        strict=True,
-    ):
-        weight = torch.where(nearest, by_near, torch.where(cubic, sharp, torch.where(smooth, blunt, linear)))
-        weights.append(torch.where(kind > 0, weight, 0.0))
-    return (below.long() - 1).clamp_min(0), (weights[0], weights[1], weights[2], weights[3])

@@ -232,6 +232,19 @@ def plane(flat, base, stride_y, stride_x, rows, columns, length, layer):
             layer[lane, i] = flat[np.uint64(at)]
 
 
+@njit(**OPTIONS)
+def lines(flat, base, count, place, rows, columns, length, layer):
+    """Lines of a band looked up at every pixel, linear between two of them."""
+    last, zero = count - 1, np.float32(0)
+    for lane in range(LANES):
+        for i in range(length):
+            at = max(place[0] * columns[lane, i] + (place[1] * rows[lane, i] + place[2]), zero)
+            below = np.floor(at)
+            line = base + np.int64(below) % last
+            here, after = flat[line], flat[line + 1]
+            layer[lane, i] = here + (at - below) * (after - here)
+
+
 @njit(**CONTRACTED)
 def ramp(numbers, rows, columns, size_out, length, layer):
     half, one = np.float32(0.5), np.float32(1)

@@ -21,6 +21,7 @@ from geoaug.augment.kernels.arrays import (
     AMPLITUDE,
     DECIBEL,
     GAMMA,
+    LINES,
     NORMAL,
     PLANES,
     RAMP,
@@ -33,7 +34,7 @@ from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
 from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
 from geoaug.augment.planning.band_grids import BandGrids
-from geoaug.augment.planning.maps import Ramp, Surroundings
+from geoaug.augment.planning.maps import Ramp, Stripes, Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
 from geoaug.small_arrays import runs_by_numpy
@@ -77,7 +78,8 @@ class Source:
 
     Attributes:
         kind: PLANES: read from `values` (r, k, h, w), k layers or one for each band, h or w perhaps 1; RAMP: a plane
-            of three `numbers`; VEIL and SHADE: a periodic field in `values` (r, n, n), seen as `numbers` say.
+            of three `numbers`; LINES: lines in `values` (r, c, n), looked up at such a plane; VEIL and SHADE: a
+            periodic field in `values` (r, n, n), seen as `numbers` say.
         layers: how many layers there are at a pixel and band.
         by_band: whether every band has its own.
         values: see `kind`.
@@ -183,7 +185,9 @@ class Lowering:
                 rows = (part.float()[:, None].expand(-1, self.bands) for part in (shift, scale, segment.multiply))
                 key = self._by_sample(segment.seed[:, None].expand(-1, self.bands))
                 channel = torch.arange(self.bands, device=self.key.device).repeat(self.dates)
-                return Step(GAMMA, self._numbers(*rows, segment.add), key=key, channel=channel)
+                lattice = segment.lattice()
+                numbers = self._numbers(*rows, segment.add, *(() if lattice is None else lattice.unbind(-1)))
+                return Step(GAMMA, numbers, lattice=lattice is not None, key=key, channel=channel)
             case Steps():
                 return Step(STEPS, self._numbers(segment.ceiling, segment.step))
             case Curve(unit="amplitude"):
@@ -225,6 +229,9 @@ class Lowering:
         if isinstance(maps, Ramp):
             kind = RAMP
             numbers = _in_columns(torch.stack((maps.middle, maps.across, maps.down), dim=1))
+        elif isinstance(maps, Stripes):
+            kind, by_band = LINES, True
+            values, numbers = maps.table(self.size).contiguous(), _in_columns(maps.lines.place)
         elif isinstance(maps, CloudVeil | CloudShade):
             kind, layers = (VEIL, 3) if isinstance(maps, CloudVeil) else (SHADE, 1)
             values, numbers = self._field(maps.field, maps.offset if isinstance(maps, CloudShade) else None)
@@ -258,10 +265,13 @@ THICK = {"keep": 0, "ignore": 1, "invalid": 2}
 
 
 def layout_of(source: Source, rows: int) -> tuple[int, int, int, int, int]:
-    """Strides of rows, layers, lines and columns, 0 along what broadcasts; and the period of a field."""
+    """Strides of rows, layers, lines and columns, 0 along what broadcasts; and how long a field or a line is."""
     values = source.values
     if values is None:
         return (0, 0, 0, 0, 0)
+    if source.kind == LINES:
+        bands, lines = values.shape[1:]
+        return (bands * lines, lines, 0, 0, lines)
     if source.kind != PLANES:
         period = values.shape[-1]
         return (period * period, 0, 0, 0, period)

@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from geoaug.augment.kernels import loops, sampling_loops, stored, straight
-from geoaug.augment.kernels.arrays import AFFINE, GAMMA, LATTICE, NORMAL, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels.arrays import AFFINE, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 from geoaug.augment.kernels.vectors import VECTOR
 
@@ -40,6 +40,10 @@ def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare
             step = band if sources.by_band[which] else layer
             base = layout[0] + row * layout[1] + step * layout[2]
             loops.plane(sources.values, base, layout[3], layout[4], rows, columns, length, layers[first + layer])
+    elif kind == LINES:
+        base = layout[0] + row * layout[1] + band * layout[2]
+        place = sources.numbers[which, row]
+        loops.lines(sources.values, base, layout[5], place, rows, columns, length, layers[first])
     elif kind == RAMP:
         loops.ramp(sources.numbers[which, row], rows, columns, size_out, length, layers[first])
     else:

@@ -230,7 +230,11 @@ def _add_noise(
 def _gamma(block: Block, segment: GammaNoise) -> None:
     """Gamma noise as the cube of a normal number (Wilson and Hilferty, 1931), with mean and variance exact."""
     values = block.values
-    noise = standard_normal(segment.seed, values.shape[1], values.shape[-2] * values.shape[-1]).view_as(values)
+    lattice = segment.lattice()
+    if lattice is None:
+        noise = standard_normal(segment.seed, values.shape[1], values.shape[-2] * values.shape[-1]).view_as(values)
+    else:
+        noise = lattice_normal(segment.seed, lattice, Size(*values.shape[-2:]), 0)
     shift, scale = cube_of_normal(segment.variance.double())
     factor = noise.mul_(_over_rows(scale.float())).add_(_over_rows(shift.float())).clamp_min_(0)
     factor = factor * factor * factor

@@ -18,6 +18,7 @@ STEPS = tl.constexpr(arrays.STEPS)
 AMPLITUDE = tl.constexpr(arrays.AMPLITUDE)
 PLANES = tl.constexpr(arrays.PLANES)
 RAMP = tl.constexpr(arrays.RAMP)
+LINES = tl.constexpr(arrays.LINES)
 VEIL = tl.constexpr(arrays.VEIL)
 TERMS = tl.constexpr(arrays.TERMS)
 LATTICE = tl.constexpr(arrays.LATTICE)
@@ -164,7 +165,7 @@ def corners(x, y, data, width, wide, tall, here, HAS_VALID: tl.constexpr):
 
 @triton.jit
 def cubic_weight(share, tap: tl.constexpr):
-    """Of one of four neighbours: `warp.cubic_weights`."""
+    """Of one of four neighbours: `band_grids.cubic_weights`."""
     if tap == 0:
         weight = ((1.0 - 0.5 * share) * share - 0.5) * share
     elif tap == 1:
@@ -236,6 +237,14 @@ def layer_at(
         at = tl.load(layout) + row * tl.load(layout + 1) + step * tl.load(layout + 2)
         at = at + rows * tl.load(layout + 3) + columns * tl.load(layout + 4)
         found = tl.load(values + at, mask=here, other=0.0)
+    elif KIND == LINES:
+        at = tl.load(numbers) * columns.to(tl.float32)
+        at = tl.maximum(at + (tl.load(numbers + 1) * rows.to(tl.float32) + tl.load(numbers + 2)), 0.0)
+        below = tl.floor(at)
+        line = below.to(tl.int32) % (tl.load(layout + 5).to(tl.int32) - 1)
+        lines = values + tl.load(layout) + row * tl.load(layout + 1) + band * tl.load(layout + 2)
+        before = tl.load(lines + line, mask=here, other=0.0)
+        found = before + (at - below) * (tl.load(lines + line + 1, mask=here, other=0.0) - before)
     elif KIND == RAMP:
         x = (columns.to(tl.float32) + 0.5) / width - 0.5
         y = (rows.to(tl.float32) + 0.5) / height - 0.5

@@ -51,6 +51,9 @@ class TileShape:
         view_zenith: degrees between the vertical and the way to the sensor, where the batch tells.
         relative_azimuth: degrees between the azimuths of sun and sensor, where the batch tells.
         sensor: whose bands the image has, where it is known.
+        source: from pixel centres (x, y, 1) of the tile as the operation sees it to those of the tile as it was read:
+            which way the sensor flew, and which way its lines run; None where nothing has moved.
+        grids: the pixels of bands that are coarser than the tile, on the tile as it was read; None where none are.
     """
 
     batch: int
@@ -63,6 +66,8 @@ class TileShape:
     view_zenith: Float[Tensor, " b"] | None = None
     relative_azimuth: Float[Tensor, " b"] | None = None
     sensor: Sensor | None = None
+    source: Float[Tensor, "b 2 3"] | None = None
+    grids: BandGrids | None = None
 
 
 class BatchOptions(TypedDict, total=False):
@@ -425,7 +430,7 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         grids = None if self.sensor is None else _grids_of(self.sensor, len(input), input.device)
         block = Block(values, valid, Surroundings(), params["key"].to(input.device), stream=0, grids=grids)
         size = Size(*input.shape[-2:])
-        shape = TileShape(input.shape[0], input.shape[1], size, params["key"].device, sensor=self.sensor)
+        shape = TileShape(input.shape[0], input.shape[1], size, params["key"].device, sensor=self.sensor, grids=grids)
 
         def ready(tensor: Tensor) -> Tensor:
             return (tensor.float() if tensor.dtype == torch.float64 else tensor).to(input.device)

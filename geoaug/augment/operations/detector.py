@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
-from geoaug.augment.planning.maps import Axis, LostLines, Stripes
+from geoaug.augment.planning.maps import Axis, Lines, LostLines, Stripes
 from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment, Steps
 from geoaug.augment.planning.terms import Terms
@@ -31,11 +31,12 @@ class RandomStriping(RadiometricOperation):
     """Stripes of a push-broom sensor: each detector, and so each column of each band, has a small gain of its own.
 
     What remains after equalisation is 0.1 to 0.5 % (fixed pattern noise of Sentinel-2: Gascon et al., 2017, Remote
-    Sensing 9).
+    Sensing 9). Stripes run along the sensor's track: they turn with the tile, and are as wide as the band's own pixels
+    where these are wider than the tile's.
 
     Args:
         sigma: range of the standard deviation of the gains, as a fraction.
-        axis: "columns" or "rows": which way the stripes run.
+        axis: "columns" or "rows" of the image as it was read: which way the sensor flew, and the stripes run.
         **options: see `RadiometricOptions`.
     """
 
@@ -57,7 +58,7 @@ class RandomStriping(RadiometricOperation):
 
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         sigma = params["sigma"].double()
-        stripes = Stripes(params["seed"], sigma.shape[1], self.axis)
+        stripes = Stripes(params["seed"], Lines.of(shape.source, shape.grids, self.axis, sigma))
         every = torch.ones_like(sigma[:, 0], dtype=torch.bool)
         return (Affine(Terms.nothing_to(sigma), Modulation(stripes, sigma[..., None], None, every)),)
 
@@ -65,12 +66,13 @@ class RandomStriping(RadiometricOperation):
 class RandomLineDropout(RadiometricOperation):
     """Lines of single bands lost on the way to the ground, and filled with one value.
 
-    Put it after the other radiometric operations, so that what fills a line stays as it is.
+    Put it after the other radiometric operations, so that what fills a line stays as it is. Lines turn with the tile,
+    and are as wide as the band's own pixels where these are wider than the tile's.
 
     Args:
         share: range of the share of lines that are lost, each band for itself.
         fill: reflectance in a lost line.
-        axis: "rows" or "columns": which way the lines run.
+        axis: "rows" or "columns" of the image as it was read: which way the lines run.
         **options: see `RadiometricOptions`.
     """
 
@@ -96,7 +98,7 @@ class RandomLineDropout(RadiometricOperation):
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         share = params["share"].double()
         below = torch.special.ndtri(share[:, 0].clamp(1e-9, 1 - 1e-9))
-        lines = LostLines(params["seed"], below, share.shape[1], self.axis)
+        lines = LostLines(params["seed"], Lines.of(shape.source, shape.grids, self.axis, share), below)
         one = torch.ones_like(share)[..., None]
         lost = Modulation(lines, -one, self.fill * one, torch.ones_like(share[:, 0], dtype=torch.bool))
         return (Affine(Terms.nothing_to(share), lost),)

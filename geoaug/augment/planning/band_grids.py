@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from geoaug.augment.planning.matrices import Matrices, identity, inverse_rows
@@ -132,3 +132,44 @@ def _first(xp: Any, side: Any, offset: Any) -> Any:
     """The first column (row) of a tile, counted from the origin of the map; 0 where the map has been turned."""
     straight = side != 0
     return xp.where(straight, offset / xp.where(straight, side, xp.ones_like(side)), xp.zeros_like(side))
+
+
+def taps(
+    length: int, inverse: Float[Tensor, "b n"], start: Float[Tensor, "b n"], kernel: Float[Tensor, "b n"]
+) -> tuple[Int[Tensor, "b n p"], tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """The first of four neighbours of every pixel along an axis, and the weights of all four."""
+    smooth = (kernel == SMOOTH)[..., None]
+    pixel = torch.arange(length, device=inverse.device, dtype=torch.float32)
+    place = pixel * inverse[..., None] + torch.where(smooth, 1.0, start[..., None])
+    below = place.floor()
+    share, kind = place - below, kernel[..., None]
+    nearest, cubic = kind == NEAREST, kind == CUBIC
+    near = (share >= 0.5).float()
+    side = torch.where(smooth, start[..., None], 0.0)
+    middle = (1 - 2 * side * side).clamp_min(0).sqrt()
+    zero = torch.zeros_like(share)
+    weights = []
+    for by_near, linear, sharp, blunt in zip(
+        (zero, 1 - near, near, zero),
+        (zero, 1 - share, share, zero),
+        cubic_weights(share),
+        (side, middle, side, zero),
+        strict=True,
+    ):
+        weight = torch.where(nearest, by_near, torch.where(cubic, sharp, torch.where(smooth, blunt, linear)))
+        weights.append(torch.where(kind > 0, weight, 0.0))
+    return (below.long() - 1).clamp_min(0), (weights[0], weights[1], weights[2], weights[3])
+
+
+def cubic_weights(share: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights of the four neighbours of a place a `share` beyond the second one.
+
+    Cubic convolution with a = -0.5 (Keys, 1981, IEEE Transactions on Acoustics, Speech and Signal Processing 29), which
+    gives parabolas back as they are; GDAL's.
+    """
+    return (
+        ((1.0 - 0.5 * share) * share - 0.5) * share,
+        (1.5 * share - 2.5) * share * share + 1.0,
+        ((2.0 - 1.5 * share) * share + 0.5) * share,
+        (0.5 * share - 0.5) * share * share,
+    )
