@@ -194,6 +194,8 @@ class _Planner:
         self._after: Matrices | None = None
         self._turned: tuple[Tensor | None, Tensor | None] = (None, None)
         self._frame, self._keeps_place, self._shrinkage = spec.tile, True, 1.0
+        self._back: tuple[Matrices | None, Tensor | None] = (None, None)
+        self._known_grids: list[tuple[Sensor, Matrices | None, BandGrids | None]] = []
         self._drawn: dict[int, Drawn] = {}
         self._params: dict[int, Params] = {}
         self._choices: dict[int, Choice] = {}
@@ -301,6 +303,7 @@ class _Planner:
             step.sensor or self._sensor,
             rows(self._source()),
             self._band_grids(step.sensor or self._sensor, None),
+            self._band_grids(step.sensor or self._sensor, self._so_far),
         )
 
     def _seen(self) -> tuple[Tensor | None, Tensor | None]:
@@ -316,7 +319,9 @@ class _Planner:
 
     def _source(self) -> Tensor | None:
         """From pixels of the tile after the geometry so far to those that were read, in two rows."""
-        return None if self._so_far is None else matrices.inverse(self._so_far)[:, :2]
+        if self._so_far is not None and self._back[0] is not self._so_far:
+            self._back = (self._so_far, matrices.inverse(self._so_far)[:, :2])
+        return self._back[1]
 
     def _grids(self, positions: range) -> BandGrids | None:
         """The pixels of the bands on the tile as it comes out of the stage's geometry."""
@@ -326,9 +331,17 @@ class _Planner:
         return self._band_grids(sensor, self._so_far)
 
     def _band_grids(self, sensor: Sensor | None, moved: Matrices | None) -> BandGrids | None:
-        """The pixels of a sensor's bands on tiles that a matrix has moved."""
+        """The pixels of a sensor's bands on tiles that a matrix has moved; worked out once for each stage."""
         if sensor is None:
             return None
+        for of, by, found in self._known_grids:
+            if of is sensor and by is moved:
+                return found
+        made = self._new_band_grids(sensor, moved)
+        self._known_grids = [*self._known_grids[-3:], (sensor, moved, made)]
+        return made
+
+    def _new_band_grids(self, sensor: Sensor, moved: Matrices | None) -> BandGrids | None:
         known, dates = self._acquisition, self._spec.dates
         sides = tuple(band.gsd_m for band in sensor.bands)
         resampling, device = known.band_resampling, self._key.device
@@ -370,6 +383,9 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
     def first(value: Tensor | None) -> Tensor | None:
         return None if value is None else value[:1]
 
+    def first_grids(grids: BandGrids | None) -> BandGrids | None:
+        return None if grids is None else replace(grids, numbers=grids.numbers[:1])
+
     alone = replace(
         shape,
         batch=1,
@@ -379,7 +395,8 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
         view_zenith=first(shape.view_zenith),
         relative_azimuth=first(shape.relative_azimuth),
         source=first(shape.source),
-        grids=None if shape.grids is None else replace(shape.grids, numbers=shape.grids.numbers[:1]),
+        grids=first_grids(shape.grids),
+        grids_here=first_grids(shape.grids_here),
     )
     shared = draws.first()
     one = step.sample(shared, alone)

@@ -218,6 +218,31 @@ def test_noise_before_and_after_steps_is_two_noises() -> None:
     assert torch.equal(found[0, 0, 0], found[0, 0, 5])
 
 
+def test_steps_are_those_of_the_bands_own_numbers() -> None:
+    """The coarse image, rounded and then brought to the tile's pixels by GDAL, is the tile rounded by the operation."""
+    rng = np.random.default_rng(0)
+    step = 1 / (2**5 - 1)
+    for band, ratio in ((0, 6), (4, 2)):
+        side = 96 // ratio
+        coarse = 0.3 + 0.05 * np.cumsum(rng.standard_normal((1, side, side)), axis=2) / side**0.5
+        rounded = np.round(coarse / step) * step
+        for kernel in ("nearest", "cubic"):
+            image = torch.full((1, 13, 96, 96), 3000.0)
+            image[0, band] = torch.from_numpy(by_gdal(coarse, ratio, kernel)[0] * 10_000)
+            compose = Compose([RandomQuantization((5, 5), p=1.0)], sensor=S2, band_resampling=kernel, executor="torch")  # type: ignore[arg-type]
+            out = compose({"image": image})["image"][0].double().numpy()
+            error = np.abs(out[band] - by_gdal(rounded, ratio, kernel)[0])[
+                2 * ratio : -2 * ratio, 2 * ratio : -2 * ratio
+            ]
+            if kernel == "nearest":
+                assert error.max() < 1e-5
+            # By cubic, values at the points of the lattice come from four pixels beside them, and may round elsewhere.
+            assert np.median(error) < 0.1 * step
+            assert (error < 0.25 * step).mean() > 0.8
+    plain = out[1]
+    assert np.abs(plain / step - np.round(plain / step)).max() < 1e-4
+
+
 def test_the_recipe_tells_how_bands_came_to_the_tile() -> None:
     recipe = load_recipe({"band_resampling": "nearest", "operations": ["RandomSensorNoise"]})
     assert recipe.compose(sensor=S2).band_resampling == "nearest"

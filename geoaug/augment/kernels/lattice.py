@@ -12,12 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from geoaug.augment.kernels import warp
-from geoaug.augment.planning.band_grids import SMOOTH, taps
+from geoaug.augment.planning.band_grids import MARGIN, SMOOTH, taps
 from geoaug.augment.planning.matrices import Size
 from geoaug.rng.noise import standard_normal
 
-# Points of a line besides one for each pixel: two before the tile's first pixel, and what a cubic reaches beyond it.
-MARGIN = 3
 # Lines that share counters.
 GROUP = 8
 

@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from geoaug.augment.kernels import stencils, warp
-from geoaug.augment.kernels.lattice import GROUP, MARGIN, groups_of
+from geoaug.augment.kernels.lattice import GROUP, groups_of
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, Step, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.triton_kernel import draw_lattice, fused
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.band_grids import MARGIN
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.segments import Stencil
 from geoaug.rng.noise import few_normal_quantiles

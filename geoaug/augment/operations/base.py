@@ -54,6 +54,7 @@ class TileShape:
         source: from pixel centres (x, y, 1) of the tile as the operation sees it to those of the tile as it was read:
             which way the sensor flew, and which way its lines run; None where nothing has moved.
         grids: the pixels of bands that are coarser than the tile, on the tile as it was read; None where none are.
+        grids_here: the same on the tile as the operation sees it.
     """
 
     batch: int
@@ -68,6 +69,7 @@ class TileShape:
     sensor: Sensor | None = None
     source: Float[Tensor, "b 2 3"] | None = None
     grids: BandGrids | None = None
+    grids_here: BandGrids | None = None
 
 
 class BatchOptions(TypedDict, total=False):
@@ -430,7 +432,15 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         grids = None if self.sensor is None else _grids_of(self.sensor, len(input), input.device)
         block = Block(values, valid, Surroundings(), params["key"].to(input.device), stream=0, grids=grids)
         size = Size(*input.shape[-2:])
-        shape = TileShape(input.shape[0], input.shape[1], size, params["key"].device, sensor=self.sensor, grids=grids)
+        shape = TileShape(
+            input.shape[0],
+            input.shape[1],
+            size,
+            params["key"].device,
+            sensor=self.sensor,
+            grids=grids,
+            grids_here=grids,
+        )
 
         def ready(tensor: Tensor) -> Tensor:
             return (tensor.float() if tensor.dtype == torch.float64 else tensor).to(input.device)

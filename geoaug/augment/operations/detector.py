@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from geoaug.augment.kernels.stencils import CoarseSteps
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.planning.maps import Axis, Lines, LostLines, Stripes
 from geoaug.augment.planning.plan import Params
-from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment, Steps
+from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment, Stencil, Steps
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
@@ -137,6 +138,9 @@ class RandomSaturation(RadiometricOperation):
 class RandomQuantization(RadiometricOperation):
     """Fewer bits: reflectance is rounded to the steps of a coarser converter.
 
+    The numbers that are rounded are those of the band's own pixels: where a band is coarser than the tile, what
+    rounding changes is interpolated as the band was, and the band stays as smooth as it is.
+
     Args:
         bits: range of the depth, whole numbers; an image of 8 bits has 256 steps up to `full_scale`.
         full_scale: reflectance of the highest step.
@@ -169,8 +173,13 @@ class RandomQuantization(RadiometricOperation):
         return {**params, "step": params["step"] * strength[:, None]}
 
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
-        step = params["step"].double()
-        return (Steps(torch.full_like(step, torch.inf), step, torch.ones_like(step[:, 0], dtype=torch.bool)),)
+        step, grids = params["step"].double(), shape.grids_here
+        every, ceiling = torch.ones_like(step[:, 0], dtype=torch.bool), torch.full_like(step, torch.inf)
+        if grids is None:
+            return (Steps(ceiling, step, every),)
+        coarse = grids.numbers[..., 3] > 0
+        of_bands = Stencil(CoarseSteps(torch.where(coarse, step, 0.0), grids.numbers), every)
+        return of_bands, Steps(ceiling, torch.where(coarse, 0.0, step), every)
 
 
 class RandomBandDropout(RadiometricOperation):

@@ -26,6 +26,10 @@ BandResampling = Literal["nearest", "bilinear", "cubic"]
 NEAREST, BILINEAR, CUBIC, SMOOTH = 1, 2, 3, 4
 _KERNELS: dict[BandResampling, int] = {"nearest": NEAREST, "bilinear": BILINEAR, "cubic": CUBIC}
 
+# Points of a line of a lattice besides one for each pixel: two before the tile's first pixel, and what a cubic reaches
+# beyond the last.
+MARGIN = 3
+
 # A band counts as coarser than the pixels of a tile from this ratio on. Below it, as where tiles in another projection
 # have pixels of 9.6 m, a band has as good as a pixel of its own for each.
 _LEAST_RATIO = 1.25
