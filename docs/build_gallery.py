@@ -82,10 +82,10 @@ REMARKS = {
     "RandomCloudShadow": "Below, its labels: shadow violet.",
     "RandomSwathBrightness": "A swath as narrow as the tile, to make the ramp visible.",
     "RandomBandShift": "Five times the default, to make it visible. Below, enlarged.",
-    "RandomSensorNoise": "Three times the sensor's own noise. Below, enlarged.",
-    "RandomStriping": "Gains of 2 %, four times the default, to make them visible. Below, enlarged.",
+    "RandomSensorNoise": "Three times the sensor's own noise. Below, enlarged, and B01, whose pixels are 60 m.",
+    "RandomStriping": "Gains of 2 %, four times the default, to make them visible. Below, enlarged, and B01.",
     "RandomSaturation": "A ceiling at 0.15, to make it visible.",
-    "RandomQuantization": "Five bits, to make the steps visible. Below, enlarged.",
+    "RandomQuantization": "Five bits, to make the steps visible. Below, enlarged, and B01.",
     "RandomTerrainShading": "Made hills; the sun turns by 40 degrees and sinks by 15.",
     "RandomThermalNoise": "-18 dB, to make it visible.",
 }
@@ -99,6 +99,8 @@ ENLARGED = {
     "RandomQuantization",
     "RandomSpeckle",
 }
+# Also shown in B01, whose pixels of 60 m are wider than those of the tile.
+COARSE = {"RandomSensorNoise", "RandomStriping", "RandomLineDropout", "RandomQuantization"}
 LABELLED = {"RandomCloud", "RandomCloudShadow"}
 SEEDS = {"RandomCloud": 7, "RandomCloudShadow": 7, "RandomBandDropout": 5}
 LABEL_COLOURS = np.array([[0.93, 0.93, 0.93], [0.90, 0.45, 0.10], [0.98, 0.85, 0.35], [0.45, 0.25, 0.65]])
@@ -155,7 +157,10 @@ def augmented(operations: list[nn.Module], radar: bool, seed: int, dem: bool = F
     }
     if dem:
         batch["dem"] = elevations()
-    return Compose(operations, sensor=RADAR if radar else OPTICAL, fill=float("nan"))(batch)
+    # The made scene has the nearest pixel of its coarse bands, counted from its own corner.
+    batch["transform"] = torch.tensor([[10.0, 0, 1000, 0, -10, -1000]], dtype=torch.float64)
+    sensor = RADAR if radar else OPTICAL
+    return Compose(operations, sensor=sensor, fill=float("nan"), band_resampling="nearest")(batch)
 
 
 def shown(image: Tensor, radar: bool, name: str) -> np.ndarray:
@@ -189,15 +194,18 @@ def panels(
 ) -> None:
     """Images side by side; beneath them their labels, or a corner enlarged."""
     below = name in ENLARGED or name in LABELLED
-    figure, axes = plt.subplots(
-        2 if below else 1, len(images), figsize=(2.3 * len(images), 4.9 if below else 2.6), squeeze=False
-    )
+    rows = 3 if name in COARSE else 2 if below else 1
+    figure, axes = plt.subplots(rows, len(images), figsize=(2.3 * len(images), 2.3 * rows + 0.3), squeeze=False)
     for column, (title, image) in enumerate(zip(titles, images, strict=True)):
         axes[0, column].imshow(shown(image, radar, name), interpolation="nearest")
         axes[0, column].set_title(title, fontsize=9)
         if name in ENLARGED:
             corner = image[:, 110 : 110 + ZOOM, 110 : 110 + ZOOM]
             axes[1, column].imshow(shown(corner, radar, name), interpolation="nearest")
+            if name in COARSE:
+                band = OPTICAL.index("B01")
+                low, high = np.nanquantile(images[0][band], [0.01, 0.99])
+                axes[2, column].imshow(corner[band], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         elif name in LABELLED:
             cloud = torch.zeros(SIDE, SIDE, dtype=torch.uint8) if column == 0 else outs[column - 1]["cloud"][0]
             axes[1, column].imshow(LABEL_COLOURS[cloud.numpy()], interpolation="nearest")

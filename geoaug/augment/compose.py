@@ -22,6 +22,7 @@ from geoaug.augment.operations.policies import Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine, is_affine
 from geoaug.augment.planner import Acquisition, Fit, OperationList, Step, TileSpec, make_plan
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.band_grids import BandResampling, checked_resampling
 from geoaug.augment.planning.cover import Cover, filled
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.plan import FusedStage, Plan
@@ -90,6 +91,10 @@ class Compose(nn.Module):
         interpolation: "bilinear", weighted by validity and averaged over the footprint of pixels that shrink;
             "bicubic" likewise (GDAL's kernel, a = -0.5), which is sharper and overshoots beside edges, below 0 too:
             nothing is clamped; or "nearest", for rasters of classes or flags.
+        band_resampling: by which bands that are coarser than the tile's pixels came to them: "nearest", "bilinear"
+            or "cubic". What the detector does to such a band (noise, stripes) is drawn on its own pixels of
+            `Band.gsd_m`, and interpolated likewise. How wide the tile's pixels are is told by the batch's
+            `transform`; without it they are as wide as those of the sensor's finest band.
         channels_last: whether the output lies in memory as torch's `channels_last` format, as many networks prefer.
         executor: what touches the pixels: "torch" on any device, "cpu" compiled by Numba, "triton" on CUDA devices;
             "auto" takes the fastest that is there. All give the same image to rounding.
@@ -114,6 +119,7 @@ class Compose(nn.Module):
         min_support: float = 0.5,
         cover: Cover = "leave",
         interpolation: Interpolation = "bilinear",
+        band_resampling: BandResampling = "cubic",
         channels_last: bool = False,
         executor: Executor = "auto",
     ) -> None:
@@ -149,6 +155,7 @@ class Compose(nn.Module):
         self.min_support = min_support
         self.cover: Cover = cover
         self.interpolation: Interpolation = interpolation
+        self.band_resampling: BandResampling = checked_resampling(band_resampling)
         self.channels_last = channels_last
         self.executor: Executor = executor
         self._scale = PixelScale.of(self.sensor)
@@ -302,8 +309,10 @@ class Compose(nn.Module):
 
         transform = batch.get("transform")
         gsd: Tensor | None = None
+        geotransform: Tensor | None = None
         if isinstance(transform, Tensor) and transform.shape == (len(key), 6):
-            a, b, _, d, e, f = transform.detach().to(key.device, torch.float64, non_blocking=True).unbind(1)
+            geotransform = transform.detach().to(key.device, torch.float64, non_blocking=True)
+            a, b, _, d, e, f = geotransform.unbind(1)
             side = (a * e - b * d).abs().sqrt()
             # Where pixels are in degrees: the side of a square of a pixel's area, at the tile's centre.
             latitude = torch.deg2rad(d * (size.width / 2) + e * (size.height / 2) + f)
@@ -314,7 +323,8 @@ class Compose(nn.Module):
             gsd = None if finest is None else constant(finest, torch.float64, key.device).expand(key.shape)
         sun, view = degrees("sun_azimuth"), degrees("view_azimuth")
         apart = None if sun is None or view is None else sun - view
-        return Acquisition(degrees("sun_elevation"), sun, gsd, degrees("view_zenith"), apart)
+        elevation, zenith = degrees("sun_elevation"), degrees("view_zenith")
+        return Acquisition(elevation, sun, gsd, zenith, apart, geotransform, self.band_resampling)
 
     def _check_bands(self, tiles: Tiles) -> None:
         for member in self._list.members:
@@ -404,6 +414,7 @@ class Compose(nn.Module):
             len(stage.segments) == 0 and source == target and self._normalize is None,
             1 if self.interpolation == "nearest" else stage.most_places,
             self.interpolation,
+            stage.grids,
         )
 
     @property

@@ -24,6 +24,7 @@ from geoaug.augment.operations.base import (
 from geoaug.augment.operations.policies import Choice, Policy
 from geoaug.augment.operations.stock import Opaque, StockAffine
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.band_grids import BandGrids, BandResampling, band_grids
 from geoaug.augment.planning.cover import Cover, Mirrored, Rectangles, whole, zoomed
 from geoaug.augment.planning.matrices import Matrices, Size
 from geoaug.augment.planning.plan import Drawn, FusedStage, OpaqueStage, Params, Plan, Stage
@@ -93,6 +94,8 @@ class Acquisition:
         gsd_m: metres to a pixel.
         view_zenith: degrees between the vertical and the way to the sensor.
         relative_azimuth: degrees between the azimuths of sun and sensor.
+        geotransform: of the pixels.
+        band_resampling: by which bands that are coarser than the pixels came to them.
     """
 
     sun_elevation: Float[Tensor, " b"] | None = None
@@ -100,6 +103,8 @@ class Acquisition:
     gsd_m: Float[Tensor, " b"] | None = None
     view_zenith: Float[Tensor, " b"] | None = None
     relative_azimuth: Float[Tensor, " b"] | None = None
+    geotransform: Float[Tensor, "b 6"] | None = None
+    band_resampling: BandResampling = "cubic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,8 @@ class _Planner:
         self._after: Matrices | None = None
         self._turned: tuple[Tensor | None, Tensor | None] = (None, None)
         self._frame, self._keeps_place, self._shrinkage = spec.tile, True, 1.0
+        self._back: tuple[Matrices | None, Tensor | None] = (None, None)
+        self._known_grids: list[tuple[Sensor, Matrices | None, BandGrids | None]] = []
         self._drawn: dict[int, Drawn] = {}
         self._params: dict[int, Params] = {}
         self._choices: dict[int, Choice] = {}
@@ -247,7 +254,9 @@ class _Planner:
         matrix = matrices.identity(batch, device).clone() if moved is None else matrices.quantised(moved)
         self._so_far, self._matrix = _composed(matrix, self._so_far), None
         most, self._shrinkage = most_places(self._shrinkage), 1.0
-        return FusedStage(matrix, self._frame, *self._radiometry(positions), most)
+        segments, shift = self._radiometry(positions)
+        grids = self._grids(positions) if segments else None
+        return FusedStage(matrix, self._frame, segments, shift, most, grids)
 
     def _radiometry(self, positions: range) -> tuple[tuple[OperationSegment, ...], Tensor | None]:
         """The segments of a stage, and the shifts of its bands."""
@@ -314,6 +323,9 @@ class _Planner:
             rows(known.view_zenith),
             rows(known.relative_azimuth),
             step.sensor or self._sensor,
+            rows(self._source()),
+            self._band_grids(step.sensor or self._sensor, None),
+            self._band_grids(step.sensor or self._sensor, self._so_far),
         )
 
     def _seen(self) -> tuple[Tensor | None, Tensor | None]:
@@ -326,6 +338,39 @@ class _Planner:
                 gsd = gsd.double() / matrices.growth(self._so_far)
             self._after, self._turned = self._so_far, (azimuth, gsd)
         return self._turned
+
+    def _source(self) -> Tensor | None:
+        """From pixels of the tile after the geometry so far to those that were read, in two rows."""
+        if self._so_far is not None and self._back[0] is not self._so_far:
+            self._back = (self._so_far, matrices.inverse(self._so_far)[:, :2])
+        return self._back[1]
+
+    def _grids(self, positions: range) -> BandGrids | None:
+        """The pixels of the bands on the tile as it comes out of the stage's geometry."""
+        sensor = self._sensor
+        for position in positions:
+            sensor = sensor or getattr(self._members[position].step, "sensor", None)
+        return self._band_grids(sensor, self._so_far)
+
+    def _band_grids(self, sensor: Sensor | None, moved: Matrices | None) -> BandGrids | None:
+        """The pixels of a sensor's bands on tiles that a matrix has moved; worked out once for each stage."""
+        if sensor is None:
+            return None
+        for of, by, found in self._known_grids:
+            if of is sensor and by is moved:
+                return found
+        made = self._new_band_grids(sensor, moved)
+        self._known_grids = [*self._known_grids[-3:], (sensor, moved, made)]
+        return made
+
+    def _new_band_grids(self, sensor: Sensor, moved: Matrices | None) -> BandGrids | None:
+        known, dates = self._acquisition, self._spec.dates
+        sides = tuple(band.gsd_m for band in sensor.bands)
+        resampling, device = known.band_resampling, self._key.device
+        grids = band_grids(sides, known.gsd_m, moved, known.geotransform, resampling, len(self._key), device)
+        if grids is None or dates == 1:
+            return grids
+        return replace(grids, numbers=grids.numbers.repeat_interleave(dates, 0))
 
     def _chosen(
         self, position: int, step: GeometricOperation | StockAffine | RadiometricOperation, params: Params, dates: int
@@ -360,6 +405,9 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
     def first(value: Tensor | None) -> Tensor | None:
         return None if value is None else value[:1]
 
+    def first_grids(grids: BandGrids | None) -> BandGrids | None:
+        return None if grids is None else replace(grids, numbers=grids.numbers[:1])
+
     alone = replace(
         shape,
         batch=1,
@@ -368,6 +416,9 @@ def _sample(step: GeometricOperation | RadiometricOperation | StockAffine, draws
         gsd_m=first(shape.gsd_m),
         view_zenith=first(shape.view_zenith),
         relative_azimuth=first(shape.relative_azimuth),
+        source=first(shape.source),
+        grids=first_grids(shape.grids),
+        grids_here=first_grids(shape.grids_here),
     )
     shared = draws.first()
     one = step.sample(shared, alone)

@@ -19,6 +19,7 @@ from torch import nn
 
 from geoaug.augment.compose import Compose
 from geoaug.augment.operations.base import as_size
+from geoaug.augment.planning.band_grids import BandResampling
 from geoaug.augment.planning.cover import Cover
 from geoaug.augment.planning.scale import normalization
 from geoaug.augment.registry import (
@@ -68,6 +69,7 @@ class _RecipeModel(BaseModel):
     size: int | tuple[int, int] | None = None
     cover: Cover = "leave"
     normalize: str | _MeanAndStd | None = None
+    band_resampling: BandResampling | None = None
     packages: dict[str, str] = {}
     operations: list[str | dict[str, dict[str, Any] | None]]
 
@@ -113,6 +115,7 @@ class Recipe:
         cover: what becomes of corners that turn in from beyond a tile; see `Compose`.
         specs: the operations in order.
         normalize: (mean, std) per band, or the file of `geoaug stats` that holds them, as the recipe names it.
+        band_resampling: by which bands that are coarser than the tile's pixels came to them, or None.
         folder: of the recipe's file, from which that file is looked for; None for a recipe without one.
         imports: packages that the user allows to be imported for the operations.
     """
@@ -123,6 +126,7 @@ class Recipe:
     size: int | tuple[int, int] | None
     specs: tuple[OperationSpec, ...]
     normalize: str | tuple[list[float], list[float]] | None = None
+    band_resampling: BandResampling | None = None
     folder: Path | None = None
     imports: tuple[str, ...] = field(default=(), repr=False, compare=False)
     cover: Cover = "leave"
@@ -133,11 +137,13 @@ class Recipe:
         return [build_operation(spec.name, spec.arguments, self.imports) for spec in self.specs]
 
     def compose(self, **arguments: Any) -> Compose:
-        """`Compose` of this recipe; arguments win over what the recipe says of sensor, size, cover and normalize."""
+        """`Compose` of this recipe; arguments win over what the recipe says of the tiles."""
         by: Any = self.normalize
         if isinstance(by, str) and self.folder is not None:
             by = self.folder / by
         chosen = {"sensor": self.sensor, "size": self.size, "cover": self.cover, "normalize": by, **arguments}
+        if self.band_resampling is not None:
+            chosen.setdefault("band_resampling", self.band_resampling)
         return Compose(self.operations, **chosen)
 
     def resolved(self) -> dict[str, Any]:
@@ -149,6 +155,7 @@ class Recipe:
         head["cover"] = None if self.cover == "leave" else self.cover
         by = self.normalize
         head["normalize"] = by if by is None or isinstance(by, str) else {"mean": by[0], "std": by[1]}
+        head["band_resampling"] = self.band_resampling
         head["packages"] = needed_packages(self) or None
         operations = [
             {spec.name: {name: _plain(value) for name, value in spec.arguments.items()}}
@@ -276,7 +283,7 @@ def _checked(
         specs.append(OperationSpec(name, stated))
     by = model.normalize
     numbers = (by.mean, by.std) if isinstance(by, _MeanAndStd) else by
-    head = ("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers)
+    head = ("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers, model.band_resampling)
     recipe = Recipe(*head, imports=imports, cover=model.cover)
     if model.packages:
         installed = needed_packages(recipe)

@@ -46,7 +46,9 @@ def few_normal_quantiles(device: torch.device) -> Float[Tensor, " 4096"]:
     return quantiles.float().to(device)
 
 
-def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:
+def standard_normal(
+    key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0, first: int = 0
+) -> Float[Tensor, "b c p"]:
     """Fields of standard normal noise, float32, a function of key, channel, pixel and stream alone.
 
     Args:
@@ -54,27 +56,30 @@ def standard_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: 
         channels: fields per sample.
         pixels: of a field.
         stream: which noise of the sample.
+        first: number of the first channel.
     """
     if torch.compiler.is_compiling():
-        return whole_normal(key, channels, pixels, stream)
+        return whole_normal(key, channels, pixels, stream, first)
     field = torch.empty((key.shape[0], channels, pixels), device=key.device)
-    for samples, bands, noise in normal_blocks(key, channels, pixels, stream):
+    for samples, bands, noise in normal_blocks(key, channels, pixels, stream, first):
         field[samples, bands] = noise
     return field
 
 
-def whole_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0) -> Float[Tensor, "b c p"]:
+def whole_normal(
+    key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0, first: int = 0
+) -> Float[Tensor, "b c p"]:
     """`standard_normal` without loops or memory that is kept: what a compiler can make one loop of."""
     blocks, device = -(-pixels // 8), key.device
     mask = MASK32
     c0 = torch.arange(blocks, device=device).expand(len(key), channels, blocks)
-    c1 = _fields(0, channels, stream, device)[:, None].expand_as(c0)
+    c1 = _fields(first, channels, stream, device)[:, None].expand_as(c0)
     c2, c3 = torch.zeros_like(c0), torch.zeros_like(c0)
     k0, k1 = (part[:, None, None] for part in key_words(key))
     for _ in range(ROUNDS):
-        first, second = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
-        c0, c2 = ((second >> 32) ^ c1 ^ k0) & mask, ((first >> 32) ^ c3 ^ k1) & mask
-        c1, c3 = second & mask, first & mask
+        low, high = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c2 = ((high >> 32) ^ c1 ^ k0) & mask, ((low >> 32) ^ c3 ^ k1) & mask
+        c1, c3 = high & mask, low & mask
         k0, k1 = (k0 + WEYL[0]) & mask, (k1 + WEYL[1]) & mask
     words = torch.stack((c0, c1, c2, c3), dim=2)
     halves = torch.stack((words & 0xFFFF, words >> 16), dim=2)
@@ -82,9 +87,9 @@ def whole_normal(key: Int[Tensor, " b"], channels: int, pixels: int, stream: int
 
 
 def normal_blocks(
-    key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0
+    key: Int[Tensor, " b"], channels: int, pixels: int, stream: int = 0, first: int = 0
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "m n p"]]]:
-    """`standard_normal` piece by piece: a range of samples, one of channels, and their noise.
+    """`standard_normal` piece by piece: a range of samples, one of channels (from 0), and their noise.
 
     On the CPU the pieces are small enough to stay in a cache; they share one buffer, so each is to be used before the
     next is asked for.
@@ -105,7 +110,7 @@ def normal_blocks(
         keys = key[sample : sample + many]
         for channel in range(0, channels, wide):
             shape = (len(keys), min(wide, channels - channel), blocks)
-            fields, count = _fields(channel, shape[1], stream, device), 8 * math.prod(shape)
+            fields, count = _fields(first + channel, shape[1], stream, device), 8 * math.prod(shape)
             halves = index[:count].view(*shape[:2], 8, blocks)
             if make is None:
                 _halves_by_rounds(keys, fields, halves)

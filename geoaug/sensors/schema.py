@@ -119,6 +119,7 @@ def _definition_model() -> Any:
         noise_beta: finite | None = None
         looks: positive | None = None
         nesz_db: finite | None = None
+        resolution_m: tuple[positive, positive] | None = None
 
     class BandEntry(Figures):
         name: Annotated[str, Field(min_length=1)]

@@ -45,6 +45,8 @@ class Band:
         noise_beta: see `noise_alpha`.
         looks: equivalent number of looks (SAR).
         nesz_db: backscatter that the thermal noise equals, dB (SAR).
+        resolution_m: across the columns and along them (range and azimuth), metres, which is more than `gsd_m` where
+            neighbouring pixels share their speckle (SAR).
         aliases: further names for the band.
 
     Raises:
@@ -66,6 +68,7 @@ class Band:
     noise_beta: float | None = None
     looks: float | None = None
     nesz_db: float | None = None
+    resolution_m: tuple[float, float] | None = None
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -77,6 +80,8 @@ class Band:
                 raise ConfigurationError(f"band '{self.name}': {field} must be positive, not {figure}")
         if not math.isfinite(self.offset):
             raise ConfigurationError(f"band '{self.name}': offset must be finite, not {self.offset}")
+        if self.resolution_m is not None and not all(math.isfinite(side) and side > 0 for side in self.resolution_m):
+            raise ConfigurationError(f"band '{self.name}': resolution_m must be positive, not {self.resolution_m}")
         if (self.snr is None) != (self.reference_radiance is None):
             raise ConfigurationError(
                 f"band '{self.name}': snr and reference_radiance belong together; give both or neither"

@@ -29,6 +29,7 @@ from geoaug.augment import (
 )
 from geoaug.augment.operations.base import RadiometricOperation, TileShape
 from geoaug.augment.operations.policies import Policy
+from geoaug.augment.planning.band_grids import band_grids
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.plan import Plan
 from geoaug.augment.registry import own_operations
@@ -36,6 +37,8 @@ from geoaug.rng.draws import sample_keys
 from geoaug.sensors import Sensor
 
 S2, S1 = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-power")
+# No band of Sentinel-2 is coarser: noise is independent from pixel to pixel.
+PIXELS_OF_60_M = torch.tensor([[60.0, 0, 0, 0, -60, 0]], dtype=torch.float64)
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "RandomRotation": {"degrees": 30},
     "RandomAffine": {"degrees": 10, "scale": (0.8, 1.2)},
@@ -52,7 +55,9 @@ def sensor_for(name: str) -> Sensor:
 
 def shape_of(params: dict[str, Tensor], side: int = 160) -> TileShape:
     rows = len(params["batch_prob"])
-    return TileShape(rows, len(S2.bands), Size(side, side), torch.device("cpu"), sensor=S2)
+    cpu = torch.device("cpu")
+    grids = band_grids(tuple(band.gsd_m for band in S2.bands), None, None, None, "cubic", rows, cpu)
+    return TileShape(rows, len(S2.bands), Size(side, side), cpu, sensor=S2, grids=grids)
 
 
 def built(name: str, **more: Any) -> nn.Module:
@@ -193,7 +198,7 @@ def test_ten_radiometric_operations_are_one_segment_and_equal_their_sequence() -
         RandomBandDropout(p=1.0),
     ]
     dn = torch.full((3, 13, 160, 160), 2000.0)
-    batch = {"image": dn, "key": sample_keys(0, range(3))}
+    batch = {"image": dn, "key": sample_keys(0, range(3)), "transform": PIXELS_OF_60_M.expand(3, 6)}
     compose = Compose(operations, sensor=S2)
     plan = compose.plan(batch)
     assert len(plan.stages) == 1
@@ -249,7 +254,7 @@ def test_maps_fold_what_stands_beside_them_and_keep_order_and_noise_right() -> N
 def test_noise_before_a_map_has_the_variance_that_the_map_gives_it() -> None:
     haze = RandomHaze(0.5, gradient=1.0, adjacency=False, p=1.0)
     noisy = [RandomSensorNoise((10, 10), p=1.0), haze, RandomSensorNoise((5, 5), p=1.0)]
-    batch = {"image": torch.full((1, 13, 256, 256), 3000.0), "key": sample_keys(0, [5])}
+    batch = {"image": torch.full((1, 13, 256, 256), 3000.0), "key": sample_keys(0, [5]), "transform": PIXELS_OF_60_M}
     compose = Compose(noisy, sensor=S2)
     plan = compose.plan(batch)
     out = compose.apply(batch, plan)["image"][0].double()

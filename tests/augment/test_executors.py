@@ -390,6 +390,37 @@ def test_noise_is_the_same_number_by_number(executor: str) -> None:
     assert (plain["image"] - out["image"]).abs().max() < 2e-6
 
 
+@pytest.mark.parametrize("executor", COMPILED)
+@pytest.mark.parametrize("kernel", ["nearest", "bilinear", "cubic"])
+def test_noise_on_the_pixels_of_bands_is_the_same_number_by_number(kernel: str, executor: str) -> None:
+    """Of samples whose pixels are finer than, as wide as and wider than those of bands; twice, about a step."""
+    sensor = optical(executor)
+    bands, pixels = len(sensor.bands), torch.tensor([10.0, 20.0, 60.0, 7.0], dtype=torch.float64)
+    transform = torch.zeros(4, 6, dtype=torch.float64)
+    transform[:, 0], transform[:, 4] = pixels, -pixels
+    transform[:, 2], transform[:, 5] = 600_010, 5_400_020
+    flat = {
+        "image": torch.full((4, bands, 21, 19), 3000, dtype=torch.uint16),
+        "key": sample_keys(1, range(4)),
+        "transform": transform,
+    }
+    operations = [
+        RandomD4(),
+        RandomAffine(20, scale=(0.7, 1.5), p=0.7),
+        RandomSensorNoise((1, 1), p=0.7),
+        RandomPointSpread(p=0.5),
+        RandomSensorNoise((2, 2), p=0.7),
+    ]
+    compose = Compose(operations, sensor=sensor, band_resampling=kernel)  # type: ignore[arg-type]
+    plain, out = both(compose, flat, executor)
+    assert plain["image"][plain["valid"].expand_as(plain["image"])].std() > 1e-4
+    assert (plain["image"] - out["image"]).abs().max() < 1e-6
+    if executor == "cpu":  # lines longer than a run
+        wide = {"image": torch.full((1, bands, 3, 1100), 3000, dtype=torch.uint16), "key": sample_keys(1, [0])}
+        plain, out = both(Compose([RandomSensorNoise(p=1.0)], sensor=sensor), wide, executor)
+        assert (plain["image"] - out["image"]).abs().max() < 1e-6
+
+
 def expected_words(count: int, channel: int, stream: int, key: int) -> Tensor:
     """Words of the counters of noise, by the generator that is checked against the published vectors."""
     zero = torch.zeros(count, dtype=torch.int64)

@@ -24,10 +24,14 @@ S2 = get_sensor("sentinel-2-l1c")
 
 
 def flat(sensor: Sensor, reflectance: float, samples: int = 4, side: int = 64) -> dict[str, Tensor]:
-    """Fields of one reflectance, as digital numbers in float32."""
+    """Fields of one reflectance, as digital numbers in float32, on pixels that no band is coarser than."""
     scale, offset = torch.tensor(sensor.quantification), torch.tensor(sensor.offset)
     dn = (reflectance * scale - offset)[None, :, None, None].float()
-    return {"image": dn.expand(samples, -1, side, side).contiguous(), "key": sample_keys(0, range(samples))}
+    return {
+        "image": dn.expand(samples, -1, side, side).contiguous(),
+        "key": sample_keys(0, range(samples)),
+        "transform": torch.tensor([60.0, 0, 0, 0, -60, 0], dtype=torch.float64).expand(samples, 6),
+    }
 
 
 finite = st.floats(0.1, 2.0)

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 # Kinds of steps, and of sources of layers.
 AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
-PLANES, RAMP, VEIL, SHADE = range(4)
+PLANES, RAMP, VEIL, SHADE, LINES = range(5)
+
+# Numbers of a step for one sample and band: four of its own, and four of the lattice that its noise is drawn on.
+TERMS, LATTICE = 8, 4
 
 
 class Input(NamedTuple):
@@ -62,7 +65,7 @@ class Sources(NamedTuple):
         first: its first layer among all.
         values: all planes and fields, flat.
         layout: its first value there, and the strides of rows, layers or bands, lines and columns; for a field, its
-            period comes last.
+            period comes last, for lines their number.
         label: whether it has labels, of which layer, how many, and what becomes of thick clouds (0, 1, 2: keep,
             ignore, invalid).
         limits, classes: of the labels.

@@ -24,7 +24,7 @@ from geoaug.augment.kernels.stencils import CoarseGrid, Taps
 from geoaug.augment.physics.adjacency import Background
 from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
-from geoaug.augment.planning.maps import LostLines, Ramp, Stripes
+from geoaug.augment.planning.maps import Ramp, Stripes
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Segment, Stencil
 from geoaug.rng.noise import few_normal_quantiles
@@ -38,7 +38,7 @@ _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
 _EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
 # Maps of a few numbers or lines, and fields whose making is worth a few samples at once.
-_LINES = (Ramp, Stripes, LostLines)
+_LINES = (Ramp, Stripes)
 _FIELDS = (CloudVeil, CloudShade, Background)
 
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
@@ -156,6 +156,7 @@ def _run_block(rows: slice, pixels: Pixels, work: Work, encoding: Encoding, out:
         matrix=work.matrix[rows],
         segments=work.rows(rows),
         key=work.key[rows],
+        grids=work.grids_of(rows),
         band_shift=None
         if work.band_shift is None
         else work.band_shift[rows.start * work.dates : rows.stop * work.dates],
@@ -204,7 +205,7 @@ class _Layout:
         part, work, out, size, dates = self._part, self._work, self._out, self._work.size, self._work.dates
         count, bands = part.image.shape[:2]
         around = surroundings_of(part, work.matrix, work, self._dem)
-        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, around)
+        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, around, work.grids)
         assert out.valid is not None
         cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud.flatten(2).numpy()
         flags = np.zeros(cloud.shape, np.uint8)
@@ -316,7 +317,7 @@ def _steps(program: Program, count: int, bands: int) -> arrays.Steps:
     steps = program.steps
     noisy = [step for step in steps if step.key is not None]
     noise = {id(step): number for number, step in enumerate(noisy)}
-    terms = np.zeros((len(steps), count, bands, 4), np.float32)
+    terms = np.zeros((len(steps), count, bands, arrays.TERMS), np.float32)
     keys, channels = np.zeros((len(noisy), count, bands), np.uint64), np.zeros((len(noisy), bands), np.uint64)
     for number, step in enumerate(steps):
         terms[number] = step.terms.numpy()

@@ -13,6 +13,10 @@ from geoaug.augment.kernels.vectors import GATHERS, VECTOR
 LANES = 8
 _LEAST_POWER = 1e-10
 
+# As in `planning.band_grids` and `kernels.lattice`, which cannot be compiled.
+_NEAREST, _CUBIC, _SMOOTH = 1, 3, 4
+MARGIN = 3
+
 OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 # Where a multiplication and an addition may be one instruction; not so for coordinates, which decide about labels.
 CONTRACTED = {**OPTIONS, "fastmath": {"contract"}}
@@ -70,6 +74,98 @@ def look_up(words, table, length, noise):
                 word = np.uint64(w[i])
                 low[i] = table[(word & _LOW16) >> _S4]
                 high[i] = table[word >> _S20]
+
+
+@njit(**OPTIONS)
+def lattice_lines(numbers, height):
+    """Lines that the lattice of a band has over a tile; see `kernels.lattice`."""
+    if numbers[3] == _SMOOTH:
+        return height + MARGIN
+    return np.int64(np.float32(height - 1) * numbers[0] + numbers[2]) + MARGIN
+
+
+@njit(**OPTIONS)
+def taps(first, length, inverse, start, kernel, index, weights):
+    """The first of four neighbours of pixels along an axis on a lattice, and the weights of all four."""
+    zero, half, one, two = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+    side, middle = zero, zero
+    if kernel == _SMOOTH:
+        side, start = start, one
+        middle = np.sqrt(max(one - two * side * side, zero))
+    for i in range(length):
+        place = np.float32(first + i) * inverse + start
+        below = np.floor(place)
+        share = place - below
+        index[i] = np.int64(below) - 1
+        if kernel == _SMOOTH:
+            a, b, c, d = side, middle, side, zero
+        elif kernel == _CUBIC:
+            a = ((one - half * share) * share - half) * share
+            b = (np.float32(1.5) * share - np.float32(2.5)) * share * share + one
+            c = ((two - np.float32(1.5) * share) * share + half) * share
+            d = (half * share - half) * share * share
+        elif kernel == _NEAREST:
+            a, b, c, d = zero, one if share < half else zero, one if share >= half else zero, zero
+        else:
+            a, b, c, d = zero, one - share, share, zero
+        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = a, b, c, d
+
+
+@njit(**CONTRACTED)
+def _across(points, index, weights, width, line):
+    for i in range(width):
+        at = index[i]
+        line[i] = (
+            points[at] * weights[0, i]
+            + points[at + 1] * weights[1, i]
+            + points[at + 2] * weights[2, i]
+            + points[at + 3] * weights[3, i]
+        )
+
+
+@njit(**CONTRACTED)
+def _down(one, two, three, four, weights, line):
+    a, b, c, d = weights[0, 0], weights[1, 0], weights[2, 0], weights[3, 0]
+    for i in range(len(line)):
+        line[i] = one[i] * a + two[i] * b + three[i] * c + four[i] * d
+
+
+@njit(**OPTIONS)
+def draw_lattice(wide, numbers, width, lines, channel, stream, key, table, index, weights, words, points):
+    """Draw the lattice of a band, and interpolate its lines to the columns of the tile: `wide`, line after line."""
+    stride = width + MARGIN
+    taps(0, width, numbers[0], numbers[1], numbers[3], index, weights)
+    needed = index[width - 1] + 4
+    for group in range((lines + LANES - 1) // LANES):
+        philox(words, group * stride, needed, channel, stream, key)
+        look_up(words, table, needed, points)
+        for lane in range(min(LANES, lines - group * LANES)):
+            at = (group * LANES + lane) * width
+            _across(points[lane], index, weights, width, wide[at : at + width])
+
+
+@njit(**OPTIONS)
+def lattice_noise(wide, numbers, width, run, block, length, total, index, weights, noise):
+    """Noise of a run of pixels from the lines of a lattice."""
+    for lane in range(LANES):
+        start = lane * block + run
+        count = min(length, total - start)
+        done = 0
+        while done < count:
+            row = (start + done) // width
+            column = start + done - row * width
+            many = min(width - column, count - done)
+            taps(row, 1, numbers[0], numbers[2], numbers[3], index, weights)
+            at = index[0] * width + column
+            _down(
+                wide[at : at + many],
+                wide[at + width : at + width + many],
+                wide[at + 2 * width : at + 2 * width + many],
+                wide[at + 3 * width : at + 3 * width + many],
+                weights,
+                noise[lane, done : done + many],
+            )
+            done += many
 
 
 @njit(**CONTRACTED)
@@ -134,6 +230,19 @@ def plane(flat, base, stride_y, stride_x, rows, columns, length, layer):
         for i in range(length):
             at = base + np.int64(rows[lane, i]) * stride_y + np.int64(columns[lane, i]) * stride_x
             layer[lane, i] = flat[np.uint64(at)]
+
+
+@njit(**OPTIONS)
+def lines(flat, base, count, place, rows, columns, length, layer):
+    """Lines of a band looked up at every pixel, linear between two of them."""
+    last, zero = count - 1, np.float32(0)
+    for lane in range(LANES):
+        for i in range(length):
+            at = max(place[0] * columns[lane, i] + (place[1] * rows[lane, i] + place[2]), zero)
+            below = np.floor(at)
+            line = base + np.int64(below) % last
+            here, after = flat[line], flat[line + 1]
+            layer[lane, i] = here + (at - below) * (after - here)
 
 
 @njit(**CONTRACTED)

@@ -1,6 +1,6 @@
 """A fused stage as compiled executors run it: point-wise steps with their numbers, between stencils.
 
-Segments are made for reading; here they become arrays: one row of at most four numbers a step, sample and band, the
+Segments are made for reading; here they become arrays: one row of eight numbers a step, sample and band, the
 noise with its keys, and the layers that modulate steps, each as what it takes to work it out at a pixel. Both
 compiled executors, for the CPU and for CUDA, run the same programs.
 """
@@ -21,17 +21,20 @@ from geoaug.augment.kernels.arrays import (
     AMPLITUDE,
     DECIBEL,
     GAMMA,
+    LINES,
     NORMAL,
     PLANES,
     RAMP,
     SHADE,
     STEPS,
+    TERMS,
     VEIL,
 )
 from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
 from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
-from geoaug.augment.planning.maps import Ramp, Surroundings
+from geoaug.augment.planning.band_grids import BandGrids
+from geoaug.augment.planning.maps import Ramp, Stripes, Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
 from geoaug.small_arrays import runs_by_numpy
@@ -42,14 +45,16 @@ _NUMBERS = 8
 Pointwise = Affine | GammaNoise | Steps | Curve
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One step of a program.
 
     Attributes:
         kind: AFFINE: gain, offset, floor, slope; NORMAL: none; GAMMA: shift, scale, multiply, add; STEPS: ceiling,
             step; AMPLITUDE, DECIBEL: none.
-        terms: those numbers.
+        terms: those numbers; the last four tell the lattice of its noise (`planning.band_grids`), zeros where the band
+            has a pixel for each of the tile.
+        lattice: whether any may be other than zero.
         source: which of the program's sources modulates it, or -1.
         noisy: whether floor and slope may be other than zero.
         key: of the noise of each band.
@@ -58,9 +63,10 @@ class Step:
     """
 
     kind: int
-    terms: Float[Tensor, "b n 4"]
+    terms: Float[Tensor, "b n 8"]
     source: int = -1
     noisy: bool = False
+    lattice: bool = False
     key: Int[Tensor, "b n"] | None = None
     channel: Int[Tensor, " n"] | None = None
     stream: int = 0
@@ -72,7 +78,8 @@ class Source:
 
     Attributes:
         kind: PLANES: read from `values` (r, k, h, w), k layers or one for each band, h or w perhaps 1; RAMP: a plane
-            of three `numbers`; VEIL and SHADE: a periodic field in `values` (r, n, n), seen as `numbers` say.
+            of three `numbers`; LINES: lines in `values` (r, c, n), looked up at such a plane; VEIL and SHADE: a
+            periodic field in `values` (r, n, n), seen as `numbers` say.
         layers: how many layers there are at a pixel and band.
         by_band: whether every band has its own.
         values: see `kind`.
@@ -114,6 +121,7 @@ class Lowering:
         bands: of one date.
         size: of the output tile.
         surroundings: what maps look at.
+        grids: where the pixels of bands that are coarser than the tile lie.
     """
 
     key: Int[Tensor, " b"]
@@ -122,6 +130,7 @@ class Lowering:
     bands: int
     size: Size
     surroundings: Surroundings = field(default_factory=Surroundings)
+    grids: BandGrids | None = None
 
     def programs(self, segments: Sequence[Segment]) -> list[Program]:
         """The segments as programs, a stencil between one and the next."""
@@ -156,7 +165,15 @@ class Lowering:
         channel = torch.arange(bands, device=self.key.device)
         key = self.key[:, None].expand(-1, bands)
         self.stream += 1
-        return Step(NORMAL, self._numbers(), key=key, channel=channel, stream=self.stream - 1)
+        lattice = () if self.grids is None else (None, None, None, None, *self.grids.numbers.unbind(-1))
+        return Step(
+            NORMAL,
+            self._numbers(*lattice),
+            lattice=self.grids is not None,
+            key=key,
+            channel=channel,
+            stream=self.stream - 1,
+        )
 
     def _step(self, segment: Pointwise, source: int) -> Step:
         match segment:
@@ -168,7 +185,9 @@ class Lowering:
                 rows = (part.float()[:, None].expand(-1, self.bands) for part in (shift, scale, segment.multiply))
                 key = self._by_sample(segment.seed[:, None].expand(-1, self.bands))
                 channel = torch.arange(self.bands, device=self.key.device).repeat(self.dates)
-                return Step(GAMMA, self._numbers(*rows, segment.add), key=key, channel=channel)
+                lattice = segment.lattice()
+                numbers = self._numbers(*rows, segment.add, *(() if lattice is None else lattice.unbind(-1)))
+                return Step(GAMMA, numbers, lattice=lattice is not None, key=key, channel=channel)
             case Steps():
                 return Step(STEPS, self._numbers(segment.ceiling, segment.step))
             case Curve(unit="amplitude"):
@@ -178,10 +197,10 @@ class Lowering:
             case _:
                 assert_never(segment)
 
-    def _numbers(self, *columns: Tensor | None) -> Float[Tensor, "b n 4"]:
-        shape = (len(self.key), self.dates * self.bands, 4)
+    def _numbers(self, *columns: Tensor | None) -> Float[Tensor, "b n 8"]:
+        shape = (len(self.key), self.dates * self.bands, TERMS)
         if runs_by_numpy(self.key, columns):
-            rows = np.zeros((shape[0] * self.dates, self.bands, 4), np.float32)
+            rows = np.zeros((shape[0] * self.dates, self.bands, TERMS), np.float32)
             for number, column in enumerate(columns):
                 if column is not None:
                     rows[..., number] = column.numpy()
@@ -210,6 +229,9 @@ class Lowering:
         if isinstance(maps, Ramp):
             kind = RAMP
             numbers = _in_columns(torch.stack((maps.middle, maps.across, maps.down), dim=1))
+        elif isinstance(maps, Stripes):
+            kind, by_band = LINES, True
+            values, numbers = maps.table(self.size).contiguous(), _in_columns(maps.lines.place)
         elif isinstance(maps, CloudVeil | CloudShade):
             kind, layers = (VEIL, 3) if isinstance(maps, CloudVeil) else (SHADE, 1)
             values, numbers = self._field(maps.field, maps.offset if isinstance(maps, CloudShade) else None)
@@ -243,10 +265,13 @@ THICK = {"keep": 0, "ignore": 1, "invalid": 2}
 
 
 def layout_of(source: Source, rows: int) -> tuple[int, int, int, int, int]:
-    """Strides of rows, layers, lines and columns, 0 along what broadcasts; and the period of a field."""
+    """Strides of rows, layers, lines and columns, 0 along what broadcasts; and how long a field or a line is."""
     values = source.values
     if values is None:
         return (0, 0, 0, 0, 0)
+    if source.kind == LINES:
+        bands, lines = values.shape[1:]
+        return (bands * lines, lines, 0, 0, lines)
     if source.kind != PLANES:
         period = values.shape[-1]
         return (period * period, 0, 0, 0, period)

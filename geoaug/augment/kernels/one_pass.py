@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from geoaug.augment.kernels import loops, sampling_loops, stored, straight
-from geoaug.augment.kernels.arrays import AFFINE, GAMMA, NORMAL, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels.arrays import AFFINE, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 from geoaug.augment.kernels.vectors import VECTOR
 
@@ -40,6 +40,10 @@ def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare
             step = band if sources.by_band[which] else layer
             base = layout[0] + row * layout[1] + step * layout[2]
             loops.plane(sources.values, base, layout[3], layout[4], rows, columns, length, layers[first + layer])
+    elif kind == LINES:
+        base = layout[0] + row * layout[1] + band * layout[2]
+        place = sources.numbers[which, row]
+        loops.lines(sources.values, base, layout[5], place, rows, columns, length, layers[first])
     elif kind == RAMP:
         loops.ramp(sources.numbers[which, row], rows, columns, size_out, length, layers[first])
     else:
@@ -78,6 +82,60 @@ def _drop(flags, length, run, block, total, good):
 
 
 @njit(**OPTIONS)
+def _draws_noise(steps, step, sample, band):
+    """Whether a step has noise to draw for a band: gamma noise of some variance, or what was gathered before it."""
+    zero = np.float32(0)
+    if steps.kind[step] == GAMMA:
+        terms = steps.terms[step, sample, band]
+        return terms[1] != zero or terms[3] != zero
+    if steps.kind[step] != NORMAL:
+        return False
+    for before in range(step - 1, -1, -1):
+        if steps.kind[before] == NORMAL:
+            return False
+        terms = steps.terms[before, sample, band]
+        if steps.kind[before] == AFFINE and steps.noisy[before] and (terms[2] != zero or terms[3] != zero):
+            return True
+    return False
+
+
+@njit(**OPTIONS)
+def _draw_lattices(steps, sample, size_out, table, wide, begins, index, weights, words, points):
+    """Draw the lattices of all noise of a sample; `begins` tells where each lies in `wide`, which is given back."""
+    held = 0
+    for step in range(len(steps.kind)):
+        for band in range(steps.terms.shape[2]):
+            begins[step, band] = -1
+            numbers = steps.terms[step, sample, band, LATTICE:]
+            if numbers[3] > np.float32(0) and _draws_noise(steps, step, sample, band):
+                begins[step, band] = held
+                held += loops.lattice_lines(numbers, size_out[0]) * size_out[1]
+    if held > len(wide):
+        wide = np.empty(held, np.float32)
+    for step in range(len(steps.kind)):
+        for band in range(steps.terms.shape[2]):
+            begin = begins[step, band]
+            if begin >= 0:
+                numbers = steps.terms[step, sample, band, LATTICE:]
+                noise = steps.noise[step]
+                loops.draw_lattice(
+                    wide[begin:],
+                    numbers,
+                    size_out[1],
+                    loops.lattice_lines(numbers, size_out[0]),
+                    steps.channels[noise, band],
+                    steps.stream[step],
+                    steps.keys[noise, sample, band],
+                    table,
+                    index,
+                    weights,
+                    words,
+                    points,
+                )
+    return wide
+
+
+@njit(**OPTIONS)
 def _steps_of_band(
     steps,
     sources,
@@ -86,10 +144,15 @@ def _steps_of_band(
     dates,
     length,
     run,
+    block,
     rows,
     columns,
     size_out,
     table,
+    wide,
+    begins,
+    index,
+    weights,
     values,
     variance,
     gain,
@@ -131,7 +194,11 @@ def _steps_of_band(
         elif kind in (NORMAL, GAMMA):
             if kind == GAMMA and terms[1] == zero and terms[3] == zero:
                 continue
-            if kind == GAMMA or pending:
+            if begins[step, band] >= 0:
+                numbers, total = terms[LATTICE:], size_out[0] * size_out[1]
+                lines = wide[begins[step, band] :]
+                loops.lattice_noise(lines, numbers, size_out[1], run, block, length, total, index, weights, noise)
+            elif kind == GAMMA or pending:
                 held = steps.noise[step]
                 key, channel = steps.keys[held, sample, band], steps.channels[held, band]
                 loops.philox(words, run, length, channel, steps.stream[step], key)
@@ -186,6 +253,11 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
     for source in range(len(sources.kind)):
         held = max(held, sources.first[source] + sources.layers[source])
     layers = np.zeros((dates, held, *shape), np.float32)
+    lattices = np.any(steps.terms[:, :, :, LATTICE + 3] > np.float32(0))
+    reach = size_out[1] + loops.MARGIN + VECTOR
+    wide, begins = np.empty(0, np.float32), np.full((len(steps.kind), bands), -1, np.int64)
+    line_index, line_weights = np.zeros(reach, np.int64), np.zeros((4, reach), np.float32)
+    line_words, points = np.zeros((4, reach), np.uint32), np.zeros((LANES, reach), np.float32)
     centre = np.zeros((2, *shape), np.float32)
     done, floats = 0, given.stored == 3
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
@@ -199,6 +271,10 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
         exact = given.exact[sample]
         if exact and plain and straight.run_sample(given, steps, out, rules, sample, lines, line):
             continue
+        if lattices:
+            wide = _draw_lattices(
+                steps, sample, size_out, table, wide, begins, line_index, line_weights, line_words, points
+            )
         valid = given.valid[sample]
         across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
         subs = across * down
@@ -302,10 +378,15 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                     dates,
                     length,
                     run,
+                    block,
                     rows,
                     columns,
                     size_out,
                     table,
+                    wide,
+                    begins,
+                    line_index,
+                    line_weights,
                     values,
                     variance,
                     gain,

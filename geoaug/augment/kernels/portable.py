@@ -32,10 +32,11 @@ from geoaug.augment.kernels.sampling import (
 )
 from geoaug.augment.kernels.warp import from_bits, to_bits
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.band_grids import BandGrids
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Segment
-from geoaug.augment.planning.tree import map_tensors
+from geoaug.augment.planning.tree import Tree, map_tensors
 from geoaug.scratch import output_memory
 from geoaug.small_arrays import constant
 
@@ -63,6 +64,7 @@ class Work:
         untouched: whether the segments only undo the decoding.
         most_places: along an axis of an output pixel, how many places at most are averaged.
         interpolation: whether the nearest pixel is taken, or a mean of four or sixteen by their weights.
+        grids: where the pixels of bands that are coarser than the tile lie; None where none are.
     """
 
     matrix: Float[Tensor, "b 3 3"]
@@ -76,17 +78,25 @@ class Work:
     untouched: bool = False
     most_places: int = 1
     interpolation: Interpolation = "bilinear"
+    grids: BandGrids | None = None
 
     def rows(self, samples: Rows) -> tuple[Segment, ...]:
         """The segments of some of the samples."""
+        return self._cut(self.segments, samples)
+
+    def grids_of(self, samples: Rows) -> BandGrids | None:
+        """The pixels of the bands of some of the samples."""
+        return None if self.grids is None else self._cut(self.grids, samples)
+
+    def _cut(self, tree: Tree, samples: Rows) -> Tree:
         if isinstance(samples, slice) and samples == slice(None):
-            return self.segments
+            return tree
         dates = self.dates
 
         def cut(tensor: Tensor) -> Tensor:
             return tensor.view(len(tensor) // dates, dates, *tensor.shape[1:])[samples].flatten(0, 1)
 
-        return map_tensors(self.segments, cut)
+        return map_tensors(tree, cut)
 
     def shift_of(self, samples: Rows) -> Float[Tensor, "b n 2"]:
         """The shifts of every band and date of some of the samples."""
@@ -256,12 +266,12 @@ def _radiated(
     """Run the segments on `values`, in place."""
     dates = work.dates
     if dates == 1:
-        block = Block(values, valid, surroundings, work.key[rows], work.stream)
+        block = Block(values, valid, surroundings, work.key[rows], work.stream, grids=work.grids_of(rows))
         run_segments(block, segments)
         return block
     apart = values.reshape(len(values) * dates, -1, *values.shape[2:])
     every = valid.repeat_interleave(dates, 0)
-    block = Block(apart, every, surroundings, work.key[rows], work.stream)
+    block = Block(apart, every, surroundings, work.key[rows], work.stream, grids=work.grids_of(rows))
     run_segments(block, segments)
     if apart.data_ptr() != values.data_ptr():
         values.copy_(apart.view(values.shape))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import assert_never
 
 import torch
@@ -16,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoaug.augment.kernels import stencils, warp
+from geoaug.augment.kernels.lattice import lattice_normal
+from geoaug.augment.planning.band_grids import BandGrids
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
@@ -41,6 +44,7 @@ class Block:
         invalid: pixels (r, h, w) that are to be no data, or None.
         variance: of the normal noise gathered so far, or None where rows have none.
         noisy: whether a segment since the last normal noise could add some, whatever these rows drew.
+        grids: where the pixels of bands that are coarser than the tile lie; None where none are.
     """
 
     values: Float[Tensor, "r c h w"]
@@ -53,6 +57,7 @@ class Block:
     invalid: Tensor | None = None
     variance: Tensor | None = None
     noisy: bool = False
+    grids: BandGrids | None = None
 
 
 def run_segments(block: Block, segments: Sequence[Segment]) -> None:
@@ -189,17 +194,60 @@ def _settle(block: Block) -> None:
     samples = block.key.shape[0]
     deviation = variance.sqrt_().view(samples, -1, variance.shape[-2] * variance.shape[-1])
     flat = values.view(deviation.shape) if len(values) != samples else values.flatten(2)
+    for channels, coarse in _channels_by_grid(block.grids, samples, flat.shape[1]):
+        _add_noise(block, flat[:, channels], deviation[:, channels], coarse, channels.start, stream)
+
+
+def _channels_by_grid(
+    grids: BandGrids | None, samples: int, channels: int
+) -> list[tuple[slice, Float[Tensor, "b n 4"] | None]]:
+    """Ranges of channels, and where the lattices of those lie of which some row may be coarser than the tile."""
+    if grids is None:
+        return [(slice(0, channels), None)]
+    numbers = grids.numbers.reshape(samples, channels, 4)
+    if warp.looks_at_values(numbers.device):
+        coarse = (numbers[..., 3] > 0).any(0).tolist()
+    else:
+        bands = grids.numbers.shape[1]
+        coarse = [channel % bands in grids.bands for channel in range(channels)]
+    edges = [0, *(n for n in range(1, channels) if coarse[n] != coarse[n - 1]), channels]
+    parts = [slice(start, stop) for start, stop in pairwise(edges)]
+    return [(part, numbers[:, part] if coarse[part.start] else None) for part in parts]
+
+
+def _add_noise(
+    block: Block,
+    values: Float[Tensor, "b n p"],
+    deviation: Float[Tensor, "b n p"],
+    coarse: Float[Tensor, "b n 4"] | None,
+    first: int,
+    stream: int,
+) -> None:
+    """Add normal noise to a range of channels, in place, on the pixels that each band has."""
+    fine = deviation
+    if coarse is not None:
+        on_lattice = coarse[..., 3] > 0
+        noise = lattice_normal(block.key, coarse, Size(*block.values.shape[-2:]), stream, first)
+        values.addcmul_(deviation, noise.flatten(2))
+        if certainly(on_lattice.flatten()):
+            return
+        fine = torch.where(on_lattice[..., None], 0.0, deviation)
+    count, pixels = values.shape[1:]
     if torch.compiler.is_compiling():
-        flat.addcmul_(deviation, whole_normal(block.key, flat.shape[1], flat.shape[2], stream))
+        values.addcmul_(fine, whole_normal(block.key, count, pixels, stream, first))
         return
-    for rows, channels, noise in normal_blocks(block.key, flat.shape[1], flat.shape[2], stream):
-        flat[rows, channels].addcmul_(deviation[rows, channels], noise)
+    for rows, channels, noise in normal_blocks(block.key, count, pixels, stream, first):
+        values[rows, channels].addcmul_(fine[rows, channels], noise)
 
 
 def _gamma(block: Block, segment: GammaNoise) -> None:
     """Gamma noise as the cube of a normal number (Wilson and Hilferty, 1931), with mean and variance exact."""
     values = block.values
-    noise = standard_normal(segment.seed, values.shape[1], values.shape[-2] * values.shape[-1]).view_as(values)
+    lattice = segment.lattice()
+    if lattice is None:
+        noise = standard_normal(segment.seed, values.shape[1], values.shape[-2] * values.shape[-1]).view_as(values)
+    else:
+        noise = lattice_normal(segment.seed, lattice, Size(*values.shape[-2:]), 0)
     shift, scale = cube_of_normal(segment.variance.double())
     factor = noise.mul_(_over_rows(scale.float())).add_(_over_rows(shift.float())).clamp_min_(0)
     factor = factor * factor * factor

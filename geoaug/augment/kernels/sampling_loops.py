@@ -114,7 +114,7 @@ def weigh(xs, ys, shift_x, shift_y, length, size, valid, index, weights, support
 
 @njit(**OPTIONS)
 def _cubic_axis(place, size):
-    """First of four neighbours inside the image, and the weights of all: `warp.cubic_weights`, 0 for those outside."""
+    """First of four neighbours inside the image, and the weights of all (`cubic_weights`), 0 for those outside."""
     zero, half, one, two, three = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2), np.float32(3)
     more, most = np.float32(1.5), np.float32(2.5)
     place = min(max(place, np.float32(-3)), np.float32(size + 2))

@@ -11,9 +11,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from geoaug.augment.planning.band_grids import MARGIN, taps
 from geoaug.augment.planning.segments import Stencil, StencilKernel
 
 _LEAST_WEIGHT = 1e-6
@@ -68,6 +69,64 @@ class CoarseGrid(LinearFilter):
         down = _cell_means(self.factor, self.phase[:, 0], image.shape[-2])
         across = _cell_means(self.factor, self.phase[:, 1], image.shape[-1])
         return down @ image @ across.transpose(-1, -2)
+
+
+@dataclass(frozen=True, slots=True)
+class CoarseSteps(StencilKernel):
+    """Rounding to multiples of a step at the pixels of bands that are coarser than the tile.
+
+    The value of such a pixel is that of the tile at its centre, between four pixels; what rounding changes there is
+    interpolated to the pixels of the tile as the band was (`planning.band_grids`). Invalid pixels count as 0.
+    """
+
+    step: Float[Tensor, "r c"]
+    numbers: Float[Tensor, "r c 4"]
+
+    def apply(self, values: Float[Tensor, "r c h w"], valid: Bool[Tensor, "r 1 h w"]) -> Float[Tensor, "r c h w"]:
+        inverse, start_x, start_y, kernel = self.numbers.float().unbind(-1)
+        height, width = values.shape[-2:]
+        axes = ((-1, width, start_x), (-2, height, start_y))
+        points = torch.where(valid, values, 0.0)
+        for axis, length, start in axes:
+            points = _between(points, *_at_points(length, inverse, start), axis)
+        step = self.step.to(values.dtype)[..., None, None]
+        safe = torch.where(step > 0, step, 1.0)
+        changed = torch.where(step > 0, (points / safe).round() * safe - points, 0.0)
+        for axis, length, start in axes:
+            index, weights = taps(length, inverse, start, kernel)
+            parts = [_taken(changed, index + tap, axis) * _along(weight, axis) for tap, weight in enumerate(weights)]
+            changed = (parts[0] + parts[1]) + (parts[2] + parts[3])
+        return values + changed
+
+
+def _at_points(
+    length: int, inverse: Float[Tensor, "r c"], start: Float[Tensor, "r c"]
+) -> tuple[Int[Tensor, "r c n"], Float[Tensor, "r c n"]]:
+    """The pixel of the tile before each point of a lattice, and how far the point lies beyond it."""
+    point = torch.arange(length + MARGIN, device=inverse.device, dtype=torch.float32)
+    place = (point - start[..., None]) / torch.where(inverse > 0, inverse, 1.0)[..., None]
+    place = place.clamp(0, length - 1)
+    before = place.floor()
+    return before.long(), place - before
+
+
+def _between(
+    image: Float[Tensor, "r c h w"], before: Int[Tensor, "r c n"], share: Float[Tensor, "r c n"], axis: int
+) -> Float[Tensor, "r c i j"]:
+    first = _taken(image, before, axis)
+    after = _taken(image, (before + 1).clamp_max(image.shape[axis] - 1), axis)
+    return first + _along(share, axis) * (after - first)
+
+
+def _taken(image: Float[Tensor, "r c h w"], index: Int[Tensor, "r c n"], axis: int) -> Float[Tensor, "r c i j"]:
+    """Lines of every band along an axis."""
+    if axis == -1:
+        return image.gather(3, index[:, :, None].expand(-1, -1, image.shape[2], -1))
+    return image.gather(2, index[..., None].expand(-1, -1, -1, image.shape[3]))
+
+
+def _along(numbers: Float[Tensor, "r c n"], axis: int) -> Tensor:
+    return numbers[:, :, None] if axis == -1 else numbers[..., None]
 
 
 def _cell_means(factor: Float[Tensor, "r c"], phase: Float[Tensor, " r"], length: int) -> Float[Tensor, "r c m n"]:

@@ -18,7 +18,13 @@ STEPS = tl.constexpr(arrays.STEPS)
 AMPLITUDE = tl.constexpr(arrays.AMPLITUDE)
 PLANES = tl.constexpr(arrays.PLANES)
 RAMP = tl.constexpr(arrays.RAMP)
+LINES = tl.constexpr(arrays.LINES)
 VEIL = tl.constexpr(arrays.VEIL)
+TERMS = tl.constexpr(arrays.TERMS)
+LATTICE = tl.constexpr(arrays.LATTICE)
+# As in `planning.band_grids` and `kernels.lattice`.
+NEAREST_POINT, CUBIC_POINTS, SMOOTH_POINTS = tl.constexpr(1), tl.constexpr(3), tl.constexpr(4)
+GROUP, MARGIN = tl.constexpr(8), tl.constexpr(3)
 
 
 @triton.jit
@@ -67,6 +73,69 @@ def normal(table, first, lane, channel, stream, key):
 
 
 @triton.jit
+def draw_lattice(
+    out, terms, keys, channels, table, step, noise, samples, bands, cells, STREAM: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Draw the points of the lattices of one step: of every sample and band, eight lines side by side."""
+    row = tl.program_id(1).to(tl.int64)
+    sample, band = row // bands, row % bands
+    first = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    lane = tl.arange(0, 8)[:, None]
+    kind = tl.load(terms + ((step * samples + sample) * bands + band) * TERMS + LATTICE + 3)
+    if kind > 0:
+        key = tl.load(keys + (noise * samples + sample) * bands + band)
+        channel = tl.load(channels + noise * bands + band)
+        number = normal(table, first, lane, channel, STREAM, key)
+        tl.store(out + row * GROUP * cells + lane * cells + first[None, :], number, mask=first[None, :] < cells)
+
+
+@triton.jit
+def point(pixel, inverse, start, kind):
+    """The first of four neighbours of pixels along an axis of a lattice, and how far they lie beyond the second."""
+    start = tl.where(kind == SMOOTH_POINTS, 1.0, start)
+    place = pixel.to(tl.float32) * inverse + start
+    below = tl.floor(place)
+    return below.to(tl.int32) - 1, place - below
+
+
+@triton.jit
+def point_weight(share, start, kind, tap: tl.constexpr):
+    """Of one of four neighbours: `lattice.taps`."""
+    near = tl.where(share >= 0.5, 1.0, 0.0)
+    zero = tl.zeros_like(share)
+    if tap == 0:
+        by_near, linear, blunt = zero, zero, zero + start
+    elif tap == 1:
+        by_near, linear, blunt = 1.0 - near, 1.0 - share, zero + tl.sqrt(tl.maximum(1.0 - 2.0 * start * start, 0.0))
+    elif tap == 2:
+        by_near, linear, blunt = near, share, zero + start
+    else:
+        by_near, linear, blunt = zero, zero, zero
+    weight = tl.where(kind == CUBIC_POINTS, cubic_weight(share, tap), linear)
+    weight = tl.where(kind == NEAREST_POINT, by_near, weight)
+    return tl.where(kind == SMOOTH_POINTS, blunt, weight)
+
+
+@triton.jit
+def lattice_at(points, numbers, rows, columns, cells, stride, here):
+    """The lattice of a band, interpolated to a block of pixels."""
+    inverse, start_x, start_y = tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2)
+    kind = tl.load(numbers + 3)
+    left, share_x = point(columns, inverse, start_x, kind)
+    top, share_y = point(rows, inverse, start_y, kind)
+    found = tl.zeros_like(share_x)
+    for tap_y in tl.static_range(4):
+        line = top + tap_y
+        base = points + (line % GROUP).to(tl.int64) * cells + (line // GROUP) * stride
+        across = tl.zeros_like(share_x)
+        for tap_x in tl.static_range(4):
+            number = tl.load(base + left + tap_x, mask=here, other=0.0)
+            across += number * point_weight(share_x, start_x, kind, tap_x)
+        found += across * point_weight(share_y, start_y, kind, tap_y)
+    return found
+
+
+@triton.jit
 def axis(place, size):
     """The nearer of two neighbours on either side, kept inside the image, and their weights."""
     place = tl.minimum(tl.maximum(place, -2.0), size + 1.0)
@@ -96,7 +165,7 @@ def corners(x, y, data, width, wide, tall, here, HAS_VALID: tl.constexpr):
 
 @triton.jit
 def cubic_weight(share, tap: tl.constexpr):
-    """Of one of four neighbours: `warp.cubic_weights`."""
+    """Of one of four neighbours: `band_grids.cubic_weights`."""
     if tap == 0:
         weight = ((1.0 - 0.5 * share) * share - 0.5) * share
     elif tap == 1:
@@ -168,6 +237,14 @@ def layer_at(
         at = tl.load(layout) + row * tl.load(layout + 1) + step * tl.load(layout + 2)
         at = at + rows * tl.load(layout + 3) + columns * tl.load(layout + 4)
         found = tl.load(values + at, mask=here, other=0.0)
+    elif KIND == LINES:
+        at = tl.load(numbers) * columns.to(tl.float32)
+        at = tl.maximum(at + (tl.load(numbers + 1) * rows.to(tl.float32) + tl.load(numbers + 2)), 0.0)
+        below = tl.floor(at)
+        line = below.to(tl.int32) % (tl.load(layout + 5).to(tl.int32) - 1)
+        lines = values + tl.load(layout) + row * tl.load(layout + 1) + band * tl.load(layout + 2)
+        before = tl.load(lines + line, mask=here, other=0.0)
+        found = before + (at - below) * (tl.load(lines + line + 1, mask=here, other=0.0) - before)
     elif KIND == RAMP:
         x = (columns.to(tl.float32) + 0.5) / width - 0.5
         y = (rows.to(tl.float32) + 0.5) / height - 0.5
@@ -243,6 +320,7 @@ def fused(
     gain,
     offset,
     table,
+    lattices,
     samples,
     image_b,
     image_n,
@@ -257,6 +335,7 @@ def fused(
     width_out,
     bands,
     blocks,
+    cells,
     least,
     minimum,
     full,
@@ -271,6 +350,7 @@ def fused(
     PENDING: tl.constexpr,
     NOISE: tl.constexpr,
     STREAM: tl.constexpr,
+    POINTS: tl.constexpr,
     SOURCES: tl.constexpr,
     LAYERS: tl.constexpr,
     LABELS: tl.constexpr,
@@ -431,7 +511,7 @@ def fused(
 
         variance = tl.zeros([8, BLOCK], tl.float32)
         for step in tl.static_range(len(KINDS)):
-            spot = ((step * samples + sample) * bands + band) * 4
+            spot = ((step * samples + sample) * bands + band) * TERMS
             if KINDS[step] == AFFINE:
                 by, more = tl.load(terms + spot), tl.load(terms + spot + 1)
                 if SOURCE_OF[step] >= 0:
@@ -468,12 +548,31 @@ def fused(
             elif KINDS[step] == NORMAL:
                 key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
                 channel = tl.load(channels + NOISE[step] * bands + band)
-                value += tl.sqrt(variance) * normal(table, first, lane, channel, STREAM[step], key)
+                if POINTS[step] >= 0:
+                    points = lattices + ((POINTS[step] * samples + sample) * bands + band) * GROUP * cells
+                    if tl.load(terms + spot + LATTICE + 3) > 0:
+                        number = lattice_at(
+                            points, terms + spot + LATTICE, rows, columns, cells, width_out + MARGIN, here
+                        )
+                    else:
+                        number = normal(table, first, lane, channel, STREAM[step], key)
+                else:
+                    number = normal(table, first, lane, channel, STREAM[step], key)
+                value += tl.sqrt(variance) * number
                 variance = tl.zeros([8, BLOCK], tl.float32)
             elif KINDS[step] == GAMMA:
                 key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
                 channel = tl.load(channels + NOISE[step] * bands + band)
-                number = normal(table, first, lane, channel, STREAM[step], key)
+                if POINTS[step] >= 0:
+                    points = lattices + ((POINTS[step] * samples + sample) * bands + band) * GROUP * cells
+                    if tl.load(terms + spot + LATTICE + 3) > 0:
+                        number = lattice_at(
+                            points, terms + spot + LATTICE, rows, columns, cells, width_out + MARGIN, here
+                        )
+                    else:
+                        number = normal(table, first, lane, channel, STREAM[step], key)
+                else:
+                    number = normal(table, first, lane, channel, STREAM[step], key)
                 root = tl.maximum(number * tl.load(terms + spot + 1) + tl.load(terms + spot), 0.0)
                 speckle = root * root * root
                 value = value * ((speckle - 1) * tl.load(terms + spot + 2) + 1) + tl.load(terms + spot + 3) * speckle

@@ -13,11 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from geoaug.augment.kernels import stencils, warp
-from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, layout_of, limits_of
+from geoaug.augment.kernels.lattice import GROUP, groups_of
+from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, Step, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
-from geoaug.augment.kernels.triton_kernel import fused
+from geoaug.augment.kernels.triton_kernel import draw_lattice, fused
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.band_grids import MARGIN
 from geoaug.augment.planning.segments import Stencil
 from geoaug.rng.noise import few_normal_quantiles
 from geoaug.small_arrays import constant
@@ -43,7 +45,7 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         )
         elevation = out.dem
     around = surroundings_of(given, work.matrix, work, elevation)
-    lowering = Lowering(work.key, work.stream, dates, bands // dates, work.size, around)
+    lowering = Lowering(work.key, work.stream, dates, bands // dates, work.size, around, work.grids)
     programs = lowering.programs(work.segments)
     launch = _Launch(given, work, encoding, out)
     for program in programs:
@@ -98,6 +100,7 @@ class _Launch:
         noisy = [step for step in program.steps if step.key is not None]
         keys = torch.stack([step.key for step in noisy if step.key is not None]) if noisy else nothing
         channels = torch.stack([step.channel for step in noisy if step.channel is not None]) if noisy else nothing
+        points, lattices, cells = self._lattices(program, noisy, terms, keys, channels, bands)
         low, high, avoid = limits_of(encoding) if last else (0.0, 0.0, 0.0)
         whole = last and not encoding.dtype.is_floating_point
         shift, span = _apart(work) if apart else (nothing, nothing)
@@ -131,6 +134,7 @@ class _Launch:
             channels,
             *packed,
             few_normal_quantiles(device),
+            lattices,
             samples,
             *source.stride(),
             height,
@@ -142,6 +146,7 @@ class _Launch:
             size.width,
             bands,
             blocks,
+            cells,
             warp.least_support(encoding.min_support),
             encoding.min_support,
             warp.full_support(first and work.cubic),
@@ -156,6 +161,7 @@ class _Launch:
             PENDING=tuple(pending),
             NOISE=tuple(noisy.index(step) if step in noisy else -1 for step in program.steps),
             STREAM=tuple(step.stream for step in program.steps),
+            POINTS=points,
             **statics,
             DATES=work.dates,
             MOST=most,
@@ -174,6 +180,36 @@ class _Launch:
             # A multiplication and an addition rounded as one would move coordinates, and with them labels.
             enable_fp_fusion=False,
         )
+
+    def _lattices(
+        self, program: Program, noisy: list[Step], terms: Tensor, keys: Tensor, channels: Tensor, bands: int
+    ) -> tuple[tuple[int, ...], Tensor, int]:
+        """Draw the lattices of noise: which one each step has, all points, and how many a line of groups has."""
+        size, samples = self._work.size, len(self._given.image)
+        drawn = [step for step in program.steps if step.lattice]
+        cells = groups_of(size.height) * (size.width + MARGIN)
+        if not drawn:
+            return (-1,) * len(program.steps), self._nothing, cells
+        device = self._given.image.device
+        points = torch.empty(len(drawn), samples * bands, GROUP * cells, device=device)
+        table = few_normal_quantiles(device)
+        for number, step in enumerate(drawn):
+            draw_lattice[(triton.cdiv(cells, _BLOCK), samples * bands)](
+                points[number],
+                terms,
+                keys,
+                channels,
+                table,
+                program.steps.index(step),
+                noisy.index(step),
+                samples,
+                bands,
+                cells,
+                STREAM=step.stream,
+                BLOCK=_BLOCK,
+                num_warps=_WARPS,
+            )
+        return tuple(drawn.index(step) if step.lattice else -1 for step in program.steps), points, cells
 
     def _labels(self) -> tuple[Tensor, Tensor]:
         assert self._given.mask is not None

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.band_grids import cubic_weights
 from geoaug.augment.planning.matrices import Size
 from geoaug.small_arrays import by_numpy
 
@@ -178,20 +179,6 @@ def bicubic(
             out = term if out is None else out.add_(term)
     assert out is not None
     return out
-
-
-def cubic_weights(share: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weights of the four neighbours of a place a `share` beyond the second one.
-
-    Cubic convolution with a = -0.5 (Keys, 1981, IEEE Transactions on Acoustics, Speech and Signal Processing 29), which
-    gives parabolas back as they are; GDAL's.
-    """
-    return (
-        ((1.0 - 0.5 * share) * share - 0.5) * share,
-        (1.5 * share - 2.5) * share * share + 1.0,
-        ((2.0 - 1.5 * share) * share + 0.5) * share,
-        (0.5 * share - 0.5) * share * share,
-    )
 
 
 def sampler(device: torch.device, cubic: bool = False) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

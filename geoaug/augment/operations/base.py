@@ -20,6 +20,7 @@ from torch import Tensor
 from geoaug.augment.kernels.coarse import coarse_means
 from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.warp import most_places, warp
+from geoaug.augment.planning.band_grids import BandGrids, band_grids
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Matrices, Size, identity, translation
 from geoaug.augment.planning.plan import Params
@@ -51,6 +52,10 @@ class TileShape:
         view_zenith: degrees between the vertical and the way to the sensor, where the batch tells.
         relative_azimuth: degrees between the azimuths of sun and sensor, where the batch tells.
         sensor: whose bands the image has, where it is known.
+        source: from pixel centres (x, y, 1) of the tile as the operation sees it to those of the tile as it was read:
+            which way the sensor flew, and which way its lines run; None where nothing has moved.
+        grids: the pixels of bands that are coarser than the tile, on the tile as it was read; None where none are.
+        grids_here: the same on the tile as the operation sees it.
     """
 
     batch: int
@@ -63,6 +68,9 @@ class TileShape:
     view_zenith: Float[Tensor, " b"] | None = None
     relative_azimuth: Float[Tensor, " b"] | None = None
     sensor: Sensor | None = None
+    source: Float[Tensor, "b 2 3"] | None = None
+    grids: BandGrids | None = None
+    grids_here: BandGrids | None = None
 
 
 class BatchOptions(TypedDict, total=False):
@@ -424,14 +432,28 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         values = torch.where(torch.isfinite(values), values, 0.0)
         size = Size(*input.shape[-2:])
         around = Surroundings(cells=lambda: coarse_means(input, valid, identity(len(input), input.device), size))
-        block = Block(values, valid, around, params["key"].to(input.device), stream=0)
-        shape = TileShape(input.shape[0], input.shape[1], size, params["key"].device, sensor=self.sensor)
+        grids = None if self.sensor is None else _grids_of(self.sensor, len(input), input.device)
+        block = Block(values, valid, around, params["key"].to(input.device), stream=0, grids=grids)
+        shape = TileShape(
+            input.shape[0],
+            input.shape[1],
+            size,
+            params["key"].device,
+            sensor=self.sensor,
+            grids=grids,
+            grids_here=grids,
+        )
 
         def ready(tensor: Tensor) -> Tensor:
             return (tensor.float() if tensor.dtype == torch.float64 else tensor).to(input.device)
 
         run_segments(block, map_tensors(self.segments(params, shape), ready))
         return torch.where(torch.isfinite(input), block.values, input.float()).to(input.dtype)
+
+
+def _grids_of(sensor: Sensor, batch: int, device: torch.device) -> BandGrids | None:
+    """The pixels of a sensor's bands on tiles whose pixels are those of its finest band."""
+    return band_grids(tuple(band.gsd_m for band in sensor.bands), None, None, None, "cubic", batch, device)
 
 
 class StencilOperation(RadiometricOperation):

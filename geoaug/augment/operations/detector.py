@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from geoaug.augment.kernels.stencils import CoarseSteps
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
-from geoaug.augment.planning.maps import Axis, LostLines, Stripes
+from geoaug.augment.planning.maps import Axis, Lines, LostLines, Stripes
 from geoaug.augment.planning.plan import Params
-from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment, Steps
+from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment, Stencil, Steps
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
@@ -31,11 +32,12 @@ class RandomStriping(RadiometricOperation):
     """Stripes of a push-broom sensor: each detector, and so each column of each band, has a small gain of its own.
 
     What remains after equalisation is 0.1 to 0.5 % (fixed pattern noise of Sentinel-2: Gascon et al., 2017, Remote
-    Sensing 9).
+    Sensing 9). Stripes run along the sensor's track: they turn with the tile, and are as wide as the band's own pixels
+    where these are wider than the tile's.
 
     Args:
         sigma: range of the standard deviation of the gains, as a fraction.
-        axis: "columns" or "rows": which way the stripes run.
+        axis: "columns" or "rows" of the image as it was read: which way the sensor flew, and the stripes run.
         **options: see `RadiometricOptions`.
     """
 
@@ -57,7 +59,7 @@ class RandomStriping(RadiometricOperation):
 
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         sigma = params["sigma"].double()
-        stripes = Stripes(params["seed"], sigma.shape[1], self.axis)
+        stripes = Stripes(params["seed"], Lines.of(shape.source, shape.grids, self.axis, sigma))
         every = torch.ones_like(sigma[:, 0], dtype=torch.bool)
         return (Affine(Terms.nothing_to(sigma), Modulation(stripes, sigma[..., None], None, every)),)
 
@@ -65,12 +67,13 @@ class RandomStriping(RadiometricOperation):
 class RandomLineDropout(RadiometricOperation):
     """Lines of single bands lost on the way to the ground, and filled with one value.
 
-    Put it after the other radiometric operations, so that what fills a line stays as it is.
+    Put it after the other radiometric operations, so that what fills a line stays as it is. Lines turn with the tile,
+    and are as wide as the band's own pixels where these are wider than the tile's.
 
     Args:
         share: range of the share of lines that are lost, each band for itself.
         fill: reflectance in a lost line.
-        axis: "rows" or "columns": which way the lines run.
+        axis: "rows" or "columns" of the image as it was read: which way the lines run.
         **options: see `RadiometricOptions`.
     """
 
@@ -96,7 +99,7 @@ class RandomLineDropout(RadiometricOperation):
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         share = params["share"].double()
         below = torch.special.ndtri(share[:, 0].clamp(1e-9, 1 - 1e-9))
-        lines = LostLines(params["seed"], below, share.shape[1], self.axis)
+        lines = LostLines(params["seed"], Lines.of(shape.source, shape.grids, self.axis, share), below)
         one = torch.ones_like(share)[..., None]
         lost = Modulation(lines, -one, self.fill * one, torch.ones_like(share[:, 0], dtype=torch.bool))
         return (Affine(Terms.nothing_to(share), lost),)
@@ -135,6 +138,9 @@ class RandomSaturation(RadiometricOperation):
 class RandomQuantization(RadiometricOperation):
     """Fewer bits: reflectance is rounded to the steps of a coarser converter.
 
+    The numbers that are rounded are those of the band's own pixels: where a band is coarser than the tile, what
+    rounding changes is interpolated as the band was, and the band stays as smooth as it is.
+
     Args:
         bits: range of the depth, whole numbers; an image of 8 bits has 256 steps up to `full_scale`.
         full_scale: reflectance of the highest step.
@@ -167,8 +173,13 @@ class RandomQuantization(RadiometricOperation):
         return {**params, "step": params["step"] * strength[:, None]}
 
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
-        step = params["step"].double()
-        return (Steps(torch.full_like(step, torch.inf), step, torch.ones_like(step[:, 0], dtype=torch.bool)),)
+        step, grids = params["step"].double(), shape.grids_here
+        every, ceiling = torch.ones_like(step[:, 0], dtype=torch.bool), torch.full_like(step, torch.inf)
+        if grids is None:
+            return (Steps(ceiling, step, every),)
+        coarse = grids.numbers[..., 3] > 0
+        of_bands = Stencil(CoarseSteps(torch.where(coarse, step, 0.0), grids.numbers), every)
+        return of_bands, Steps(ceiling, torch.where(coarse, 0.0, step), every)
 
 
 class RandomBandDropout(RadiometricOperation):

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from geoaug.augment.kernels.radiometry import cube_of_normal
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, TileShape, as_range
 from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import GammaNoise, OperationSegment
@@ -21,6 +22,8 @@ from geoaug.sensors import Sensor
 
 _DEFAULT_LOOKS = 4.4
 _MOST_LOOKS = 1e6
+_NEWTON_STEPS = 6
+_MOST_CORRELATED = 0.7
 
 
 def _looks_of(sensor: Sensor | None, given: float | None) -> float:
@@ -43,6 +46,61 @@ def added_variance(present: Float[Tensor, " b"], wanted: Float[Tensor, " b"]) ->
     return ((1 / wanted - 1 / present) / (1 + 1 / present)).clamp_min(0)
 
 
+def speckle_correlation(spacing_m: Float[Tensor, " b"], resolution_m: float) -> Float[Tensor, " b"]:
+    """Correlation of the intensities of two pixels so far apart, of fully developed speckle.
+
+    The complex signal of a processor with an even band is correlated as a sinc that is zero at the resolution, and
+    intensities as its square (Goodman, 1976; Oliver and Quegan, 2004, "Understanding Synthetic Aperture Radar Images",
+    chapter 4). A mean of looks is correlated as each of them.
+
+    Args:
+        spacing_m: between the pixels.
+        resolution_m: of the sensor along that axis.
+    """
+    return torch.sinc(spacing_m / resolution_m).square()
+
+
+def side_weight(correlation: Float[Tensor, " b"], variance: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """The weight of both neighbours for which gamma noise is correlated as wanted from a pixel to the next.
+
+    With `n = s w(-1) + sqrt(1 - 2 s^2) w(0) + s w(1)`, w white and normal, n has unit variance and a correlation of
+    `r = 2 s sqrt(1 - 2 s^2)`. Gamma noise is the cube `(a + b n)^3` (`cube_of_normal`), a sum of Hermite polynomials of
+    n with the factors `3 a^2 b + 3 b^3`, `3 a b^2` and `b^3`, so by Mehler's formula its covariance is
+    `(3 a^2 b + 3 b^3)^2 r + 2 (3 a b^2)^2 r^2 + 6 b^6 r^3`. Three weights reach 0.7, which is taken for more.
+
+    Args:
+        correlation: wanted, 0 to 1.
+        variance: of the gamma noise.
+    """
+    a, b = cube_of_normal(variance.double().clamp_min(1e-9))
+    one, two, three = (3 * a**2 * b + 3 * b**3) ** 2, 2 * (3 * a * b**2) ** 2, 6 * b**6
+    total = one + two + three
+    wanted = correlation.double()
+    r = wanted.clone()
+    for _ in range(_NEWTON_STEPS):
+        r = r - ((three * r + two) * r**2 + one * r - wanted * total) / ((3 * three * r + 2 * two) * r + one)
+    r = r.clamp(0.0, _MOST_CORRELATED)
+    return ((1 - (1 - 2 * r**2).sqrt()) / 4).sqrt()
+
+
+def _sides(variance: Float[Tensor, " b"], shape: TileShape) -> Float[Tensor, "b 2"] | None:
+    """Weights of the neighbours along x and y in the speckle of a sensor whose pixels lie closer than it resolves."""
+    bands = () if shape.sensor is None else shape.sensor.bands
+    known = [band for band in bands if band.resolution_m is not None]
+    if not known or known[0].resolution_m is None:
+        return None
+    across, along = known[0].resolution_m
+    usual = known[0].gsd_m or min(across, along)
+    spacing = torch.full_like(variance, usual) if shape.gsd_m is None else shape.gsd_m.to(variance)
+    ranges, azimuths = (side_weight(speckle_correlation(spacing, side), variance) for side in (across, along))
+    sides = torch.stack((ranges, azimuths), dim=1)
+    if shape.source is None:
+        return sides
+    # After a quarter turn, range runs down the tile.
+    turned = shape.source[:, 0, 1].abs() > shape.source[:, 0, 0].abs()
+    return torch.where(turned[:, None], sides.flip(1), sides)
+
+
 class RandomSpeckle(RadiometricOperation):
     """Fewer looks: multiplicative gamma noise that takes an image from the speckle it has to a stronger one.
 
@@ -50,6 +108,10 @@ class RandomSpeckle(RadiometricOperation):
     1976, Journal of the Optical Society of America 66). An image that has speckle already needs only the rest.
     Mean and variance are exact; the distribution is Wilson and Hilferty's cube of a normal number, whose greatest
     distance from the gamma distribution is 0.002 for three added looks and 0.02 for one.
+
+    Neighbouring pixels share speckle where a sensor resolves less than its pixels (`Band.resolution_m`, 20 by 22 m on
+    pixels of 10 m for Sentinel-1 GRD); what is added is correlated likewise from each pixel to the next, and as good as
+    independent beyond that.
 
     Args:
         looks: range of the equivalent number of looks of the result. Where it is above what the image has, nothing
@@ -88,14 +150,15 @@ class RandomSpeckle(RadiometricOperation):
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         variance = params["variance"].double()
         one = torch.ones_like(variance)
-        return (GammaNoise(params["seed"], variance, one, torch.zeros_like(params["looks"]), one > 0),)
+        none = torch.zeros_like(params["looks"])
+        return (GammaNoise(params["seed"], variance, one, none, one > 0, _sides(variance, shape)),)
 
 
 class RandomThermalNoise(RadiometricOperation):
     """Noise power of the receiver, added to the backscatter: dark water brightens, bright towns do not notice.
 
-    The added power speckles with the looks of the image, which has to be calibrated. Sentinel-1 IW keeps -22 dB or
-    better (ESA, Sentinel-1 User Guide).
+    The added power speckles with the looks and the correlation of the image, which has to be calibrated. Sentinel-1 IW
+    keeps -22 dB or better (ESA, Sentinel-1 User Guide).
 
     Args:
         nesz_db: range of the noise equivalent sigma nought, dB.
@@ -137,7 +200,8 @@ class RandomThermalNoise(RadiometricOperation):
 
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         noise, looks = params["noise"].double(), params["looks"].double()
-        return (GammaNoise(params["seed"], 1 / looks, torch.zeros_like(looks), noise, looks > 0),)
+        sides = _sides(1 / looks, shape)
+        return (GammaNoise(params["seed"], 1 / looks, torch.zeros_like(looks), noise, looks > 0, sides),)
 
 
 class RandomIncidenceAngle(RadiometricOperation):

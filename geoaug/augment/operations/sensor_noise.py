@@ -44,6 +44,10 @@ def noise_slope(band: Band, sun_elevation_deg: float = 90.0) -> float:
 class RandomSensorNoise(RadiometricOperation):
     """Noise of the detector: independent from pixel to pixel and band to band, stronger in brighter pixels.
 
+    The pixels are those of each band. Where a band is coarser than the tile (20 and 60 m on pixels of 10 m), noise is
+    drawn on its own pixels, for which the signal-to-noise ratio is published, and interpolated as the band was
+    (`Compose(band_resampling=...)`): it is as smooth as the band. What scales it is the brightness of the tile's pixel.
+
     Where a sensor's bands have `noise_alpha` and `noise_beta`, or these are given, the variance is that of the two-term
     model `sigma^2 = alpha^2 + beta * DN` (dark noise and shot noise; the form in which Sentinel-2 products state it);
     otherwise it is the shot noise that the signal-to-noise ratio at the reference radiance stands for.

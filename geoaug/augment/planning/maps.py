@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from geoaug.augment.planning.band_grids import BandGrids, taps
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import PlanPart
@@ -98,28 +99,134 @@ class Ramp(TileMap):
 
 
 @dataclass(frozen=True, slots=True)
-class Stripes(TileMap):
-    """One standard normal number for each column (or row) of each band, cut at four deviations by its generator."""
+class Lines(PlanPart):
+    """Lines of the image as it was read, each band's as wide as its own pixels, and where they lie on the tile.
 
-    seed: Int[Tensor, " r"]
-    bands: int
-    axis: Axis
+    Attributes:
+        place: of pixel (x, y) of the tile across the lines, in pixels as read, of which the first is number 2:
+            `place[0] * x + place[1] * y + place[2]`.
+        numbers: of every band: its lines lie at `i * numbers[0] + numbers[1]` for the pixel i that was read, and how
+            they came to it, as in `BandGrids`; zeros where there is a line for each pixel.
+    """
 
-    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c h w"]:
-        count = size.width if self.axis == "columns" else size.height
-        lines = standard_normal(self.seed, self.bands, count)
-        return lines[:, :, None, :] if self.axis == "columns" else lines[:, :, :, None]
+    place: Float[Tensor, "r 3"]
+    numbers: Float[Tensor, "r c 3"]
+
+    @staticmethod
+    def of(
+        source: Float[Tensor, "r 2 3"] | None,
+        grids: BandGrids | None,
+        axis: Axis,
+        like: Float[Tensor, "r c"],
+    ) -> Lines:
+        """The lines along an axis of the image as it was read.
+
+        Args:
+            source: from pixels of the tile to those that were read; None: nothing has moved.
+            grids: the pixels of the bands on the image as it was read; None: none are coarser.
+            axis: along which the lines run.
+            like: rows and bands.
+        """
+        rows, bands = like.shape
+        way = 0 if axis == "columns" else 1
+        place = torch.zeros(rows, 3, dtype=torch.float64, device=like.device)
+        if source is None:
+            place[:, way] = 1.0
+        else:
+            place.copy_(source[:, way])
+        place[:, 2] += _BEFORE
+        if grids is None:
+            return Lines(place.float(), torch.zeros(rows, bands, 3, device=like.device))
+        inverse, start, kernel = grids.numbers[..., 0], grids.numbers[..., 1 + way], grids.numbers[..., 3]
+        # From the pixel that is number 0; a line of a band begins before it.
+        first = torch.where(kernel > 0, start.double() + _BEFORE * (1 - inverse.double()), 0.0)
+        return Lines(place.float(), torch.stack((inverse, first.float(), kernel), dim=-1))
+
+    def count(self, size: Size) -> int:
+        """Pixels that were read, across the lines, from number 0 to the last that a tile sees."""
+        if not _may_look(self.place):
+            return _MOST_SHRUNK * (size.width + size.height)
+        across, down, begin = self.place.unbind(1)
+        last = begin + (across * (size.width - 1)).clamp_min(0) + (down * (size.height - 1)).clamp_min(0)
+        return max(int(last.max()), 0) + 2
+
+
+# Pixels that are counted before the first that was read, of the tile and of a band: interpolation looks at one. And
+# lines that no band has more than the tile has pixels.
+_BEFORE, _SPARE = 2, 8
+# Where nobody may look how many lines a tile sees, they repeat beyond as many of its sides.
+_MOST_SHRUNK = 3
 
 
 @dataclass(frozen=True, slots=True)
-class LostLines(TileMap):
-    """1 in the lines of each band that are lost, else 0: a line is lost where its normal number is under `below`."""
+class Stripes(TileMap):
+    """One standard normal number for each line of each band, cut at four deviations by its generator."""
 
     seed: Int[Tensor, " r"]
-    below: Float[Tensor, " r"]
-    bands: int
-    axis: Axis
+    lines: Lines
+
+    def table(self, size: Size) -> Float[Tensor, "r c n"]:
+        """The numbers at the pixels that were read, across the lines."""
+        return interpolated_lines(self._of_lines(self._drawn(size)), self.lines.numbers, self.lines.count(size))
 
     def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c h w"]:
-        lines = Stripes(self.seed, self.bands, self.axis).make(size, surroundings)
-        return (lines < self.below.float()[:, None, None, None]).float()
+        return looked_up(self.table(size), self.lines.place, size)
+
+    def _drawn(self, size: Size) -> Float[Tensor, "r c n"]:
+        counters = -(-(self.lines.count(size) + _SPARE) // 8)
+        bands = self.lines.numbers.shape[1]
+        # Eight neighbours share a counter: how many lines there are changes none of them.
+        drawn = standard_normal(self.seed, bands, 8 * counters)
+        return drawn.view(len(drawn), bands, 8, counters).transpose(2, 3).flatten(2)
+
+    def _of_lines(self, drawn: Float[Tensor, "r c n"]) -> Float[Tensor, "r c n"]:
+        return drawn
+
+
+@dataclass(frozen=True, slots=True)
+class LostLines(Stripes):
+    """1 in the lines of each band that are lost, else 0: a line is lost where its normal number is under `below`."""
+
+    below: Float[Tensor, " r"]
+
+    def _of_lines(self, drawn: Float[Tensor, "r c n"]) -> Float[Tensor, "r c n"]:
+        return (drawn < self.below.float()[:, None, None]).float()
+
+
+def interpolated_lines(
+    lines: Float[Tensor, "r c n"], numbers: Float[Tensor, "r c 3"], count: int
+) -> Float[Tensor, "r c m"]:
+    """Lines of bands at the pixels that were read; as they are where there is one for each."""
+    inverse, start, kernel = numbers.unbind(-1)
+    fine = kernel[..., None] == 0
+    index, weights = taps(count, inverse, start, kernel)
+    total = torch.zeros(*lines.shape[:2], count, device=lines.device)
+    for tap, weight in enumerate(weights):
+        total.addcmul_(lines.gather(2, index + tap), weight)
+    return torch.where(fine, lines[..., :count], total)
+
+
+def looked_up(table: Float[Tensor, "r c n"], place: Float[Tensor, "r 3"], size: Size) -> Float[Tensor, "r c h w"]:
+    """Lines at every pixel of a tile, linear between two of them."""
+    device, last, rows = table.device, table.shape[2] - 1, len(table)
+    x = torch.arange(size.width, device=device, dtype=torch.float32)
+    y = torch.arange(size.height, device=device, dtype=torch.float32)[:, None]
+    across, down, begin = (part[:, None, None] for part in place.unbind(1))
+    # Along lines nothing changes; what is looked up once is the same to the bit.
+    if _may_look(place) and bool((place[:, 1] == 0).all()):
+        y = y[:1]
+    elif _may_look(place) and bool((place[:, 0] == 0).all()):
+        x = x[:1]
+    # Before the first pixel that was read there is no data.
+    at = (across * x + (down * y + begin)).clamp_min(0)
+    below = at.floor()
+    share = (at - below)[:, None]
+    flat = below.long().remainder_(last).flatten(1)[:, None].expand(-1, table.shape[1], -1)
+    shape = (rows, table.shape[1], *at.shape[1:])
+    here, after = table.gather(2, flat).view(shape), table.gather(2, flat + 1).view(shape)
+    return (here + share * (after - here)).expand(-1, -1, *size).contiguous()
+
+
+def _may_look(tensor: Tensor) -> bool:
+    """Whether shapes may follow from values: not where a device would have to be waited for, nor while compiling."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

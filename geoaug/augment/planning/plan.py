@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from geoaug.augment.planning.band_grids import BandGrids
 from geoaug.augment.planning.cover import Mirrored
 from geoaug.augment.planning.matrices import Matrices, Size, shift
 from geoaug.augment.planning.segments import OperationSegment
@@ -35,6 +36,7 @@ class FusedStage:
         band_shift: x and y, in input pixels, by which bands are taken from beside where they lie; None: none is.
         most_places: along an axis of an output pixel, how many places at most are sampled and averaged: more than one
             where the stage may shrink the tile.
+        grids: where the pixels of bands that are coarser than the tile lie; None where none are.
     """
 
     matrix: Matrices
@@ -42,6 +44,7 @@ class FusedStage:
     segments: tuple[OperationSegment, ...] = ()
     band_shift: Float[Tensor, "r c 2"] | None = None
     most_places: int = 1
+    grids: BandGrids | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,7 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
         "segments": to_record(stage.segments),
         "band_shift": to_record(stage.band_shift),
         "most_places": stage.most_places,
+        "grids": to_record(stage.grids),
     }
 
 
@@ -224,5 +228,5 @@ def _stage_from_dict(record: dict[str, Any]) -> Stage:
     size = Size(*record["size"])
     if "step" in record:
         return OpaqueStage(record["step"], torch.tensor(record["seeds"], dtype=torch.int64), size)
-    parts = {name: from_record(record[name]) for name in ("matrix", "segments", "band_shift")}
+    parts = {name: from_record(record.get(name)) for name in ("matrix", "segments", "band_shift", "grids")}
     return FusedStage(size=size, most_places=record["most_places"], **parts)

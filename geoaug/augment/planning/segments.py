@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from geoaug.augment.planning.band_grids import SMOOTH
 from geoaug.augment.planning.maps import TileMap
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import PlanPart
@@ -120,6 +121,8 @@ class GammaNoise(PlanPart):
         variance: of S; its shape parameter is 1 / variance.
         multiply: 1 where x itself speckles, 0 where it does not.
         add: mean of what is added, in units of x.
+        side: weight of the neighbours on either side, along x and y, in the normal number that S is made of; zeros, or
+            None, where S is independent from pixel to pixel. The pixel's own weight keeps the variance.
     """
 
     seed: Int[Tensor, " r"]
@@ -127,6 +130,15 @@ class GammaNoise(PlanPart):
     multiply: Float[Tensor, " r"]
     add: Float[Tensor, "r c"]
     applied: Bool[Tensor, " r"]
+    side: Float[Tensor, "r 2"] | None = None
+
+    def lattice(self) -> Float[Tensor, "r c 4"] | None:
+        """Where and how its normal numbers are drawn, as in `BandGrids`; None: one at every pixel."""
+        if self.side is None:
+            return None
+        one = torch.ones_like(self.side[:, :1])
+        numbers = torch.cat((one, self.side, SMOOTH * one), dim=1).float()
+        return numbers[:, None].expand(-1, self.add.shape[1], -1)
 
     def where(self, applied: Bool[Tensor, " r"]) -> GammaNoise:
         """This for the rows where `applied` is true, nothing for the others."""
