@@ -12,8 +12,8 @@ from scipy import integrate
 from geoaug import get_sensor
 from geoaug.augment.physics import air
 from geoaug.augment.physics.aerosols import ANGLES, KIND_NAMES, Aerosol, aerosol_of, angstrom_exponents, clear_aerosol
-from geoaug.augment.physics.air import bandwidths_nm, wavelengths_nm
 from geoaug.augment.physics.cloud_optics import cloud_spectrum, shadow_gain
+from geoaug.augment.physics.gases import ozone_depth, vapour_transmittance
 from geoaug.sensors import generic_sensor
 
 
@@ -194,16 +194,38 @@ def test_the_sky_is_blue() -> None:
 
 def test_vapour_takes_the_bands_that_it_is_known_for() -> None:
     sensor = get_sensor("sentinel-2-l1c")
-    device = torch.device("cpu")
-    strength = air.vapour_strength(wavelengths_nm(sensor, device), bandwidths_nm(sensor, device))
-    kept = dict(zip(sensor.band_names, torch.exp(-strength * math.sqrt(2.0 * 2.3)).tolist(), strict=True))
-    assert kept["B10"] < 1e-3
-    assert 0.15 < kept["B09"] < 0.4
-    for name in ("B01", "B02", "B03", "B04", "B07", "B8A", "B11"):
-        assert kept[name] > 0.96, name
-    # The 940 nm band of MODIS, 915 to 965 nm: Kaufman and Gao's transmittance.
-    wide = air.vapour_strength(numbers(940), numbers(20))
-    assert float(wide) == pytest.approx(0.651, rel=0.1)
+    centres, widths = air.centres_nm(sensor), air.band_widths_nm(sensor)
+    kept = dict(zip(sensor.band_names, vapour_transmittance(centres, widths, numbers(4.6))[0].tolist(), strict=True))
+    assert kept["B10"] < 0.01
+    assert 0.2 < kept["B09"] < 0.4
+    for name in ("B01", "B02", "B03", "B04", "B8A", "B11"):
+        assert kept[name] > 0.98, name
+    # Kaufman and Gao (1992) have exp(-0.651 sqrt(u)) at 940 nm, by an older list of lines than 6S.
+    wide = vapour_transmittance((940.0,), (20.0,), numbers(1.0, 4.0))[:, 0]
+    assert wide.tolist() == pytest.approx([math.exp(-0.651), math.exp(-1.302)], abs=0.09)
+    # 6SV2.1 for 0.5, 1.5 and 4 g/cm2, the sun and the sensor 2.3 air masses apart.
+    u = numbers(0.5, 1.5, 4.0) * 2.3
+    for name, expected in (
+        ("B05", (0.985, 0.961, 0.916)),
+        ("B06", (0.990, 0.974, 0.942)),
+        ("B09", (0.536, 0.338, 0.182)),
+    ):
+        band = sensor.index(name)
+        found = vapour_transmittance(centres[band : band + 1], widths[band : band + 1], u)[:, 0]
+        assert found.tolist() == pytest.approx(expected, abs=0.012), name
+    # More is darker, none is clear, and thermal bands see nothing.
+    falling = vapour_transmittance((*centres, 10_800.0), (*widths, 600.0), numbers(0, 1, 2, 5, 20))
+    assert (falling[1:] <= falling[:-1]).all()
+    assert torch.allclose(falling[0], torch.ones(14, dtype=torch.float64))
+    assert torch.allclose(falling[:, -1], torch.ones(5, dtype=torch.float64))
+
+
+def test_ozone_is_green_to_red() -> None:
+    # Chappuis: 5e-21 cm2 at 603 nm (Gorshelev et al., 2014), times 2.687e19 molecules in an atm cm.
+    depth = ozone_depth((350.0, 443.0, 560.0, 603.0, 665.0, 865.0), torch.device("cpu"))
+    assert float(depth[3]) == pytest.approx(5.1e-21 * 2.687e19, rel=0.15)
+    assert depth.argmax() == 3
+    assert depth[0] == depth[-1] == 0
 
 
 def test_curves_over_the_wavelength_keep_their_variance_and_share_it_with_neighbours() -> None:

@@ -20,6 +20,7 @@ from geoaug.augment import (
 from geoaug.augment.physics import air
 from geoaug.augment.physics.aerosols import Aerosol, aerosol_of, angstrom_exponents
 from geoaug.augment.physics.air import centres_nm, wavelengths_nm
+from geoaug.augment.physics.gases import vapour_transmittance
 from geoaug.augment.physics.ground import reflectance
 from geoaug.augment.physics.terrain import surface_normals
 from geoaug.errors import ConfigurationError
@@ -143,19 +144,28 @@ def test_the_view_of_the_sample_is_used() -> None:
 
 
 def test_vapour_darkens_its_own_bands() -> None:
-    wet = seen(RandomWaterVapour(4.0, sun_elevation=50, p=1.0), L1C, 0.3)[0] / 0.3
-    dry = seen(RandomWaterVapour(0.5, sun_elevation=50, p=1.0), L1C, 0.3)[0] / 0.3
+    wet = seen(RandomWaterVapour(4.0, ozone=300, sun_elevation=50, p=1.0), L1C, 0.3)[0] / 0.3
+    dry = seen(RandomWaterVapour(0.5, ozone=300, sun_elevation=50, p=1.0), L1C, 0.3)[0] / 0.3
     inside = L1C.index("B09")
     assert float(wet[inside]) < 0.7
     assert float(dry[inside]) > 1.3
     for name in ("B02", "B03", "B04", "B11"):
         assert float(wet[L1C.index(name)]) == pytest.approx(1.0, abs=0.05)
     mass = 1 + 1 / math.sin(math.radians(50))
-    strength = float(air.vapour_strength(torch.tensor([945.1]).double(), torch.tensor([20.0]).double()))
-    through = [math.exp(-strength * math.sqrt(column * mass)) + 0.02 for column in (4.0, 1.5)]
+    paths = torch.tensor([4.0, 1.5], dtype=torch.float64) * mass
+    through = (vapour_transmittance((945.1,), (20.0,), paths)[:, 0] + 0.02).tolist()
     assert float(wet[inside]) == pytest.approx(through[0] / through[1], rel=1e-4)
-    corrected = seen(RandomWaterVapour(4.0, sun_elevation=50, p=1.0), L2A, 0.3)[0] / 0.3
+    corrected = seen(RandomWaterVapour(4.0, ozone=300, sun_elevation=50, p=1.0), L2A, 0.3)[0] / 0.3
     assert wet[inside] < corrected[L2A.index("B09")] < 1
+
+
+def test_ozone_darkens_green_and_leaves_corrected_products() -> None:
+    thick = seen(RandomWaterVapour(1.5, ozone=400, sun_elevation=50, p=1.0), L1C, 0.3)[0] / 0.3
+    mass = 1 + 1 / math.sin(math.radians(50))
+    assert float(thick[L1C.index("B03")]) == pytest.approx(math.exp(-0.1 * mass * 0.1), abs=0.001)
+    assert float(thick[L1C.index("B11")]) == pytest.approx(1.0, abs=1e-6)
+    left = seen(RandomWaterVapour(1.5, ozone=400, sun_elevation=50, p=1.0), L2A, 0.3)[0] / 0.3
+    assert torch.allclose(left, torch.ones(12, dtype=torch.float64), atol=1e-5)
 
 
 def test_a_higher_sun_is_seen_by_the_ground_and_by_the_air() -> None:

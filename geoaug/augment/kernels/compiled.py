@@ -372,7 +372,7 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> arrays.Sou
         applied,
         numbers,
         first,
-        np.concatenate(flat),
+        flat[1] if len(flat) == 2 else np.concatenate(flat),
         layout,
         label,
         limits,

@@ -16,14 +16,14 @@ from geoaug.augment.physics.adjacency import Background, aerosol_share, mixed
 from geoaug.augment.physics.aerosols import AEROSOLS, KIND_NAMES, aerosol_of, angstrom_exponents
 from geoaug.augment.physics.air import (
     Layer,
-    bandwidths_nm,
+    band_widths_nm,
     centres_nm,
     correlated_by_wavelength,
     layer,
     thickened,
-    vapour_strength,
     wavelengths_nm,
 )
+from geoaug.augment.physics.gases import ozone_depth, vapour_transmittance
 from geoaug.augment.planning.maps import Ramp
 from geoaug.augment.planning.plan import Params
 from geoaug.augment.planning.segments import Affine, Modulation, OperationSegment
@@ -237,25 +237,29 @@ _RELATIVE, _ABSOLUTE = 0.05, 0.005
 class RandomWaterVapour(RadiometricOperation):
     """More or less water vapour: bands inside its absorption (940 nm and the like) darken or brighten, others stay.
 
-    `transmittance = exp(-k * sqrt(column * air mass))` with k by wavelength and width of a band (`air`). Surface
-    reflectance has been corrected for it; there, `column` is how wrong the estimate was, as a fraction of `present`.
+    Transmittance follows from wavelength and width of a band (`gases`), over the way down and up. Surface reflectance
+    has been corrected for it; there, `column` is how wrong the estimate was, as a fraction of `present`. Ozone, which
+    takes a few percent from green to red, comes along: its column is known too well to be left in surface reflectance.
     Where a band is opaque, what is seen was scattered above the vapour, and stays.
 
     Args:
         column: range of the water column in g/cm2: 0.5 in winter, 4 in the tropics. For surface reflectance the range
             is narrowed to a fifth about `present`.
         present: column that the image was taken under.
+        ozone: range of the column of ozone in Dobson units, about 300 that the image was taken under: 250 in the
+            tropics, 400 in northern spring.
         sun_elevation: range of the sun's elevation where the sample does not tell it, degrees.
         **options: see `RadiometricOptions`.
     """
 
     needs_sensor = True
-    neutral: ClassVar = {"column": 1.5}
+    neutral: ClassVar = {"column": 1.5, "ozone": 300.0}
 
     def __init__(
         self,
         column: float | Sequence[float] = (0.5, 4.0),
         present: float = 1.5,
+        ozone: float | Sequence[float] = (250.0, 400.0),
         sun_elevation: float | Sequence[float] = (30.0, 65.0),
         **options: Unpack[RadiometricOptions],
     ) -> None:
@@ -265,15 +269,24 @@ class RandomWaterVapour(RadiometricOperation):
             raise ConfigurationError(f"present={present} is a water column in g/cm2 within (0, 10]", argument="present")
         self.present = float(present)
         self.sun_elevation = as_range(sun_elevation, "sun_elevation", low=5, high=90)
-        self.flags = {"column": self.column, "present": self.present, "sun_elevation": self.sun_elevation}
-        self.neutral = {"column": self.present}  # type: ignore[misc]
+        self.ozone = as_range(ozone, "ozone", low=0, high=1000)
+        self.flags = {
+            "column": self.column,
+            "present": self.present,
+            "ozone": self.ozone,
+            "sun_elevation": self.sun_elevation,
+        }
+        self.neutral = {"column": self.present, "ozone": _USUAL_OZONE}  # type: ignore[misc]
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
         column, elevation = draws.uniform(*self.column), draws.uniform(*self.sun_elevation)
+        ozone = draws.uniform(*self.ozone)
         if shape.sensor is not None and shape.sensor.level == "surface":
             column = self.present + (column - self.present) * _CORRECTED
+            ozone = torch.full_like(ozone, _USUAL_OZONE)
         return {
             "column": column,
+            "ozone": ozone,
             "sun_elevation": elevation if shape.sun_elevation is None else shape.sun_elevation.clamp(5, 90),
         }
 
@@ -281,17 +294,21 @@ class RandomWaterVapour(RadiometricOperation):
         sensor = shape.sensor
         assert sensor is not None  # check_sensor has refused its absence
         column = params["column"].double()
-        strength = vapour_strength(wavelengths_nm(sensor, column.device), bandwidths_nm(sensor, column.device))
+        centres, widths = centres_nm(sensor), band_widths_nm(sensor)
         zenith = torch.deg2rad(90 - params["sun_elevation"].double())
         air_mass = 1 + 1 / zenith.cos()
 
         def through(water: Tensor) -> Tensor:
-            return torch.exp(-strength * (water.clamp_min(0) * air_mass).sqrt()[:, None]) + _ABOVE
+            return vapour_transmittance(centres, widths, water * air_mass) + _ABOVE
 
         gain = through(column) / through(torch.full_like(column, self.present))
+        more = (params["ozone"].double() - _USUAL_OZONE) / 1000 * air_mass
+        gain = gain * torch.exp(-more[:, None] * ozone_depth(centres, column.device))
         return Terms(gain, torch.zeros_like(gain))
 
 
+# Dobson units.
+_USUAL_OZONE = 300.0
 # Share of the light in an opaque band that never met the vapour.
 _ABOVE = 0.02
 # The error of a retrieved column is about a fifth of what columns vary by.

@@ -38,10 +38,9 @@ def wavelengths_nm(sensor: Sensor, device: torch.device) -> Float[Tensor, " c"]:
     return constant(centres_nm(sensor), torch.float64, device)
 
 
-def bandwidths_nm(sensor: Sensor, device: torch.device) -> Float[Tensor, " c"]:
-    """Full widths of the bands at half maximum, float64; 50 nm where unknown."""
-    widths = [_USUAL_WIDTH_NM if band.bandwidth_nm is None else band.bandwidth_nm for band in sensor.bands]
-    return constant(tuple(widths), torch.float64, device)
+def band_widths_nm(sensor: Sensor) -> tuple[float, ...]:
+    """Full widths of the bands at half maximum; 50 nm where unknown."""
+    return tuple(_USUAL_WIDTH_NM if band.bandwidth_nm is None else band.bandwidth_nm for band in sensor.bands)
 
 
 # The sun is kept this far above the horizon: plane layers mean nothing below.
@@ -237,42 +236,6 @@ def diffuse_over_direct(
     direct = torch.exp(-depth / mu)
     share: Tensor = (total / direct - 1).clamp_min(0)
     return share
-
-
-# Absorption bands of water vapour: centre and width (one deviation) in nm, and strength k in
-# `exp(-k * sqrt(column * air mass))`. The strength at 940 nm is that of Kaufman and Gao (1992, IEEE Transactions on
-# Geoscience and Remote Sensing 30): 0.651. The others are chosen so that the bands of Sentinel-2 keep what they are
-# known to at 2 g/cm2: all but a few percent in the windows, nothing at 1375 nm.
-_VAPOUR_BANDS = (
-    (720.0, 9.0, 0.05),
-    (820.0, 11.0, 0.09),
-    (940.0, 22.0, 0.651),
-    (1130.0, 30.0, 1.2),
-    (1380.0, 35.0, 6.0),
-    (1880.0, 55.0, 8.0),
-)
-_VAPOUR_CONTINUUM = ((1600.0, 0.008), (2200.0, 0.016))
-
-
-def vapour_strength(wavelength_nm: Float[Tensor, " c"], bandwidth_nm: Float[Tensor, " c"]) -> Float[Tensor, " c"]:
-    """k of `transmittance = exp(-k * sqrt(column * air mass))`, column in g/cm2, for each band.
-
-    The square root is the law of strong lines (Goody, 1952). A band sees the mean of k over its width.
-
-    Args:
-        wavelength_nm: centres of the bands.
-        bandwidth_nm: full widths at half maximum.
-    """
-    own = (bandwidth_nm / 2.355).square()
-    strength = torch.zeros_like(wavelength_nm)
-    for centre, width, peak in _VAPOUR_BANDS:
-        variance = own + width**2
-        seen = peak * width / variance.sqrt()
-        strength = strength + seen * torch.exp(-(wavelength_nm - centre).square() / (2 * variance))
-    for begin, level in _VAPOUR_CONTINUUM:
-        inside = (wavelength_nm > begin - 150) & (wavelength_nm < begin + 200)
-        strength = strength + level * inside
-    return strength
 
 
 def correlated_by_wavelength(
