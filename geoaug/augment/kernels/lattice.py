@@ -57,9 +57,12 @@ def lattice_normal(
         wide.addcmul_(lines.gather(3, at), weight[:, :, None])
     index, weights = taps(size.height, inverse, start_y, kernel)
     out = torch.zeros(batch, channels, *size, device=numbers.device)
+    # Whole lines are copied, which takes a fraction of the time of a gather.
+    rows, many = wide.view(-1, size.width), wide.shape[2]
+    begins = (torch.arange(batch * channels, device=numbers.device) * many).view(batch, channels, 1)
     for tap, weight in enumerate(weights):
-        at = (index + tap)[..., None].expand(-1, -1, -1, size.width)
-        out.addcmul_(wide.gather(2, at), weight[..., None])
+        taken = rows.index_select(0, (index + tap + begins).flatten()).view(out.shape)
+        out.addcmul_(taken, weight[..., None])
     return out
 
 
