@@ -21,7 +21,7 @@ from geoaug.audit.features import FeatureGroup, Features, joined, masked_mean
 __all__ = ["COMBS", "CORRELATION", "DIRECTION", "NOISE", "SPECTRUM", "artefact_features", "comb_roughness"]
 
 NOISE, SPECTRUM, CORRELATION = "noise", "sharpness", "correlation between bands"
-DIRECTION, COMBS = "rows and columns", "histogram combs"
+DIRECTION, COMBS = "structure of rows and columns", "a comb in the histogram"
 
 # Below this contrast, a share of one digital number, logarithms would measure nothing but rounding.
 _TINY = 1e-6

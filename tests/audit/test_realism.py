@@ -1,5 +1,7 @@
 """An audit from its start to its report, on tiles of noise over smooth ground: it must be able to fail."""
 
+import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +44,22 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_scene(tmp_path_factory.mktemp("scenes") / "scene.tif")
 
 
+class Sources(HTMLParser):
+    """What a page would load, and its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+
 @pytest.fixture(scope="module")
-def report(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> AuditReport:
-    """Of a rotation and of flips, beside another date."""
+def audited(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditReport, Path]:
+    """The report on a rotation and on flips, beside another date, and its folder."""
     other = write_scene(scene.with_name("other.tif"), date=1)
     folder = tmp_path_factory.mktemp("report")
     steps: list[tuple[int, int]] = []
@@ -60,8 +75,27 @@ def report(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> AuditReport
         on_progress=lambda done, total: steps.append((done, total)),
     )
     assert steps[-1][0] == steps[-1][1]
-    assert (folder / "report.html").exists()
-    return found
+    return found, folder
+
+
+@pytest.fixture(scope="module")
+def report(audited: tuple[AuditReport, Path]) -> AuditReport:
+    return audited[0]
+
+
+def test_a_page_holds_all_it_shows(audited: tuple[AuditReport, Path]) -> None:
+    found, folder = audited
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    parser = Sources()
+    parser.feed(page)
+    # A plot for each recipe; three tiles before and after each, and the other date's.
+    assert len(parser.loaded) == 2 + 3 * 2 * 3
+    assert all(source.startswith("data:image/png;base64,") for source in parser.loaded)
+    assert not {"script", "link", "iframe"} & set(parser.tags)
+    assert "@import" not in page
+    assert "url(" not in page
+    assert found.recipes[0].verdict[1:] in page
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["tiles"] == found.tiles
 
 
 def test_a_rotation_is_told_and_flips_are_not(report: AuditReport) -> None:
