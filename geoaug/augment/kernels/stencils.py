@@ -91,7 +91,8 @@ class CoarseSteps(StencilKernel):
             points = _between(points, *_at_points(length, inverse, start), axis)
         step = self.step.to(values.dtype)[..., None, None]
         safe = torch.where(step > 0, step, 1.0)
-        changed = torch.where(step > 0, (points / safe).round() * safe - points, 0.0)
+        # Gradients pass as if nothing had been rounded.
+        changed = torch.where(step > 0, (points / safe).round() * safe - points, 0.0).detach()
         for axis, length, start in axes:
             index, weights = taps(length, inverse, start, kernel)
             parts = [_taken(changed, index + tap, axis) * _along(weight, axis) for tap, weight in enumerate(weights)]
