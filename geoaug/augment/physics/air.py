@@ -67,8 +67,8 @@ class Layer(NamedTuple):
     spherical_albedo: Float[Tensor, "*m b c"]
 
     @property
-    def transmittance(self) -> Float[Tensor, "*m b c"]:
-        """Down and up again."""
+    def transmittance(self) -> Numbers:
+        """Down and up again (*m, b, c)."""
         return self.down * self.up
 
 
