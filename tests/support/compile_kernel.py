@@ -1,4 +1,4 @@
-"""Compiles the Triton kernel for CUDA capability 9.0, as some recipes launch it; prints each that went well."""
+"""Compiles the Triton kernels for CUDA capability 9.0, as some recipes launch it; prints each that went well."""
 
 import sys
 from typing import Any
@@ -20,7 +20,7 @@ from geoaug.augment import (
     RandomStriping,
 )
 from geoaug.augment.kernels import executors, tritonic
-from geoaug.augment.kernels.triton_kernel import fused
+from geoaug.augment.kernels.triton_kernel import draw_lattice, fused
 
 TYPES = {
     torch.uint8: "*u8",
@@ -32,25 +32,26 @@ TYPES = {
 
 
 class Recorder:
-    """Keeps what the kernel would be launched with."""
+    """Keeps what a kernel would be launched with."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
         self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def __getitem__(self, grid: Any) -> Any:
         return lambda *arguments, **constants: self.calls.append((arguments, constants))
 
 
-def compile_as(arguments: tuple[Any, ...], constants: dict[str, Any]) -> None:
-    """Compile with the types of these arguments."""
-    names = fused.arg_names
+def compile_as(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any]) -> None:
+    """Compile a kernel with the types of these arguments."""
+    names = kernel.arg_names
     signature = {
         name: TYPES[value.dtype] if isinstance(value, torch.Tensor) else "i32" if isinstance(value, int) else "fp32"
         for name, value in zip(names, arguments, strict=False)
     }
     known = {name: constants[name] for name in names[len(arguments) :]}
-    source = ASTSource(fn=fused, signature={**signature, **dict.fromkeys(known, "constexpr")}, constexprs=known)
-    options = {"num_warps": constants["num_warps"], "enable_fp_fusion": constants["enable_fp_fusion"]}
+    source = ASTSource(fn=kernel, signature={**signature, **dict.fromkeys(known, "constexpr")}, constexprs=known)
+    options = {name: constants[name] for name in ("num_warps", "enable_fp_fusion") if name in constants}
     assert triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
 
 
@@ -66,15 +67,19 @@ def main() -> None:
         ),
         "radar": Compose([*turned, RandomSpeckle()], sensor=radar, out_units="db"),
     }
-    recorder: Any = Recorder()
-    tritonic.fused = recorder
+    recorders: Any = {"fused": Recorder(fused), "draw_lattice": Recorder(draw_lattice)}
+    for name, recorder in recorders.items():
+        setattr(tritonic, name, recorder)
     executors._interpreted = lambda: True
     for name, compose in recipes.items():
         compose.executor = "triton"
         image = torch.zeros(2, 2, 40, 44) if name == "radar" else torch.ones(2, 13, 40, 44).to(torch.uint16)
         compose({"image": image, "mask": torch.zeros(2, 40, 44, dtype=torch.uint8), "key": torch.arange(2)})
-        compile_as(*recorder.calls[-1])
-        sys.stdout.write(f"{name}\n")
+        for kernel, recorder in recorders.items():
+            if recorder.calls:
+                compile_as(recorder.kernel, *recorder.calls[-1])
+                sys.stdout.write(f"{name}:{kernel}\n")
+                recorder.calls.clear()
 
 
 if __name__ == "__main__":
