@@ -217,8 +217,11 @@ class _Planner:
 
     def plan(self, size: Size | None, fit: Fit, mirrored: Mirrored | None = None) -> Plan:
         if mirrored is not None and mirrored.margin > 0:
-            margin = matrices.shift(len(self._key), -mirrored.margin, -mirrored.margin, self._key.device)
-            self._matrix = margin if self._matrix is None else torch.bmm(self._matrix, margin)
+            count, margin, device = len(self._key), mirrored.margin, self._key.device
+            back = matrices.shift(count, -margin, -margin, device)
+            self._matrix = back if self._matrix is None else _composed(self._matrix, back)
+            # What is told of the place of pixels is told of those that were read.
+            self._so_far = matrices.shift(count, margin, margin, device)
         stages: list[Stage] = []
         begin = 0
         for position, member in enumerate(self._members):

@@ -8,8 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from geoaug import Compose, load_recipe
-from geoaug.augment import RandomAffine, RandomCrop, RandomD4, RandomRotation, Resize
+from geoaug import Compose, get_sensor, load_recipe
+from geoaug.augment import (
+    RandomAffine,
+    RandomCrop,
+    RandomD4,
+    RandomRotation,
+    RandomSensorNoise,
+    RandomStriping,
+    Resize,
+)
 from geoaug.augment.planning.matrices import Size, footprint, growth, inverse, is_exact
 from geoaug.augment.planning.plan import Plan
 from geoaug.errors import ConfigurationError
@@ -236,3 +244,24 @@ def test_what_is_run_on_its_own_must_not_stand_before_a_mirrored_move() -> None:
     assert error.value.argument == "cover"
     assert Compose([RandomRotation(20, p=1.0), blur], cover="reflect")(tiles())["valid"].all()
     assert Compose([blur, RandomRotation(20, p=1.0)], cover="zoom")(tiles())["valid"].all()
+
+
+def test_what_a_mirrored_tile_is_told_of_its_place_is_of_the_tile_itself() -> None:
+    """Samples that nothing moves: noise on the pixels of coarse bands, and stripes, lie where they lie without it."""
+    radiometry = [RandomSensorNoise((5.0, 5.0), p=1.0), RandomStriping(p=1.0)]
+    operations = [RandomRotation(30, p=0.5), *radiometry]
+    place = torch.tensor((10.0, 0.0, 500030.0, 0.0, -10.0, 6000010.0), dtype=torch.float64)  # in a pixel of 60 m
+    batch = {
+        "image": torch.full((MANY, 13, 40, 40), 3000.0),
+        "transform": place.expand(MANY, 6),
+        "key": sample_keys(3, range(MANY)),
+    }
+    sensor = get_sensor("sentinel-2-l1c")
+    still = Compose(operations, sensor=sensor).plan(batch).drawn[0].params["batch_prob"] == 0
+    assert 10 < still.sum() < MANY - 10
+    plain, mirrored = (
+        Compose(operations, sensor=sensor, cover=cover, executor="torch")(batch)["image"][still]  # type: ignore[arg-type]
+        for cover in ("leave", "reflect")
+    )
+    assert float(plain.std()) > 0.005
+    torch.testing.assert_close(mirrored, plain, rtol=0, atol=1e-6)
