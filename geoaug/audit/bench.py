@@ -15,9 +15,8 @@ import numpy as np
 from geoaug.audit.appearance import index_pairs
 from geoaug.audit.description import Description, describe, inner_window
 from geoaug.audit.examples import Example
-from geoaug.audit.measures import measure
+from geoaug.audit.measures import label_agreement, measure
 from geoaug.audit.results import Outcome
-from geoaug.audit.round_trip import label_agreement
 from geoaug.audit.sweep import Trial
 from geoaug.audit.tiles import LEAST_TILES, AuditTiles, TileSource, augmented, same_ground
 from geoaug.audit.two_sample import TwoSampleTest, two_sample_test

@@ -6,8 +6,7 @@ from affine import Affine
 
 from geoaug.audit.appearance import index_pairs, normalised_differences
 from geoaug.audit.description import Description, describe
-from geoaug.audit.measures import Measures, measure
-from geoaug.audit.round_trip import label_agreement
+from geoaug.audit.measures import Measures, label_agreement, measure
 from geoaug.sensors import get_sensor
 
 SENSOR = get_sensor("sentinel-2-l1c").select("B02,B03,B04,B08,B12")

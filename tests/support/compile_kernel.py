@@ -51,7 +51,7 @@ def compile_as(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any
     }
     known = {name: constants[name] for name in names[len(arguments) :]}
     source = ASTSource(fn=kernel, signature={**signature, **dict.fromkeys(known, "constexpr")}, constexprs=known)
-    options = {name: constants[name] for name in ("num_warps", "enable_fp_fusion") if name in constants}
+    options = {"num_warps": constants["num_warps"], "enable_fp_fusion": constants["enable_fp_fusion"]}
     assert triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
 
 

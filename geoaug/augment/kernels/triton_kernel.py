@@ -512,6 +512,19 @@ def fused(
         variance = tl.zeros([8, BLOCK], tl.float32)
         for step in tl.static_range(len(KINDS)):
             spot = ((step * samples + sample) * bands + band) * TERMS
+            if KINDS[step] == NORMAL or KINDS[step] == GAMMA:
+                key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
+                channel = tl.load(channels + NOISE[step] * bands + band)
+                if POINTS[step] >= 0:
+                    points = lattices + ((POINTS[step] * samples + sample) * bands + band) * GROUP * cells
+                    if tl.load(terms + spot + LATTICE + 3) > 0:
+                        number = lattice_at(
+                            points, terms + spot + LATTICE, rows, columns, cells, width_out + MARGIN, here
+                        )
+                    else:
+                        number = normal(table, first, lane, channel, STREAM[step], key)
+                else:
+                    number = normal(table, first, lane, channel, STREAM[step], key)
             if KINDS[step] == AFFINE:
                 by, more = tl.load(terms + spot), tl.load(terms + spot + 1)
                 if SOURCE_OF[step] >= 0:
@@ -546,33 +559,9 @@ def fused(
                     variance += tl.maximum(value * slope + floor, 0.0)
                 value = value * by + more
             elif KINDS[step] == NORMAL:
-                key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
-                channel = tl.load(channels + NOISE[step] * bands + band)
-                if POINTS[step] >= 0:
-                    points = lattices + ((POINTS[step] * samples + sample) * bands + band) * GROUP * cells
-                    if tl.load(terms + spot + LATTICE + 3) > 0:
-                        number = lattice_at(
-                            points, terms + spot + LATTICE, rows, columns, cells, width_out + MARGIN, here
-                        )
-                    else:
-                        number = normal(table, first, lane, channel, STREAM[step], key)
-                else:
-                    number = normal(table, first, lane, channel, STREAM[step], key)
                 value += tl.sqrt(variance) * number
                 variance = tl.zeros([8, BLOCK], tl.float32)
             elif KINDS[step] == GAMMA:
-                key = tl.load(keys + (NOISE[step] * samples + sample) * bands + band)
-                channel = tl.load(channels + NOISE[step] * bands + band)
-                if POINTS[step] >= 0:
-                    points = lattices + ((POINTS[step] * samples + sample) * bands + band) * GROUP * cells
-                    if tl.load(terms + spot + LATTICE + 3) > 0:
-                        number = lattice_at(
-                            points, terms + spot + LATTICE, rows, columns, cells, width_out + MARGIN, here
-                        )
-                    else:
-                        number = normal(table, first, lane, channel, STREAM[step], key)
-                else:
-                    number = normal(table, first, lane, channel, STREAM[step], key)
                 root = tl.maximum(number * tl.load(terms + spot + 1) + tl.load(terms + spot), 0.0)
                 speckle = root * root * root
                 value = value * ((speckle - 1) * tl.load(terms + spot + 2) + 1) + tl.load(terms + spot + 3) * speckle

@@ -208,6 +208,7 @@ class _Launch:
                 STREAM=step.stream,
                 BLOCK=_BLOCK,
                 num_warps=_WARPS,
+                enable_fp_fusion=False,
             )
         return tuple(drawn.index(step) if step.lattice else -1 for step in program.steps), points, cells
 
