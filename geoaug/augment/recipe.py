@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from geoaug.augment.compose import Compose
+from geoaug.augment.kernels.portable import Interpolation
 from geoaug.augment.operations.base import as_size
 from geoaug.augment.planning.band_grids import BandResampling
 from geoaug.augment.planning.cover import Cover
@@ -70,6 +71,7 @@ class _RecipeModel(BaseModel):
     cover: Cover = "leave"
     normalize: str | _MeanAndStd | None = None
     band_resampling: BandResampling | None = None
+    interpolation: Interpolation = "sharp"
     packages: dict[str, str] = {}
     operations: list[str | dict[str, dict[str, Any] | None]]
 
@@ -116,6 +118,7 @@ class Recipe:
         specs: the operations in order.
         normalize: (mean, std) per band, or the file of `geoaug stats` that holds them, as the recipe names it.
         band_resampling: by which bands that are coarser than the tile's pixels came to them, or None.
+        interpolation: by which the tile is resampled; see `Compose`.
         folder: of the recipe's file, from which that file is looked for; None for a recipe without one.
         imports: packages that the user allows to be imported for the operations.
     """
@@ -130,6 +133,7 @@ class Recipe:
     folder: Path | None = None
     imports: tuple[str, ...] = field(default=(), repr=False, compare=False)
     cover: Cover = "leave"
+    interpolation: Interpolation = "sharp"
 
     @property
     def operations(self) -> list[nn.Module]:
@@ -141,7 +145,8 @@ class Recipe:
         by: Any = self.normalize
         if isinstance(by, str) and self.folder is not None:
             by = self.folder / by
-        chosen = {"sensor": self.sensor, "size": self.size, "cover": self.cover, "normalize": by, **arguments}
+        tiles = {"sensor": self.sensor, "size": self.size, "cover": self.cover, "normalize": by}
+        chosen = {**tiles, "interpolation": self.interpolation, **arguments}
         if self.band_resampling is not None:
             chosen.setdefault("band_resampling", self.band_resampling)
         return Compose(self.operations, **chosen)
@@ -156,6 +161,7 @@ class Recipe:
         by = self.normalize
         head["normalize"] = by if by is None or isinstance(by, str) else {"mean": by[0], "std": by[1]}
         head["band_resampling"] = self.band_resampling
+        head["interpolation"] = None if self.interpolation == "sharp" else self.interpolation
         head["packages"] = needed_packages(self) or None
         operations = [
             {spec.name: {name: _plain(value) for name, value in spec.arguments.items()}}
@@ -284,7 +290,7 @@ def _checked(
     by = model.normalize
     numbers = (by.mean, by.std) if isinstance(by, _MeanAndStd) else by
     head = ("recipe", model.summary, model.sensor, model.size, tuple(specs), numbers, model.band_resampling)
-    recipe = Recipe(*head, imports=imports, cover=model.cover)
+    recipe = Recipe(*head, imports=imports, cover=model.cover, interpolation=model.interpolation)
     if model.packages:
         installed = needed_packages(recipe)
         for package, written in model.packages.items():

@@ -181,5 +181,7 @@ def test_images_smaller_than_the_kernel(shape: tuple[int, int], executor: str) -
 
 
 def test_other_interpolations_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="interpolation='cubic' is not 'bilinear', 'bicubic' or 'nearest'"):
+    with pytest.raises(
+        ConfigurationError, match="interpolation='cubic' is not one of 'sharp', 'bilinear', 'bicubic', 'nearest'"
+    ):
         Compose([], interpolation="cubic")  # type: ignore[arg-type]

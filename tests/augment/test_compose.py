@@ -124,7 +124,7 @@ def test_eval_only_scales_fits_and_normalises() -> None:
     assert torch.allclose(out["image"], (reflectance - mean) / std, atol=1e-6)
     assert torch.equal(out["mask"], batch["mask"][:, 4:28, 4:28])
     assert torch.equal(compose(batch)["image"], out["image"])
-    resized = Compose([], sensor=SENSOR, size=64, fit="resize").eval()(batch)
+    resized = Compose([], sensor=SENSOR, size=64, fit="resize", interpolation="bilinear").eval()(batch)
     expected = nn.functional.interpolate(batch["image"].float() / 10000, size=64, mode="bilinear")
     inner = (..., slice(2, -2), slice(2, -2))
     assert torch.allclose(resized["image"][inner], expected[inner], atol=1e-5)
@@ -157,7 +157,7 @@ def test_the_geotransform_leads_every_output_pixel_to_its_ground() -> None:
     east, north = a * (columns + 0.5) + b * (rows + 0.5), d * (columns + 0.5) + e * (rows + 0.5)
     image = torch.stack((east, north)).expand(6, 2, 40, 50).contiguous()
     transform = torch.tensor([[a, b, c, d, e, f]] * 6, dtype=torch.float64)
-    compose = Compose([*everything()[:4], Resize((20, 35))])
+    compose = Compose([*everything()[:4], Resize((20, 35))], interpolation="bilinear")
     out = compose({"image": image, "transform": transform, "key": sample_keys(0, range(6))})
     rows, columns = torch.meshgrid(torch.arange(20).double() + 0.5, torch.arange(35).double() + 0.5, indexing="ij")
     for sample in range(6):

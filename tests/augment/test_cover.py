@@ -149,7 +149,7 @@ def test_place_and_boxes_follow(cover: Any) -> None:
         "transform": place.expand(MANY, 6),
         "bbox_xyxy": [torch.tensor([[20.0, 15.0, 32.0, 25.0]])] * MANY,
     }
-    compose = Compose(turned(), cover=cover)
+    compose = Compose(turned(), cover=cover, interpolation="bilinear")
     out = compose(batch)
     a, b, c, d, e, f = (part[:, None, None] for part in out["transform"].unbind(1))
     east, north = a * (columns + 0.5) + b * (rows + 0.5) + c, d * (columns + 0.5) + e * (rows + 0.5) + f

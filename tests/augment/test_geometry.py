@@ -76,7 +76,7 @@ CHAINS = {
 def test_warps_agree_with_scipy(name: str) -> None:
     operations, size = CHAINS[name]
     image = smooth(4, 2, 48, 57)
-    compose = Compose(operations, size=size)
+    compose = Compose(operations, size=size, interpolation="bilinear")
     batch = keyed(image)
     plan = compose.plan(batch)
     out = compose.apply(batch, plan)
@@ -102,7 +102,7 @@ def test_what_shrinks_does_not_alias() -> None:
 
 def test_wide_tiles_agree_with_scipy_to_the_documented_limit() -> None:
     image = torch.rand(1, 1, 64, 4096, generator=torch.Generator().manual_seed(0))
-    compose = Compose([RandomAffine((0.2, 0.2), scale=(1.01, 1.01), p=1.0)])
+    compose = Compose([RandomAffine((0.2, 0.2), scale=(1.01, 1.01), p=1.0)], interpolation="bilinear")
     plan = compose.plan(keyed(image))
     out = compose.apply(keyed(image), plan)
     support = by_scipy(np.ones((64, 4096)), plan.matrix[0], plan.size)
@@ -249,11 +249,11 @@ def test_five_operations_lose_no_more_detail_than_one() -> None:
     angles = [13.0, -7.0, 21.0, -9.0, 5.0]
     total = RandomRotation((sum(angles), sum(angles)), p=1.0)
     chain = [RandomRotation((angle, angle), p=1.0) for angle in angles]
-    one = Compose([total, CenterCrop(96)])(keyed(image))["image"]
-    five = Compose([*chain, CenterCrop(96)])(keyed(image))["image"]
+    one = Compose([total, CenterCrop(96)], interpolation="bilinear")(keyed(image))["image"]
+    five = Compose([*chain, CenterCrop(96)], interpolation="bilinear")(keyed(image))["image"]
     again = image
     for operation in chain:
-        again = Compose([operation])(keyed(again))["image"]
+        again = Compose([operation], interpolation="bilinear")(keyed(again))["image"]
     again = again[..., 32:128, 32:128]
     kept = high_frequency_energy(five) / high_frequency_energy(one)
     assert kept == pytest.approx(1.0, abs=0.01)
@@ -296,10 +296,10 @@ def test_both_samplers_agree() -> None:
 def test_the_context_fills_rotated_corners_with_what_is_really_there() -> None:
     scene = smooth(1, 1, 128, 128)
     operations = [RandomRotation((30, 30), p=1.0)]
-    compose = Compose(operations, size=64)
+    compose = Compose(operations, size=64, interpolation="bilinear")
     context = compose.required_context(64)
     assert 0 < context <= 32
-    whole = Compose(operations, size=64)(keyed(scene))
+    whole = Compose(operations, size=64, interpolation="bilinear")(keyed(scene))
     tile = compose(keyed(scene[..., 32 - context : 96 + context, 32 - context : 96 + context]), context=context)
     assert tile["image"].shape[-2:] == (64, 64)
     assert tile["valid"].all()

@@ -175,7 +175,7 @@ STOCK_AFFINE = {
 def test_stock_affine_operations_join_and_do_what_kornia_does(name: str) -> None:
     operation = STOCK_AFFINE[name]
     image = nn.functional.avg_pool2d(torch.rand(5, 2, 36, 36), 5, 1)
-    compose = Compose([operation])
+    compose = Compose([operation], interpolation="bilinear")
     batch = {"image": image, "key": sample_keys(0, range(5))}
     plan = compose.plan(batch)
     assert len(plan.stages) == 1

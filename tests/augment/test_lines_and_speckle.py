@@ -59,9 +59,9 @@ def test_lines_turn_with_the_tile(make: Any, axis: str) -> None:
 def test_lines_turn_by_any_angle_and_grow(make: Any, degrees: float, scale: float) -> None:
     batch = {**tiles(), "image": torch.full((4, 13, 64, 64), 2000.0)}
     turn, nothing = (RandomAffine((degrees, degrees), scale=(scale, scale), p=p) for p in (1.0, 0.0))
-    turned = run([turn, make("columns")], batch)
+    turned = run([turn, make("columns")], batch, interpolation="bilinear")
     still = run([nothing, make("columns")], batch, out_units="dn")["image"]
-    moved = run([turn], {**batch, "image": still})
+    moved = run([turn], {**batch, "image": still}, interpolation="bilinear")
     inner = (slice(None), slice(None), slice(16, 48), slice(16, 48))
     assert turned["valid"][..., 16:48, 16:48].all()
     assert turned["image"][inner].std() > 0.005

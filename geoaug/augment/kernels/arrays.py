@@ -29,6 +29,12 @@ class Input(NamedTuple):
         shift: (b, n, 2) float32 by which bands lie apart, or (b, 0, 2).
         nearest: whether coordinates are rounded.
         cubic: whether sixteen neighbours are weighed instead of four.
+        sharp: whether two passes of a sinc are made (`kernels.two_pass`).
+        swapped: (b,) where the input is transposed before them.
+        passes: (b, n, 6) int64 terms of both; of all bands at once where they do not lie apart.
+        taps: (b, 2) pixels weighed in each.
+        tables: (b, 2) which weights each takes, of those below.
+        weights: (tables, phases * taps) of all widths, each as long as it has taps.
     """
 
     image: tuple[Any, Any, Any, Any]
@@ -42,6 +48,12 @@ class Input(NamedTuple):
     shift: Any
     nearest: bool
     cubic: bool
+    sharp: bool
+    swapped: Any
+    passes: Any
+    taps: Any
+    tables: Any
+    weights: Any
 
 
 class Steps(NamedTuple):

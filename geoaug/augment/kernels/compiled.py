@@ -21,6 +21,7 @@ from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of,
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.stencils import CoarseGrid, Taps
+from geoaug.augment.kernels.two_pass import PHASES, taps_of_width, two_passes, weights_of_width
 from geoaug.augment.physics.adjacency import Background
 from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
@@ -37,6 +38,12 @@ parameter_words = loops.parameter_words
 _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
 _EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
+_NO_PASSES: tuple[Array, ...] = (
+    np.zeros(0, np.bool_),
+    np.zeros((0, 0, 6), np.int64),
+    *(np.zeros((0, 2), np.int64) for _ in range(2)),
+    np.zeros((0, 0), np.float32),
+)
 # Maps of a few numbers or lines, and fields whose making is worth a few samples at once.
 _LINES = (Ramp, Stripes)
 _FIELDS = (CloudVeil, CloudShade, Background)
@@ -183,6 +190,7 @@ class _Layout:
     ) -> None:
         self._part, self._work, self._encoding, self._out, self._dem = part, work, encoding, out, dem
         count, matrix = len(part.image), work.matrix
+        places = warp.places_averaged(matrix, work.most_places)
         shift = np.zeros((count, 0, 2), np.float32)
         if work.band_shift is not None:
             apart = work.shift_of(slice(None)).float()
@@ -194,10 +202,12 @@ class _Layout:
             (part.image.shape[-2], part.image.shape[-1]),
             warp.sampling_terms(matrix, work.size).numpy(),
             exact.numpy(),
-            warp.places_averaged(matrix, work.most_places).numpy(),
+            places.numpy(),
             shift,
             work.nearest,
             work.cubic,
+            work.sharp and not bool(exact.all()),
+            *_passes(work, places),
         )
 
     def run(self, segments: Sequence[Segment], order: Array, on_threads: Callable[[Callable[[], None]], None]) -> None:
@@ -286,7 +296,24 @@ def _unmoved(image: Tensor, valid: Array, size: Size) -> arrays.Input:
         np.zeros((count, 0, 2), np.float32),
         False,
         False,
+        False,
+        *_NO_PASSES,
     )
+
+
+def _passes(work: Work, places: Tensor) -> tuple[Array, ...]:
+    """What the loops of sharp interpolation read, as `arrays.Input` has it."""
+    if not work.sharp:
+        return _NO_PASSES
+    passes = two_passes(work.matrix, places, work.shift_of_all())
+    widths = np.unique(passes.width.numpy())
+    taps = np.array([taps_of_width(int(width)) for width in widths], np.int64)
+    weights = np.zeros((len(widths), PHASES * max(taps, default=0)), np.float32)
+    for number, width in enumerate(widths):
+        own = weights_of_width(int(width), int(taps[number]))
+        weights[number, : own.size] = own.ravel()
+    tables = np.searchsorted(widths, passes.width.numpy())
+    return passes.swapped.numpy(), passes.terms.numpy(), taps[tables], tables, weights
 
 
 def _filter(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> None:

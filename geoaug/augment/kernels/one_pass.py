@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from geoaug.augment.kernels import loops, sampling_loops, stored, straight
+from geoaug.augment.kernels import loops, sampling_loops, stored, straight, two_pass_loops
 from geoaug.augment.kernels.arrays import AFFINE, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 from geoaug.augment.kernels.vectors import VECTOR
@@ -223,6 +223,46 @@ def _weigh(given, xs, ys, shift_x, shift_y, length, valid, index, weights, suppo
 
 
 @njit(**OPTIONS)
+def _sharpen(given, sample, bands, size_out, valid, solid, canvas, between, first, second, planes, whole):
+    """Resample all bands of a sample by two passes, to `planes`; and note where their pixels were all valid."""
+    size, swapped, taps, terms = given.size, given.swapped[sample], given.taps[sample], given.passes[sample]
+    seen = (size[1], size[0]) if swapped else size
+    wide = seen[1] + 2 * two_pass_loops.beyond(taps)
+    tall = seen[0] + 2 * two_pass_loops.beyond(taps)
+    held, limits = canvas[: tall * wide], np.zeros(2, np.float32)
+    tables, apart, rows = given.tables[sample], len(terms) > 1, (0, 0)
+    for band in range(bands):
+        if band == 0 or apart:
+            rows = two_pass_loops.places(terms[band], seen, size_out, taps, first, second)
+            if not solid:
+                into = whole[band if apart else 0]
+                two_pass_loops.find_whole(valid, size, swapped, size_out, taps, rows, first, second, into)
+        stored.lay_out(given, sample, band, valid, held, limits)
+        weights = given.weights[tables[0]], given.weights[tables[1]]
+        two_pass_loops.by_both(
+            held, wide, rows, size_out, taps, first, second, weights[0], weights[1], limits, between, planes[band]
+        )
+
+
+@njit(**OPTIONS)
+def _from_plane(plane, whole, solid, run, block, length, total, values):
+    """Pixels of a run out of a plane that was resampled, where they are whole."""
+    for lane in range(LANES):
+        start = lane * block + run
+        count = min(length, total - start)
+        if count <= 0:
+            continue
+        piece, into = plane[start : start + count], values[lane]
+        if solid:
+            for i in range(count):
+                into[i] = piece[i]
+        else:
+            there = whole[start : start + count]
+            for i in range(count):
+                into[i] = piece[i] if there[i] else into[i]
+
+
+@njit(**OPTIONS)
 def run_samples(given, steps, sources, out, rules, table, dates, order, counter, mine):
     """Do all of it for samples in `order`, one after the other until the threads that share `counter` have none left.
 
@@ -259,6 +299,8 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
     line_index, line_weights = np.zeros(reach, np.int64), np.zeros((4, reach), np.float32)
     line_words, points = np.zeros((4, reach), np.uint32), np.zeros((LANES, reach), np.float32)
     centre = np.zeros((2, *shape), np.float32)
+    canvas, between, planes = np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
+    first, second, whole = np.zeros((2, 0), np.int32), np.zeros((2, 0), np.int32), np.zeros((0, 0), np.bool_)
     done, floats = 0, given.stored == 3
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
     while True:
@@ -283,25 +325,39 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
         index = every_index[: subs * LANES * long].reshape(subs, LANES, long)
         weights = every_weight[: taps * subs * LANES * long].reshape(subs, taps, LANES, long)
         places = every_place[: 2 * subs * LANES * long].reshape(subs, 2, LANES, long)
+        span[:] = zero
         if apart and not exact:
             for axis in range(2):
                 span[2 * axis] = given.shift[sample, :, axis].min()
                 span[2 * axis + 1] = given.shift[sample, :, axis].max()
-        guarded = False
+        guarded, sharp = False, given.sharp and not exact
         if not exact and floats:
             for band in range(bands):
                 guarded |= sampling_loops.find_finite(given.image[3][sample, band], valid)
             # Where all is well, weights need no validity.
             if valid.all():
                 valid = valid[:0]
-        elif not exact:
+        elif not exact and not sharp:
             for band in range(bands):
                 mine[-1] += stored.fetch(given, sample, band)
+        # Where all that is weighed is valid, nothing but the planes has to be read.
+        solid = sharp and (valid.size == 0 or valid.all())
+        if sharp:
+            rooms = two_pass_loops.room(size_in, size_out, given.taps[sample])
+            if rooms[0] > len(canvas) or rooms[2] > first.shape[1]:
+                canvas, between = np.zeros(rooms[0], np.float32), np.zeros(rooms[1], np.float32)
+                first, second = np.zeros((2, rooms[2]), np.int32), np.zeros((2, rooms[3]), np.int32)
+            if len(planes) == 0:
+                planes = np.zeros((bands, total), np.float32)
+            if len(whole) == 0 and not solid:
+                whole = np.zeros((bands, total), np.bool_)
+            _sharpen(given, sample, bands, size_out, valid, solid, canvas, between, first, second, planes, whole)
+        weighs = not exact and not (solid and subs == 1)
         for run in range(0, block, long):
             length = min(long, block - run)
             sampling_loops.locate(run, block, length, size_out[1], rows, columns)
             mended = apart and not exact
-            for sub in range(0 if exact else subs):
+            for sub in range(subs if weighs else 0):
                 beside_x = (np.float32(sub % across) + half) / np.float32(across) - half
                 beside_y = (np.float32(sub // across) + half) / np.float32(down) - half
                 sampling_loops.coordinates(
@@ -319,7 +375,7 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                 sampling_loops.round_places(places[0, 0], places[0, 1], length)
             if exact:
                 sampling_loops.copy_validity(valid, given.back[sample], size_in, size_out, run, block, length, good)
-            elif apart:
+            elif apart or not weighs:
                 good[:] = True
                 back = given.back[sample]
                 sampling_loops.coordinates(rows, columns, back, size_out, zero, zero, length, centre[0], centre[1])
@@ -360,7 +416,7 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                     if floats and sampling_loops.drop_unfinite(values, good, length):
                         mended = True
                 else:
-                    if apart:
+                    if apart and weighs:
                         support[:] = zero
                         for sub in range(subs):
                             x, y = places[sub, 0], places[sub, 1]
@@ -369,7 +425,11 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                         sampling_loops.settle_support(
                             weights, subs, length, rules.least, rules.minimum, rules.full, support, good
                         )
-                    stored.take(given, sample, band, index, weights, subs, length, pairs, values, guarded)
+                    if not solid:
+                        stored.take(given, sample, band, index, weights, subs, length, pairs, values, guarded)
+                    if sharp:
+                        there = whole[band if apart else 0] if not solid else whole[0:0].reshape(-1)
+                        _from_plane(planes[band], there, solid, run, block, length, total, values)
                 _steps_of_band(
                     steps,
                     sources,

@@ -27,9 +27,11 @@ from geoaug.augment.kernels.sampling import (
     moved_elevation,
     sampled,
     sampled_apart,
+    sampled_sharp,
     sampled_whole,
     with_finite_validity,
 )
+from geoaug.augment.kernels.two_pass import taps_for, two_passes
 from geoaug.augment.kernels.warp import from_bits, to_bits
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.band_grids import BandGrids
@@ -45,7 +47,7 @@ from geoaug.small_arrays import constant
 _BLOCK_VALUES = 2**21
 
 
-Interpolation = Literal["bilinear", "bicubic", "nearest"]
+Interpolation = Literal["sharp", "bilinear", "bicubic", "nearest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Work:
         decoding: of the input; None where a factor and an offset are all, which the segments hold.
         untouched: whether the segments only undo the decoding.
         most_places: along an axis of an output pixel, how many places at most are averaged.
-        interpolation: whether the nearest pixel is taken, or a mean of four or sixteen by their weights.
+        interpolation: whether the nearest pixel is taken, a mean of four or sixteen by their weights, or a sinc's.
         grids: where the pixels of bands that are coarser than the tile lie; None where none are.
     """
 
@@ -77,7 +79,7 @@ class Work:
     decoding: Decoding | None = None
     untouched: bool = False
     most_places: int = 1
-    interpolation: Interpolation = "bilinear"
+    interpolation: Interpolation = "sharp"
     grids: BandGrids | None = None
 
     def rows(self, samples: Rows) -> tuple[Segment, ...]:
@@ -104,10 +106,19 @@ class Work:
         bands = self.dates * self.band_shift.shape[1]
         return self.band_shift.reshape(self.matrix.shape[0], bands, 2)[samples]
 
+    def shift_of_all(self) -> Float[Tensor, "b n 2"] | None:
+        """The shifts of every band and date; None where bands lie where they should."""
+        return None if self.band_shift is None else self.shift_of(slice(None))
+
     @property
     def nearest(self) -> bool:
         """Whether nothing is interpolated."""
         return self.interpolation == "nearest"
+
+    @property
+    def sharp(self) -> bool:
+        """Whether a windowed sinc is used (`kernels.two_pass`)."""
+        return self.interpolation == "sharp"
 
     @property
     def cubic(self) -> bool:
@@ -165,9 +176,10 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
 
     # Whether a block is cut to its footprint must follow from shapes alone, or bits would depend on the batch.
     alone = warp.looks_at_values(pixels.image.device) and _samples_per_block(pixels.image, size) == 1
-    cut = alone and pixels.dem is None and work.band_shift is None
+    cut = alone and pixels.dem is None and work.band_shift is None and not work.sharp
 
     counts = warp.places_averaged(work.matrix, work.most_places)
+    passes = two_passes(work.matrix, counts, work.shift_of_all()) if work.sharp else None
 
     def run(block: tuple[Rows, Way, int]) -> None:
         rows, way, most = block
@@ -179,6 +191,11 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
         raw = exact and work.untouched
         if exact:
             values, valid = gathered(taken, x, y, None if raw else work.decoding)
+        elif passes is not None:
+            places = warp.places(work.matrix[rows], size, counts[rows], most)
+            shift, part = None if work.band_shift is None else work.shift_of(rows), passes.take(rows)
+            taps = taps_for(most)
+            values, valid = sampled_sharp(taken, places, shift, part, size, taps, encoding.min_support, work.decoding)
         elif work.band_shift is not None:
             shift = work.shift_of(rows)
             # Each band has its own nearest pixel.
@@ -288,7 +305,7 @@ def _blocks(work: Work, pixels: Pixels, counts: Int[Tensor, "b 2"]) -> list[tupl
         exact = torch.ones_like(exact)
     if work.band_shift is not None:
         exact = exact & (work.shift_of(slice(None)) == 0).flatten(1).all(1)
-        if not image.is_floating_point() and not work.cubic:
+        if not image.is_floating_point() and work.interpolation == "bilinear":
             whole = torch.ones_like(whole) if pixels.valid is None else pixels.valid.flatten(1).all(1)
             # Of several places in a pixel those outside the image weigh nothing, which takes weights to tell.
             whole &= counts.amax(1) == 1

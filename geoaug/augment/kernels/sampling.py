@@ -14,8 +14,10 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from geoaug.augment.kernels import warp
+from geoaug.augment.kernels.two_pass import TwoPasses, resampled
 from geoaug.augment.kernels.warp import Place, from_bits, to_bits
 from geoaug.augment.planning.cover import Mirrored, reflected_indices
+from geoaug.augment.planning.matrices import Size
 from geoaug.scratch import scratch
 
 # Samples of a block: a range of the batch, or indices into it.
@@ -140,6 +142,15 @@ def _weighted(block: Pixels, decoding: Decoding | None, values: Tensor, weight: 
         values.mul_(weight)
 
 
+def weighted(block: Pixels, decoding: Decoding | None) -> tuple[Float[Tensor, "b n h w"], Float[Tensor, "b 1 h w"]]:
+    """Pixels, decoded, 0 where they are not valid, in memory that is used again; and 1 where they are valid."""
+    count, _, *shape = block.image.shape
+    values = scratch("weighted", tuple(block.image.shape), torch.float32, block.image.device)
+    weight = torch.empty((count, 1, *shape), device=block.image.device)
+    _weighted(block, decoding, values, weight)
+    return values, weight
+
+
 def sampled(
     block: Pixels,
     places: Sequence[Place],
@@ -214,6 +225,32 @@ def sampled_whole(
         return values.view(batch, channels, *x.shape[1:])
 
     return warp.averaged(beside, places), _all_inside(places, shift, (height, width), min_support)
+
+
+def sampled_sharp(
+    block: Pixels,
+    places: Sequence[Place],
+    shift: Float[Tensor, "b n 2"] | None,
+    passes: TwoPasses,
+    size: Size,
+    taps: int,
+    min_support: float,
+    decoding: Decoding | None,
+) -> tuple[Float[Tensor, "b n i j"], Bool[Tensor, "b 1 i j"]]:
+    """By two passes of a sinc where all that they weigh is valid, and linearly, by what is valid, elsewhere."""
+    batch, (height, width) = len(block.image), block.image.shape[-2:]
+    source, weight = weighted(block, decoding)
+    whole = block.valid is None or (warp.looks_at_values(source.device) and bool(block.valid.all()))
+    sharp = resampled(source, None if whole else weight > 0, passes, size, taps)
+    if sharp.whole is not None:
+        if shift is None:
+            linear, valid = sampled(block, places, min_support, decoding)
+        else:
+            linear, valid = sampled_apart(block, places, shift, min_support, decoding)
+        return torch.where(sharp.whole, sharp.values, linear), valid
+    beside = source.new_zeros(batch, 1, 2) if shift is None else shift
+    shares = warp.averaged(lambda x, y: _least_inside(x, y, beside, (height, width)), places)
+    return sharp.values, shares >= warp.least_support(min_support)
 
 
 def _all_inside(

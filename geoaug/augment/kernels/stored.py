@@ -7,7 +7,7 @@ whatever the types. Which of them it is, is decided here, and nowhere else.
 import numpy as np
 from numba import njit
 
-from geoaug.augment.kernels import gathers, loops, sampling_loops
+from geoaug.augment.kernels import gathers, loops, sampling_loops, two_pass_loops
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 
 
@@ -34,6 +34,19 @@ def copy(given, sample, band, size_out, run, block, length, values):
         sampling_loops.copy(given.image[2][sample, band], back, size, size_out, run, block, length, values)
     else:
         sampling_loops.copy(given.image[3][sample, band], back, size, size_out, run, block, length, values)
+
+
+@njit(**OPTIONS)
+def lay_out(given, sample, band, valid, canvas, limits):
+    kind, size, swapped, taps = given.stored, given.size, given.swapped[sample], given.taps[sample]
+    if kind == 0:
+        two_pass_loops.lay_out(given.image[0][sample, band], valid, size, swapped, taps, canvas, limits)
+    elif kind == 1:
+        two_pass_loops.lay_out(given.image[1][sample, band], valid, size, swapped, taps, canvas, limits)
+    elif kind == 2:
+        two_pass_loops.lay_out(given.image[2][sample, band], valid, size, swapped, taps, canvas, limits)
+    else:
+        two_pass_loops.lay_out(given.image[3][sample, band], valid, size, swapped, taps, canvas, limits)
 
 
 @njit(**OPTIONS)

@@ -308,6 +308,8 @@ def fused(
     places,
     shift,
     span,
+    planes,
+    everywhere,
     whole_rows,
     decoding,
     terms,
@@ -359,6 +361,8 @@ def fused(
     MOST: tl.constexpr,
     NEAREST: tl.constexpr,
     CUBIC: tl.constexpr,
+    SHARP: tl.constexpr,
+    EVERYWHERE: tl.constexpr,
     HAS_VALID: tl.constexpr,
     HAS_MASK: tl.constexpr,
     HAS_FLAGS: tl.constexpr,
@@ -480,6 +484,15 @@ def fused(
             raw_offset = tl.load(decoding + 2 * (band % (bands // DATES)))
             raw_scale = tl.load(decoding + 2 * (band % (bands // DATES)) + 1)
         held = tl.zeros([8, BLOCK], tl.float32)
+        # What has been resampled by two passes is not read once more.
+        seen, sharp = good, (pixel < 0)
+        if SHARP:
+            sharp = here
+            if not EVERYWHERE:
+                check = band if APART else 0
+                kept_at = (sample * (bands if APART else 1) + check) * total + pixel
+                sharp = tl.load(everywhere + kept_at, mask=here, other=0) != 0
+            seen = good & (sharp == 0)
         for place in range(across * down):
             beside = shift + (sample * bands + band) * 2
             px, py = place_in(x, y, matrix, place, across, down, beside, MOST, APART)
@@ -488,18 +501,18 @@ def fused(
                 for tap in tl.static_range(16):
                     at_x, at_y, part_of = cubic_tap(px, py, data, width, wide, tall, here, tap, HAS_VALID)
                     held += part_of
-                    seen = good & (part_of != 0)
-                    read = tl.load(plane + at_y * image_y + at_x * image_x, mask=seen, other=0).to(tl.float32)
+                    needed = seen & (part_of != 0)
+                    read = tl.load(plane + at_y * image_y + at_x * image_x, mask=needed, other=0).to(tl.float32)
                     if UNIT > 0:
                         read = decoded(read, raw_offset, raw_scale, UNIT)
                     value += part_of * read
             else:
                 left, right, top, bottom, wa, wb, wc, wd = corners(px, py, data, width, wide, tall, here, HAS_VALID)
                 held += (wa + wb) + (wc + wd)
-                va = tl.load(plane + top * image_y + left * image_x, mask=good & (wa > 0), other=0).to(tl.float32)
-                vb = tl.load(plane + top * image_y + right * image_x, mask=good & (wb > 0), other=0).to(tl.float32)
-                vc = tl.load(plane + bottom * image_y + left * image_x, mask=good & (wc > 0), other=0).to(tl.float32)
-                vd = tl.load(plane + bottom * image_y + right * image_x, mask=good & (wd > 0), other=0).to(tl.float32)
+                va = tl.load(plane + top * image_y + left * image_x, mask=seen & (wa > 0), other=0).to(tl.float32)
+                vb = tl.load(plane + top * image_y + right * image_x, mask=seen & (wb > 0), other=0).to(tl.float32)
+                vc = tl.load(plane + bottom * image_y + left * image_x, mask=seen & (wc > 0), other=0).to(tl.float32)
+                vd = tl.load(plane + bottom * image_y + right * image_x, mask=seen & (wd > 0), other=0).to(tl.float32)
                 if UNIT > 0:
                     va, vb = decoded(va, raw_offset, raw_scale, UNIT), decoded(vb, raw_offset, raw_scale, UNIT)
                     vc, vd = decoded(vc, raw_offset, raw_scale, UNIT), decoded(vd, raw_offset, raw_scale, UNIT)
@@ -508,6 +521,9 @@ def fused(
             held = held * share
             weight = tl.where(held > full, share, share / tl.maximum(held, minimum))
         value = value * weight
+        if SHARP:
+            taken = tl.load(planes + (sample * bands + band) * total + pixel, mask=sharp, other=0)
+            value = tl.where(sharp, taken, value)
 
         variance = tl.zeros([8, BLOCK], tl.float32)
         for step in tl.static_range(len(KINDS)):

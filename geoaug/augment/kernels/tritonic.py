@@ -16,8 +16,9 @@ from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.kernels.lattice import GROUP, groups_of
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, Step, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
-from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
+from geoaug.augment.kernels.sampling import Pixels, moved_elevation, weighted, with_finite_validity
 from geoaug.augment.kernels.triton_kernel import draw_lattice, fused
+from geoaug.augment.kernels.two_pass import Sharp, resampled, taps_for, two_passes
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.band_grids import MARGIN
 from geoaug.augment.planning.segments import Stencil
@@ -64,6 +65,7 @@ class _Launch:
         self._flags = torch.zeros(flags, dtype=torch.uint8, device=device)
         self._nothing = torch.zeros(1, dtype=torch.int32, device=device)
         self._first = True
+        self._sharp = _resampled(given, work) if work.sharp else None
 
     def run(self, program: Program) -> None:
         """Launch a program, and the stencil after it."""
@@ -79,7 +81,7 @@ class _Launch:
         # Labels have moved with the first launch; later ones only take some away.
         self._given = Pixels(changed, out.valid.clone(), out.mask, None)
         self._matrix = matrices.identity(len(image), image.device)
-        self._first = False
+        self._first, self._sharp = False, None
 
     def _launch(self, program: Program, image: Tensor, last: bool) -> None:
         work, encoding, given, out = self._work, self._encoding, self._given, self._out
@@ -111,6 +113,7 @@ class _Launch:
         assert out.valid is not None
         mask, moved = self._labels() if masked else (nothing, nothing)
         ignore = encoding.ignore_index
+        planes, everywhere = (nothing, None) if self._sharp is None else (self._sharp.values, self._sharp.whole)
         strides = image.stride()
         fused[(triton.cdiv(blocks, _BLOCK), samples)](
             source,
@@ -125,6 +128,8 @@ class _Launch:
             warp.places_averaged(self._matrix, most),
             shift,
             span,
+            planes,
+            nothing if everywhere is None else everywhere.contiguous().view(torch.uint8),
             matrices.is_exact(work.matrix).to(torch.int32) if untouched else nothing,
             torch.stack((decoding.offset, decoding.quantification), dim=1).expand(bands // work.dates, 2).contiguous()
             if decoding is not None
@@ -167,6 +172,8 @@ class _Launch:
             MOST=most,
             NEAREST=first and work.nearest,
             CUBIC=first and work.cubic,
+            SHARP=self._sharp is not None,
+            EVERYWHERE=everywhere is None,
             HAS_VALID=given.valid is not None,
             HAS_MASK=masked,
             HAS_FLAGS=labelled,
@@ -216,6 +223,14 @@ class _Launch:
         assert self._given.mask is not None
         assert self._out.mask is not None
         return self._given.mask.contiguous(), self._out.mask
+
+
+def _resampled(given: Pixels, work: Work) -> Sharp:
+    """The image by two passes, decoded, at the output's pixels; those of exact plans come out as they are."""
+    counts = warp.places_averaged(work.matrix, work.most_places)
+    passes = two_passes(work.matrix, counts, work.shift_of_all())
+    values, weight = weighted(given, work.decoding)
+    return resampled(values, None if given.valid is None else weight > 0, passes, work.size, taps_for(work.most_places))
 
 
 def _packed(

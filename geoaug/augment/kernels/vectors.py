@@ -18,6 +18,8 @@ from numba.extending import intrinsic
 
 # Float32 values in a cache line.
 VECTOR = 16
+# Sums of products that are made at a time, and the products in each.
+OCTET = 8
 
 
 def _has_fast_gathers() -> bool:
@@ -185,6 +187,21 @@ def stream(typing, target, source, at):
     return types.void(target, source, types.uint64), generate
 
 
+@intrinsic
+def note_bounds(typing, source, at, low, high):
+    """Note sixteen values in the least and the greatest that have been seen at each of sixteen places."""
+
+    def generate(context, builder, signature, arguments):
+        body = _Body(context, builder, signature, arguments)
+        values, first = body.load(0, arguments[1]), ir.IntType(64)(0)
+        for sign, array in (("<", 2), (">", 3)):
+            held = body.load(array, first)
+            body.store(array, first, builder.select(builder.fcmp_ordered(sign, values, held), values, held))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, low, high), generate
+
+
 def _scaled(backwards: bool) -> Any:
     """Sixteen pixels times a gain and plus an offset, stored past the cache at a multiple of 64 bytes; a bit for each
     of them that was finite. Read, worked out and written in one go: memory is all that such a sample waits for."""
@@ -215,3 +232,72 @@ def _scaled(backwards: bool) -> Any:
 
 
 scaled_forwards, scaled_backwards = _scaled(False), _scaled(True)
+
+
+def _dots(builder: Any, body: _Body, base: Any, at: Any, stride: Any) -> Any:
+    """Eight sums of eight pixels times their weights, as one vector. Of an array with the places of the first pixels,
+    counted from `base`, and one with the numbers of the weights; each sum reads `stride` pixels after the one before.
+
+    Products are added in pairs, neighbours first, as the shuffles below do it without leaving halves of a vector.
+    """
+    wide, narrow = ir.IntType(64), ir.VectorType(_FLOAT, OCTET)
+
+    def eight(array: int, index: Any) -> Any:
+        return builder.load(builder.bitcast(body.pointer(array, index), narrow.as_pointer()), align=4)
+
+    def number(array: int, index: Any) -> Any:
+        return builder.zext(builder.load(body.pointer(array, index)), wide)
+
+    def shuffled(first: Any, second: Any, order: list[int]) -> Any:
+        return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(_WORD, OCTET), order))
+
+    def paired(first: Any, second: Any) -> Any:
+        even = shuffled(first, second, [0, 2, 8, 10, 4, 6, 12, 14])
+        return builder.fadd(even, shuffled(first, second, [1, 3, 9, 11, 5, 7, 13, 15]))
+
+    sums = []
+    for place in range(OCTET):
+        index = builder.add(at, wide(place))
+        begin = builder.add(number(2, index), builder.add(base, builder.mul(stride, wide(place))))
+        shares = builder.mul(number(4, index), wide(OCTET))
+        sums.append(builder.fmul(eight(0, begin), eight(3, shares)))
+    for _ in range(2):
+        sums = [paired(sums[i], sums[i + 1]) for i in range(0, len(sums), 2)]
+    low, high = ([part, part + 1, part + 2, part + 3, part + 8, part + 9, part + 10, part + 11] for part in (0, 4))
+    return builder.fadd(shuffled(*sums, low), shuffled(*sums, high))
+
+
+@intrinsic
+def dots_within(typing, source, base, starts, weights, phases, at, stride, low, high, target, to):
+    """`_dots`, kept between two numbers, to eight neighbouring places."""
+
+    def generate(context, builder, signature, arguments):
+        body, kind = _Body(context, builder, signature, arguments), ir.VectorType(_FLOAT, OCTET)
+        values = _dots(builder, body, arguments[1], arguments[5], arguments[6])
+        for sign, limit in ((">", arguments[7]), ("<", arguments[8])):
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), limit, _WORD(0))
+            every = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_WORD, OCTET), None))
+            values = builder.select(builder.fcmp_ordered(sign, values, every), values, every)
+        place = builder.bitcast(body.pointer(9, arguments[10]), kind.as_pointer())
+        builder.store(values, place, align=4)
+        return context.get_dummy_value()
+
+    whole, number = types.int64, types.float32
+    arguments = source, whole, starts, weights, phases, whole, whole, number, number, target, whole
+    return types.void(*arguments), generate
+
+
+@intrinsic
+def dots_apart(typing, source, base, starts, weights, phases, at, target, to, apart):
+    """`_dots`, to eight places that lie `apart`."""
+
+    def generate(context, builder, signature, arguments):
+        body = _Body(context, builder, signature, arguments)
+        values = _dots(builder, body, arguments[1], arguments[5], ir.IntType(64)(0))
+        for place in range(OCTET):
+            index = builder.add(arguments[7], builder.mul(arguments[8], ir.IntType(64)(place)))
+            builder.store(builder.extract_element(values, _WORD(place)), body.pointer(6, index))
+        return context.get_dummy_value()
+
+    whole = types.int64
+    return types.void(source, whole, starts, weights, phases, whole, target, whole, whole), generate
