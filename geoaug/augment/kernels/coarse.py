@@ -13,6 +13,11 @@ from geoaug.augment.planning.matrices import Size
 _CELLS, _PLACES = 12, 4
 
 
+def coarse_shape(size: Size) -> tuple[int, int]:
+    """Cells along both axes of a tile."""
+    return min(max(-(-size.height // _PLACES), 1), _CELLS), min(max(-(-size.width // _PLACES), 1), _CELLS)
+
+
 def coarse_means(
     image: Tensor, valid: Bool[Tensor, "b 1 h w"] | None, matrix: Float[Tensor, "b 3 3"], size: Size, dates: int = 1
 ) -> tuple[Float[Tensor, "r c n m"], Float[Tensor, "r 1 n m"]]:
@@ -25,7 +30,7 @@ def coarse_means(
         size: of the output.
         dates: rows of a sample.
     """
-    down, across = (min(max(-(-side // _PLACES), 1), _CELLS) for side in size)
+    down, across = coarse_shape(size)
     x, y = _places(matrix, size, down * _PLACES, across * _PLACES)
     index, known = warp.nearest_index(x, y, image.shape[-2:])
     values = warp.gather(image, index).float()

@@ -21,7 +21,7 @@ from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of,
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.stencils import CoarseGrid, Taps
-from geoaug.augment.physics.adjacency import Background
+from geoaug.augment.physics.adjacency import ENVIRONMENT, Background
 from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
 from geoaug.augment.planning.maps import Ramp, Stripes
@@ -37,9 +37,10 @@ parameter_words = loops.parameter_words
 _CPU = torch.device("cpu")
 _STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
 _EMPTY = tuple(np.zeros((0, 0, 0), kind) for kind in (np.uint8, np.uint16, np.int16, np.float32))
+_ENVIRONMENT = np.array(ENVIRONMENT)
 # Maps of a few numbers or lines, and fields whose making is worth a few samples at once.
-_LINES = (Ramp, Stripes)
-_FIELDS = (CloudVeil, CloudShade, Background)
+_LINES = (Ramp, Stripes, Background)
+_FIELDS = (CloudVeil, CloudShade)
 
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
 _BLOCKS_A_THREAD = 4
@@ -205,7 +206,7 @@ class _Layout:
         part, work, out, size, dates = self._part, self._work, self._out, self._work.size, self._work.dates
         count, bands = part.image.shape[:2]
         around = surroundings_of(part, work.matrix, work, self._dem)
-        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, around, work.grids)
+        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, around, work.grids, fills_cells=True)
         assert out.valid is not None
         cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud.flatten(2).numpy()
         flags = np.zeros(cloud.shape, np.uint8)
@@ -220,7 +221,8 @@ class _Layout:
             target = arrays.Output(*_by_type(image), valid, cloud, flags, (size.height, size.width), last)
             steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
             rules = _rules(self._encoding if last else plain, work.cubic)
-            arguments = (given, steps, sources, target, rules, table, dates, order, np.zeros(1, np.int64))
+            counter = np.zeros(1, np.int64)
+            arguments = (given, self._given, steps, sources, target, rules, table, _ENVIRONMENT, dates, order, counter)
 
             def run(arguments: tuple[Any, ...] = arguments, target: Any = target, last: bool = last) -> None:
                 mine = np.zeros(len(order) + 1, np.int64)
@@ -346,6 +348,7 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> arrays.Sou
     classes, applied = np.zeros((many, 4), np.uint8), np.zeros((many, rows), np.bool_)
     first = np.array([sum(layers[:number]) for number in range(many)], np.int64)
     gain, offset = (np.zeros((count, bands, total), np.float32) for _ in range(2))
+    mixing = np.zeros((many, rows, bands // dates, 5), np.float32)
     flat: list[Array] = [np.zeros(0, np.float32)]
     held = 0
     for number, source in enumerate(sources):
@@ -360,6 +363,8 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> arrays.Sou
             layout[number] = (held, *layout_of(source, rows))
             flat.append(source.values.contiguous().view(-1).numpy())
             held += source.values.numel()
+        if source.mixing is not None:
+            mixing[number] = source.mixing.numpy()
         if source.annotation is not None:
             rule = source.annotation
             known = len(rule.limits)
@@ -379,4 +384,5 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> arrays.Sou
         classes,
         gain,
         offset,
+        mixing,
     )

@@ -19,6 +19,7 @@ from torch import Tensor
 from geoaug.augment.kernels.arrays import (
     AFFINE,
     AMPLITUDE,
+    CELLS,
     DECIBEL,
     GAMMA,
     LINES,
@@ -30,8 +31,10 @@ from geoaug.augment.kernels.arrays import (
     TERMS,
     VEIL,
 )
+from geoaug.augment.kernels.coarse import coarse_shape
 from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
+from geoaug.augment.physics.adjacency import Background
 from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
 from geoaug.augment.planning.band_grids import BandGrids
 from geoaug.augment.planning.maps import Ramp, Stripes, Surroundings
@@ -79,7 +82,8 @@ class Source:
     Attributes:
         kind: PLANES: read from `values` (r, k, h, w), k layers or one for each band, h or w perhaps 1; RAMP: a plane
             of three `numbers`; LINES: lines in `values` (r, c, n), looked up at such a plane; VEIL and SHADE: a
-            periodic field in `values` (r, n, n), seen as `numbers` say.
+            periodic field in `values` (r, n, n), seen as `numbers` say; CELLS: coarse cells that cover the tile evenly
+            in `values` (r, c, n, m), linear between their middles.
         layers: how many layers there are at a pixel and band.
         by_band: whether every band has its own.
         values: see `kind`.
@@ -88,6 +92,8 @@ class Source:
         gain: added to a step's gain per unit of each layer.
         offset: added to its offset.
         annotation: labels that follow.
+        mixing: what makes cells of the means of the input: share of aerosol, gain, offset, bend and path; then the
+            first of `numbers` is the side of a pixel in metres.
     """
 
     kind: int
@@ -99,6 +105,7 @@ class Source:
     gain: Float[Tensor, "b n k"] | None
     offset: Float[Tensor, "b n k"] | None
     annotation: Annotation | None
+    mixing: Float[Tensor, "r c 5"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,7 @@ class Lowering:
         size: of the output tile.
         surroundings: what maps look at.
         grids: where the pixels of bands that are coarser than the tile lie.
+        fills_cells: whether who runs the programs works out the surroundings of pixels; else it is done here.
     """
 
     key: Int[Tensor, " b"]
@@ -131,6 +139,7 @@ class Lowering:
     size: Size
     surroundings: Surroundings = field(default_factory=Surroundings)
     grids: BandGrids | None = None
+    fills_cells: bool = False
 
     def programs(self, segments: Sequence[Segment]) -> list[Program]:
         """The segments as programs, a stencil between one and the next."""
@@ -224,6 +233,7 @@ class Lowering:
         ]
         values: Tensor | None = None
         numbers: Tensor | None = None
+        mixing: Tensor | None = None
         layers, by_band = 1, False
         kind = PLANES
         if isinstance(maps, Ramp):
@@ -235,13 +245,30 @@ class Lowering:
         elif isinstance(maps, CloudVeil | CloudShade):
             kind, layers = (VEIL, 3) if isinstance(maps, CloudVeil) else (SHADE, 1)
             values, numbers = self._field(maps.field, maps.offset if isinstance(maps, CloudShade) else None)
+        elif isinstance(maps, Background) and modulation.gain is None:
+            kind, by_band = CELLS, True
+            if self.fills_cells:
+                numbers = _in_columns(maps.gsd_m[:, None])
+                mixing = torch.stack((maps.aerosol, maps.gain, maps.offset, maps.bend, maps.path), dim=-1)
+                values = torch.empty(*maps.aerosol.shape, *coarse_shape(self.size))
+            else:
+                values = maps.coarse(self.size, self.surroundings)
         else:
             values = maps.make(self.size, self.surroundings).float()
             known = next(part for part in (modulation.gain, modulation.offset) if part is not None)
             layers = known.shape[2]
             by_band = layers == 1 and values.shape[1] > 1
         return Source(
-            kind, layers, by_band, values, numbers, modulation.applied, weights[0], weights[1], modulation.annotation
+            kind,
+            layers,
+            by_band,
+            values,
+            numbers,
+            modulation.applied,
+            weights[0],
+            weights[1],
+            modulation.annotation,
+            mixing,
         )
 
     def _field(self, cloud: CloudField, offset: Tensor | None) -> tuple[Tensor, Float[Tensor, "r 8"]]:
@@ -272,6 +299,9 @@ def layout_of(source: Source, rows: int) -> tuple[int, int, int, int, int]:
     if source.kind == LINES:
         bands, lines = values.shape[1:]
         return (bands * lines, lines, 0, 0, lines)
+    if source.kind == CELLS:
+        bands, down, across = values.shape[1:]
+        return (bands * down * across, down * across, across, 1, down)
     if source.kind != PLANES:
         period = values.shape[-1]
         return (period * period, 0, 0, 0, period)

@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from geoaug.augment.kernels import loops, sampling_loops, stored, straight
-from geoaug.augment.kernels.arrays import AFFINE, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels import cell_loops, loops, sampling_loops, stored, straight
+from geoaug.augment.kernels.arrays import AFFINE, CELLS, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 from geoaug.augment.kernels.vectors import VECTOR
 
@@ -54,6 +54,56 @@ def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare
         after = first + 1 if veil else first
         last = first + 2 if veil else first
         loops.cloud(spare, view[7], length, layers[first], layers[after], layers[last], veil)
+
+
+@njit(**OPTIONS)
+def _fill_cells(origin, sources, sample, dates, size_out, environment, shares, broad):
+    """Work out the surroundings that the sources of a sample need, and interpolate their lines to its columns.
+
+    Gives back these lines, of every source and band: `broad` where that is large enough.
+    """
+    many, bands = len(sources.kind), sources.gain.shape[1]
+    width, lines = size_out[1], 0
+    index, known = np.empty(0, np.int64), np.empty(0, np.bool_)
+    weights, means = np.empty(0, np.float64), np.empty((0, 0), np.float64)
+    kernel, reach = np.empty((0, 0, 0), np.float64), np.empty((0, 0), np.float64)
+    one_date = bands // dates
+    for source in range(many):
+        if sources.kind[source] != CELLS:
+            continue
+        layout = sources.layout[source]
+        down, across = layout[5], layout[3]
+        cells = down * across
+        for date in range(dates):
+            row = sample * dates + date
+            if not sources.applied[source, row]:
+                continue
+            if lines == 0:
+                lines = down
+                index, known = np.empty(16 * cells, np.int64), np.empty(16 * cells, np.bool_)
+                weights, means = np.empty(cells, np.float64), np.empty((bands, cells), np.float64)
+                kernel, reach = np.empty((2, down, 2 * across - 1), np.float64), np.empty((2, cells), np.float64)
+                cell_loops.means_of_cells(origin, sample, size_out, down, across, index, known, weights, means)
+                if many * bands * lines * width > broad.size:
+                    broad = np.empty((many, bands, lines, width), np.float32)
+            begin = layout[0] + row * layout[1]
+            out = sources.values[begin : begin + one_date * cells].reshape(one_date, down, across)
+            some = slice(date * one_date, (date + 1) * one_date)
+            cell_loops.surround(
+                environment,
+                np.float64(sources.numbers[source, row, 0]),
+                size_out,
+                down,
+                across,
+                weights,
+                means[some],
+                sources.mixing[source, row],
+                kernel,
+                reach,
+                out,
+            )
+            cell_loops.widen(out, width, shares, broad[source, some])
+    return broad
 
 
 @njit(**OPTIONS)
@@ -151,6 +201,7 @@ def _steps_of_band(
     table,
     wide,
     begins,
+    broad,
     index,
     weights,
     values,
@@ -170,7 +221,26 @@ def _steps_of_band(
         kind, terms, source = steps.kind[step], steps.terms[step, sample, band], steps.source[step]
         if kind == AFFINE:
             noisy = steps.noisy[step] and (terms[2] != zero or terms[3] != zero)
-            if source >= 0 and sources.applied[source, row]:
+            if source >= 0 and sources.applied[source, row] and sources.kind[source] == CELLS:
+                weight = sources.offset[sample, band, sources.first[source]]
+                width, total = size_out[1], size_out[0] * size_out[1]
+                cells = broad[source, band]
+                cell_loops.mixed(
+                    values,
+                    variance,
+                    pending,
+                    noisy,
+                    terms,
+                    cells,
+                    weight,
+                    width,
+                    size_out[0],
+                    run,
+                    block,
+                    length,
+                    total,
+                )
+            elif source >= 0 and sources.applied[source, row]:
                 if sources.by_band[source]:
                     _layers_of(sources, source, row, band % bands, rows, columns, length, size_out, spare, layers)
                 loops.modulated(
@@ -223,10 +293,10 @@ def _weigh(given, xs, ys, shift_x, shift_y, length, valid, index, weights, suppo
 
 
 @njit(**OPTIONS)
-def run_samples(given, steps, sources, out, rules, table, dates, order, counter, mine):
+def run_samples(given, origin, steps, sources, out, rules, table, environment, dates, order, counter, mine):
     """Do all of it for samples in `order`, one after the other until the threads that share `counter` have none left.
 
-    Returns how many this call did; `mine` notes which, and keeps its last place for what only has to be read.
+    `origin` is what the first program of a stage is given, of which surroundings are made. Returns how many this call did; `mine` notes which, and keeps its last place for what only has to be read.
     """
     size_out, size_in = out.size, given.size
     total = size_out[0] * size_out[1]
@@ -258,6 +328,8 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
     wide, begins = np.empty(0, np.float32), np.full((len(steps.kind), bands), -1, np.int64)
     line_index, line_weights = np.zeros(reach, np.int64), np.zeros((4, reach), np.float32)
     line_words, points = np.zeros((4, reach), np.uint32), np.zeros((LANES, reach), np.float32)
+    surrounded = np.any(sources.kind == CELLS)
+    broad, shares = np.empty((0, 0, 0, 0), np.float32), np.empty(size_out[1], np.float32)
     centre = np.zeros((2, *shape), np.float32)
     done, floats = 0, given.stored == 3
     span, half, zero = np.zeros(4, np.float32), np.float32(0.5), np.float32(0)
@@ -275,6 +347,8 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
             wide = _draw_lattices(
                 steps, sample, size_out, table, wide, begins, line_index, line_weights, line_words, points
             )
+        if surrounded:
+            broad = _fill_cells(origin, sources, sample, dates, size_out, environment, shares, broad)
         valid = given.valid[sample]
         across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
         subs = across * down
@@ -385,6 +459,7 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                     table,
                     wide,
                     begins,
+                    broad,
                     line_index,
                     line_weights,
                     values,

@@ -20,6 +20,7 @@ PLANES = tl.constexpr(arrays.PLANES)
 RAMP = tl.constexpr(arrays.RAMP)
 LINES = tl.constexpr(arrays.LINES)
 VEIL = tl.constexpr(arrays.VEIL)
+CELLS = tl.constexpr(arrays.CELLS)
 TERMS = tl.constexpr(arrays.TERMS)
 LATTICE = tl.constexpr(arrays.LATTICE)
 # As in `planning.band_grids` and `kernels.lattice`.
@@ -216,6 +217,14 @@ def place_in(x, y, matrix, place, across, down, shift, MOST: tl.constexpr, APART
 
 
 @triton.jit
+def between(pixel, length, cells):
+    """The first of two coarse cells that pixels lie between, the second, and how far they lie towards that."""
+    place = tl.maximum((pixel.to(tl.float32) + 0.5) * (cells / length) - 0.5, 0.0)
+    first = tl.minimum(place.to(tl.int32), cells - 1)
+    return first, tl.minimum(first + 1, cells - 1), place - first.to(tl.float32)
+
+
+@triton.jit
 def layer_at(
     values,
     numbers,
@@ -245,6 +254,17 @@ def layer_at(
         lines = values + tl.load(layout) + row * tl.load(layout + 1) + band * tl.load(layout + 2)
         before = tl.load(lines + line, mask=here, other=0.0)
         found = before + (at - below) * (tl.load(lines + line + 1, mask=here, other=0.0) - before)
+    elif KIND == CELLS:
+        wide = tl.load(layout + 3).to(tl.int32)
+        left, right, share_x = between(columns, width, wide)
+        top, bottom, share_y = between(rows, height, tl.load(layout + 5).to(tl.int32))
+        cells = values + tl.load(layout) + row * tl.load(layout + 1) + band * tl.load(layout + 2)
+        a = tl.load(cells + top * wide + left, mask=here, other=0.0)
+        b = tl.load(cells + top * wide + right, mask=here, other=0.0)
+        c = tl.load(cells + bottom * wide + left, mask=here, other=0.0)
+        d = tl.load(cells + bottom * wide + right, mask=here, other=0.0)
+        upper, lower = a + share_x * (b - a), c + share_x * (d - c)
+        found = upper + share_y * (lower - upper)
     elif KIND == RAMP:
         x = (columns.to(tl.float32) + 0.5) / width - 0.5
         y = (rows.to(tl.float32) + 0.5) / height - 0.5
