@@ -252,7 +252,7 @@ class Lowering:
                 mixing = torch.stack((maps.aerosol, maps.gain, maps.offset, maps.bend, maps.path), dim=-1)
                 values = torch.empty(*maps.aerosol.shape, *coarse_shape(self.size))
             else:
-                values = maps.coarse(self.size, self.surroundings)
+                values = maps.cells(self.size, self.surroundings)
         else:
             values = maps.make(self.size, self.surroundings).float()
             known = next(part for part in (modulation.gain, modulation.offset) if part is not None)

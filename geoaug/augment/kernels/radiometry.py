@@ -24,6 +24,7 @@ from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
 from geoaug.rng.noise import normal_blocks, standard_normal, whole_normal
 from geoaug.scratch import scratch
+from geoaug.small_arrays import kept
 
 # Backscatter below this power is written as this much: thermal noise removal leaves zeros and less.
 _LEAST_POWER = 1e-10
@@ -118,11 +119,38 @@ def _affine(block: Block, segment: Affine) -> None:
 def _add_surroundings(block: Block, segment: Affine, modulation: Modulation) -> None:
     """An affine segment whose map is made of the pixels of the input, small until it meets the values."""
     _affine(block, Affine(segment.terms))
-    if modulation.offset is not None and not certainly(~modulation.applied):
-        # Weights rather than maps are cleared where the operation was skipped: these maps are as large as the values.
-        weights = torch.where(modulation.applied[:, None], modulation.offset[..., 0], 0.0)
-        maps = modulation.maps.make(Size(*block.values.shape[-2:]), block.surroundings)
-        block.values.addcmul_(maps, _over_pixels(weights))
+    if modulation.offset is None or certainly(~modulation.applied):
+        return
+    # Weights rather than maps are cleared where the operation was skipped: these maps are as large as the values.
+    weights = _over_pixels(torch.where(modulation.applied[:, None], modulation.offset[..., 0], 0.0))
+    size = Size(*block.values.shape[-2:])
+    cells = modulation.maps.cells(size, block.surroundings) if _multiplies_exactly(block.values) else None
+    if cells is None:
+        block.values.addcmul_(modulation.maps.make(size, block.surroundings), weights)
+        return
+    down, across = (
+        _between_cells(side, count, cells.device) for side, count in zip(size, cells.shape[-2:], strict=True)
+    )
+    lines = torch.matmul(down, cells * weights).flatten(0, 1)
+    block.values.view(-1, *size).baddbmm_(lines, across.T.expand(len(lines), -1, -1))
+
+
+def _multiplies_exactly(values: Tensor) -> bool:
+    """Whether products of float32 matrices are what they seem, whatever a user has allowed for the sake of speed."""
+    return (
+        values.device.type == "cpu"
+        and values.is_contiguous()
+        and not torch.compiler.is_compiling()
+        and torch.get_float32_matmul_precision() == "highest"
+    )
+
+
+@kept
+def _between_cells(side: int, cells: int, device: torch.device) -> Float[Tensor, "s n"]:
+    """Weights of cells at pixels: of the two whose middles a pixel lies between, or of the one at the edge."""
+    place = ((torch.arange(side, device=device) + 0.5) * (cells / side) - 0.5).clamp(0, cells - 1)
+    apart = (place[:, None] - torch.arange(cells, device=device)).abs()
+    return (1 - apart).clamp_min(0)
 
 
 def _add_variance(block: Block, floor: Tensor, slope: Tensor) -> None:

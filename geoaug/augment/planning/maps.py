@@ -74,6 +74,10 @@ class TileMap(PlanPart, ABC):
         """The map of pixels that these terms have changed before; the same for all maps but those of pixels."""
         return self
 
+    def cells(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c n m"] | None:
+        """Where the map is bilinear between the middles of a few cells that cover the tile evenly, those; else None."""
+        return None
+
     @abstractmethod
     def make(self, size: Size, surroundings: Surroundings) -> Tensor:
         """Float32 values (r, k, h, w) that broadcast over a tile: k maps, or one a band; h or w may be 1."""
