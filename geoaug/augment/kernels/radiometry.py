@@ -131,15 +131,16 @@ def _add_surroundings(block: Block, segment: Affine, modulation: Modulation) -> 
     down, across = (
         _between_cells(side, count, cells.device) for side, count in zip(size, cells.shape[-2:], strict=True)
     )
-    lines = torch.matmul(down, cells * weights).flatten(0, 1)
-    block.values.view(-1, *size).baddbmm_(lines, across.T.expand(len(lines), -1, -1))
+    lines, columns = torch.matmul(down, cells * weights), across.T.expand(cells.shape[1], -1, -1)
+    # One by one, for the rows of a block need not lie in one piece.
+    for row in range(len(lines)):
+        block.values[row].baddbmm_(lines[row], columns)
 
 
 def _multiplies_exactly(values: Tensor) -> bool:
     """Whether products of float32 matrices are what they seem, whatever a user has allowed for the sake of speed."""
     return (
         values.device.type == "cpu"
-        and values.is_contiguous()
         and not torch.compiler.is_compiling()
         and torch.get_float32_matmul_precision() == "highest"
     )
