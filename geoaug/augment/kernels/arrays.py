@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 # Kinds of steps, and of sources of layers.
 AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
-PLANES, RAMP, VEIL, SHADE, LINES, CELLS = range(6)
+PLANES, RAMP, VEIL, SHADE, LINES, CELLS, SEEN = range(7)
 
 # Numbers of a step for one sample and band: four of its own, and four of the lattice that its noise is drawn on.
 TERMS, LATTICE = 8, 4
+# Numbers that describe a layer's source for one row.
+NUMBERS = 9
 
 
 class Input(NamedTuple):
@@ -72,6 +74,8 @@ class Sources(NamedTuple):
         gain, offset: (b, n, layers of all) weights.
         mixing: for `CELLS`, what makes the surroundings of means of the input: share of aerosol, gain, offset, bend and
             path of every source, row and band of a date. Their cells in `values` are filled when a sample's turn comes.
+        views: for `SEEN`, of every source, row and band of a date, and last of labels: which group of layers is seen,
+            and the line and column of the planes that the tile begins at.
     """
 
     kind: Any
@@ -88,6 +92,7 @@ class Sources(NamedTuple):
     gain: Any
     offset: Any
     mixing: Any
+    views: Any
 
 
 class Output(NamedTuple):

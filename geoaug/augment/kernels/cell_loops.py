@@ -1,7 +1,7 @@
-"""Loops of the compiled CPU executor for the surroundings of pixels: means of coarse cells of a tile, and lines of them.
+"""Loops of the compiled CPU executor for the surroundings of pixels: means of coarse cells, and lines of them.
 
-As `kernels.coarse` and `physics.adjacency`, which say what is worked out here, and cannot be compiled. Cells are few, so
-their sums are float64 here as there.
+As `kernels.coarse` and `physics.adjacency`, which say what is worked out here, and cannot be compiled. Cells are few,
+so their sums are float64 here as there.
 """
 
 import numpy as np
@@ -91,6 +91,20 @@ def means_of_cells(given, sample, size_out, down, across, index, known, weights,
             # Float32 as in `kernels.coarse`, where there are any.
             held = weights[cell] * np.float64(_PLACES**2)
             means[band, cell] = np.float64(np.float32(means[band, cell] / max(held, 1.0))) * weights[cell]
+
+
+@njit(**OPTIONS)
+def means_of_samples(given, size_out, down, across, shares, means):
+    """The share of each cell that is valid (b, n), and its mean in every band (b, c, n): `kernels.coarse`."""
+    cells = down * across
+    index, known = np.empty(16 * cells, np.int64), np.empty(16 * cells, np.bool_)
+    weights, sums = np.empty(cells, np.float64), np.empty(means.shape[1:], np.float64)
+    for sample in range(len(means)):
+        means_of_cells(given, sample, size_out, down, across, index, known, weights, sums)
+        for cell in range(cells):
+            shares[sample, cell] = weights[cell]
+            for band in range(means.shape[1]):
+                means[sample, band, cell] = sums[band, cell] / weights[cell] if weights[cell] > 0 else 0.0
 
 
 @njit(**OPTIONS)

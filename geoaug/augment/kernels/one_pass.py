@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from geoaug.augment.kernels import cell_loops, loops, sampling_loops, stored, straight
-from geoaug.augment.kernels.arrays import AFFINE, CELLS, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels.arrays import AFFINE, CELLS, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, SEEN, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 from geoaug.augment.kernels.vectors import VECTOR
 
@@ -44,16 +44,30 @@ def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare
         base = layout[0] + row * layout[1] + band * layout[2]
         place = sources.numbers[which, row]
         loops.lines(sources.values, base, layout[5], place, rows, columns, length, layers[first])
+    elif kind == SEEN:
+        seen = sources.views[which, row, band]
+        group, top, left = seen[0], seen[1], seen[2]
+        for layer in range(sources.layers[which]):
+            base = layout[0] + row * layout[1] + (group * sources.layers[which] + layer) * layout[2]
+            base += top * layout[3] + left
+            loops.window(sources.values, base, layout[3], rows, columns, size_out, length, layers[first + layer])
     elif kind == RAMP:
         loops.ramp(sources.numbers[which, row], rows, columns, size_out, length, layers[first])
     else:
         view, period = sources.numbers[which, row], np.int32(layout[5])
         field = sources.values[layout[0] + row * layout[1] : layout[0] + (row + 1) * layout[1]]
         loops.field(field, period, view, columns, rows, size_out, length, spare)
-        veil = kind == VEIL
-        after = first + 1 if veil else first
-        last = first + 2 if veil else first
-        loops.cloud(spare, view[7], length, layers[first], layers[after], layers[last], veil)
+        if kind == VEIL:
+            for lane in range(LANES):
+                a, b, c, d = (
+                    layers[first, lane],
+                    layers[first + 1, lane],
+                    layers[first + 2, lane],
+                    layers[first + 3, lane],
+                )
+                loops.veil(spare[lane, :length], view[7], view[8], a, b, c, d)
+        else:
+            loops.shade(spare, view[7], length, layers[first])
 
 
 @njit(**OPTIONS)
@@ -296,7 +310,8 @@ def _weigh(given, xs, ys, shift_x, shift_y, length, valid, index, weights, suppo
 def run_samples(given, origin, steps, sources, out, rules, table, environment, dates, order, counter, mine):
     """Do all of it for samples in `order`, one after the other until the threads that share `counter` have none left.
 
-    `origin` is what the first program of a stage is given, of which surroundings are made. Returns how many this call did; `mine` notes which, and keeps its last place for what only has to be read.
+    `origin` is what the first program of a stage is given, of which surroundings are made. Returns how many this call
+    did; `mine` notes which, and keeps its last place for what only has to be read.
     """
     size_out, size_in = out.size, given.size
     total = size_out[0] * size_out[1]
@@ -412,9 +427,11 @@ def run_samples(given, origin, steps, sources, out, rules, table, environment, d
             for source in range(len(sources.kind)):
                 for date in range(dates):
                     row = sample * dates + date
-                    if sources.applied[source, row] and not sources.by_band[source]:
-                        _layers_of(sources, source, row, 0, rows, columns, length, size_out, spare, layers[date])
-                        if sources.label[source, 0] > 0:
+                    labelled = sources.label[source, 0] > 0
+                    if sources.applied[source, row] and (labelled or not sources.by_band[source]):
+                        # Labels come after the bands.
+                        _layers_of(sources, source, row, -1, rows, columns, length, size_out, spare, layers[date])
+                        if labelled:
                             _annotate(
                                 sources,
                                 source,
