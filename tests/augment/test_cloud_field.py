@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
+from geoaug.augment.physics import cloud_field
 from geoaug.augment.physics.cloud_field import (
     FARTHEST,
     CloudField,
@@ -17,6 +18,7 @@ from geoaug.augment.physics.cloud_field import (
     period_of,
     periodic_field,
 )
+from geoaug.augment.planning import maps as planning_maps
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.tree import map_tensors
@@ -166,6 +168,25 @@ def test_bands_see_a_cloud_beside_and_averaged_over_their_pixels() -> None:
             assert np.abs(found[band] - mean[top : top + 60, left : left + 80]).max() < 1e-5
         assert torch.equal(seen.labels(index, size), seen.layer(index, size)[:, 0])
     assert layers[0].std() > 0.1
+
+
+def test_bands_see_the_same_where_nobody_may_look_at_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on devices: by sums along lines and by indices, in place of slices."""
+    beside = torch.tensor([[[3, -4], [0, 24]], [[-24, 1], [7, 7]]])
+    maps = veil(cloud(2, threshold=-0.3), CloudViews(beside, torch.tensor([[1, 6], [2, 15]]), (1, 0)))
+    size = Size(40, 50)
+    near = maps.by_band(size, Surroundings())
+    for module in (cloud_field, planning_maps):
+        monkeypatch.setattr(module, "may_look", lambda tensor: False)
+    far = maps.by_band(size, Surroundings())
+    assert near is not None
+    assert far is not None
+    assert torch.allclose(near.planes, far.planes, atol=1e-6)
+    for index in range(4):
+        elsewhere = far.layer(index, size)
+        with monkeypatch.context() as patch:
+            patch.setattr(planning_maps, "may_look", lambda tensor: True)
+            assert torch.equal(far.layer(index, size), elsewhere)
 
 
 @pytest.mark.parametrize("thickness", [0.05, 0.3, 1.0, 3.0])

@@ -9,8 +9,8 @@ from numba import njit
 
 from geoaug.augment.kernels.loops import CONTRACTED, LANES, OPTIONS
 
-# Places along each axis of a cell that its mean is taken over.
-_PLACES = 4
+# Places along each axis of a cell that its mean is taken over, as in `kernels.coarse`.
+PLACES = 3
 # Sums of products in any order that is fast: the same one for a sample in any batch.
 _REORDERED = {**OPTIONS, "fastmath": {"contract", "reassoc", "nsz"}}
 
@@ -47,9 +47,9 @@ def _add_up(plane, index, known, down, across, sums):
     for cell_y in range(down):
         for cell_x in range(across):
             total = np.float64(0)
-            for beside_y in range(_PLACES):
-                first = (cell_y * _PLACES + beside_y) * across * _PLACES + cell_x * _PLACES
-                for at in range(first, first + _PLACES):
+            for beside_y in range(PLACES):
+                first = (cell_y * PLACES + beside_y) * across * PLACES + cell_x * PLACES
+                for at in range(first, first + PLACES):
                     if known[at]:
                         total += np.float64(plane[index[at]])
             sums[cell_y * across + cell_x] = total
@@ -62,8 +62,8 @@ def means_of_cells(given, sample, size_out, down, across, index, known, weights,
         given.back[sample],
         given.size,
         size_out,
-        down * _PLACES,
-        across * _PLACES,
+        down * PLACES,
+        across * PLACES,
         given.valid[sample],
         index,
         known,
@@ -73,11 +73,11 @@ def means_of_cells(given, sample, size_out, down, across, index, known, weights,
         _known_where_finite(given.image[3][sample], index, known)
     for cell in range(cells):
         count = 0
-        for beside_y in range(_PLACES):
-            first = (cell // across * _PLACES + beside_y) * across * _PLACES + cell % across * _PLACES
-            for at in range(first, first + _PLACES):
+        for beside_y in range(PLACES):
+            first = (cell // across * PLACES + beside_y) * across * PLACES + cell % across * PLACES
+            for at in range(first, first + PLACES):
                 count += known[at]
-        weights[cell] = count / np.float64(_PLACES**2)
+        weights[cell] = count / np.float64(PLACES**2)
     for band in range(len(means)):
         if kind == 0:
             _add_up(given.image[0][sample, band], index, known, down, across, means[band])
@@ -89,7 +89,7 @@ def means_of_cells(given, sample, size_out, down, across, index, known, weights,
             _add_up(given.image[3][sample, band], index, known, down, across, means[band])
         for cell in range(cells):
             # Float32 as in `kernels.coarse`, where there are any.
-            held = weights[cell] * np.float64(_PLACES**2)
+            held = weights[cell] * np.float64(PLACES**2)
             means[band, cell] = np.float64(np.float32(means[band, cell] / max(held, 1.0))) * weights[cell]
 
 
@@ -97,7 +97,8 @@ def means_of_cells(given, sample, size_out, down, across, index, known, weights,
 def means_of_samples(given, size_out, down, across, shares, means):
     """The share of each cell that is valid (b, n), and its mean in every band (b, c, n): `kernels.coarse`."""
     cells = down * across
-    index, known = np.empty(16 * cells, np.int64), np.empty(16 * cells, np.bool_)
+    many = PLACES * PLACES * cells
+    index, known = np.empty(many, np.int64), np.empty(many, np.bool_)
     weights, sums = np.empty(cells, np.float64), np.empty(means.shape[1:], np.float64)
     for sample in range(len(means)):
         means_of_cells(given, sample, size_out, down, across, index, known, weights, sums)
@@ -258,8 +259,9 @@ def mixed(values, variance, pending, noisy, terms, lines, weight, width, height,
             column = start + done - row * width
             many = min(width - column, count - done)
             first, second, share = _between(row, height, len(lines))
-            v, s = values[lane, done : done + many], variance[lane, done : done + many]
-            _spread(v, s, pending, noisy, terms)
+            v = values[lane, done : done + many]
+            if pending or noisy:
+                _spread(v, variance[lane, done : done + many], pending, noisy, terms)
             above, below = lines[first, column : column + many], lines[second, column : column + many]
             _mix(v, above, below, (one - share) * weight, share * weight, terms[0], terms[1])
             done += many

@@ -10,7 +10,7 @@ from geoaug.augment.kernels import warp
 from geoaug.augment.planning.matrices import Size
 
 # Cells along each axis at most, and places along each axis of a cell that its mean is taken over.
-_CELLS, _PLACES = 12, 4
+_CELLS, _PLACES = 12, 3
 
 
 def coarse_shape(size: Size) -> tuple[int, int]:

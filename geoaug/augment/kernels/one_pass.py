@@ -94,7 +94,8 @@ def _fill_cells(origin, sources, sample, dates, size_out, environment, shares, b
                 continue
             if lines == 0:
                 lines = down
-                index, known = np.empty(16 * cells, np.int64), np.empty(16 * cells, np.bool_)
+                places = cell_loops.PLACES * cell_loops.PLACES * cells
+                index, known = np.empty(places, np.int64), np.empty(places, np.bool_)
                 weights, means = np.empty(cells, np.float64), np.empty((bands, cells), np.float64)
                 kernel, reach = np.empty((2, down, 2 * across - 1), np.float64), np.empty((2, cells), np.float64)
                 cell_loops.means_of_cells(origin, sample, size_out, down, across, index, known, weights, means)

@@ -172,6 +172,8 @@ def _made(block: Block, modulation: Modulation) -> Float[Tensor, "r k h w"] | Ba
     size, applied = Size(*block.values.shape[-2:]), modulation.applied
     apart = modulation.maps.by_band(size, block.surroundings)
     # A row that the operation skipped may hold anything; 0 changes nothing.
+    if apart is not None and certainly(applied):
+        return apart
     if apart is not None:
         return replace(apart, planes=torch.where(applied[:, None, None, None, None], apart.planes, 0.0))
     return torch.where(applied[:, None, None, None], modulation.maps.make(size, block.surroundings), 0.0)

@@ -269,27 +269,39 @@ def _mean_over(layers: Float[Tensor, "r k y x"], side: Int[Tensor, " r"], spare:
     """Means of so many pixels about each one, `spare` pixels from the edges on; to the right and below where even."""
     if may_look(side) and bool((side == 1).all()):
         return layers[..., spare:-spare, spare:-spare].contiguous()
+    if may_look(side):
+        return torch.stack([_mean_of(row, many, spare) for row, many in zip(layers, side.tolist(), strict=True)])
     for axis in (3, 2):
         # Float64, for sums grow with the length of a line.
         sums = layers.double().cumsum(axis)
         sums = torch.cat((torch.zeros_like(sums.narrow(axis, 0, 1)), sums), dim=axis)
         length = layers.shape[axis] - 2 * spare
-        begin = spare - (side - 1) // 2
-        if may_look(side):
-            rows = zip(sums, begin.tolist(), side.tolist(), strict=True)
-            layers = torch.stack(
-                [
-                    (row.narrow(axis - 1, at + many, length) - row.narrow(axis - 1, at, length)).div_(many).float()
-                    for row, at, many in rows
-                ]
-            )
-            continue
-        place = torch.arange(length, device=side.device) + begin[:, None]
+        place = torch.arange(length, device=side.device) + (spare - (side - 1) // 2)[:, None]
         place = place[:, None, None] if axis == 3 else place[:, None, :, None]
         shape = (*sums.shape[:axis], length, *sums.shape[axis + 1 :])
         many = side[:, None, None, None]
         after, before = (sums.gather(axis, at.expand(shape)) for at in (place + many, place))
         layers = ((after - before) / many).float()
+    return layers
+
+
+def _mean_of(layers: Float[Tensor, "k y x"], many: int, spare: int) -> Float[Tensor, "k h w"]:
+    """`_mean_over` of one row: sums of 1, 2, 4, ... neighbours, of which some make up as many as are wanted."""
+    for axis in (2, 1):
+        length, at = layers.shape[axis] - 2 * spare, spare - (many - 1) // 2
+        total: Tensor | None = None
+        span, sums = 1, layers
+        while True:
+            if many & span:
+                part = sums.narrow(axis, at, length)
+                total = part / many if total is None else total.add_(part, alpha=1 / many)
+                at += span
+            if 2 * span > many:
+                break
+            shorter = sums.shape[axis] - span
+            sums, span = sums.narrow(axis, 0, shorter) + sums.narrow(axis, span, shorter), 2 * span
+        assert total is not None
+        layers = total
     return layers
 
 

@@ -93,11 +93,11 @@ class BandMaps:
             group = constant(self.group, torch.int64, device)[:, None, None]
             return self.planes[row, group, index, y[..., None], x[:, :, None]]
         out = torch.empty(rows, bands, *size)
-        for row, places in enumerate(self.beside.tolist()):
+        for sample, places in enumerate(self.beside.tolist()):
             for band, (right, below) in enumerate(places):
-                plane = self.planes[row, self.group[band], index]
+                plane = self.planes[sample, self.group[band], index]
                 left, top = right + self.margin, below + self.margin
-                out[row, band].copy_(plane[top : top + size.height, left : left + size.width])
+                out[sample, band].copy_(plane[top : top + size.height, left : left + size.width])
         return out
 
     def labels(self, index: int, size: Size) -> Float[Tensor, "r h w"]:
