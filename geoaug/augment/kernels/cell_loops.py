@@ -227,30 +227,40 @@ def _ramp(first, second, shares, line):
 
 
 @njit(**CONTRACTED)
-def _spread(v, s, pending, noisy, terms):
-    """Variance of values before an affine step."""
-    square, floor, slope, zero = terms[0] * terms[0], terms[2], terms[3], np.float32(0)
-    if noisy and pending:
-        for i in range(len(v)):
-            s[i] = s[i] * square + max(v[i] * slope + floor, zero)
-    elif noisy:
-        for i in range(len(v)):
-            s[i] = max(v[i] * slope + floor, zero)
-    elif pending:
-        for i in range(len(v)):
-            s[i] *= square
-
-
-@njit(**CONTRACTED)
 def _mix(v, one, two, first, second, gain, offset):
     for i in range(len(v)):
         v[i] = v[i] * gain + (offset + (one[i] * first + two[i] * second))
 
 
+@njit(**CONTRACTED)
+def _mix_and_add(v, s, one, two, first, second, pending, noisy, terms, after):
+    """The same, and the affine step that follows it, with its noise."""
+    gain, offset, again, more = terms[0], terms[1], after[0], after[1]
+    floor, slope, square, zero = after[2], after[3], (gain * again) * (gain * again), np.float32(0)
+    if noisy and pending:
+        for i in range(len(v)):
+            x = v[i] * gain + (offset + (one[i] * first + two[i] * second))
+            s[i] = s[i] * square + max(x * slope + floor, zero)
+            v[i] = x * again + more
+    elif noisy:
+        for i in range(len(v)):
+            x = v[i] * gain + (offset + (one[i] * first + two[i] * second))
+            s[i] = max(x * slope + floor, zero)
+            v[i] = x * again + more
+    else:
+        if pending:
+            for i in range(len(s)):
+                s[i] *= square
+        for i in range(len(v)):
+            v[i] = (v[i] * gain + (offset + (one[i] * first + two[i] * second))) * again + more
+
+
 @njit(**OPTIONS)
-def mixed(values, variance, pending, noisy, terms, lines, weight, width, height, run, block, length, total):
-    """An affine step, and lines of cells (n, w) interpolated to a run of pixels and weighed, added to its offset."""
+def mixed(values, variance, pending, noisy, terms, after, lines, weight, width, height, run, block, length, total):
+    """An affine step without noise, lines of cells (n, w) interpolated to a run of pixels and weighed, added to its
+    offset, and the affine step `after` it, which may have noise."""
     one = np.float32(1)
+    plain = after[0] == one and after[1] == np.float32(0) and not noisy and not pending
     for lane in range(LANES):
         start = lane * block + run
         count, done = min(length, total - start), 0
@@ -259,9 +269,12 @@ def mixed(values, variance, pending, noisy, terms, lines, weight, width, height,
             column = start + done - row * width
             many = min(width - column, count - done)
             first, second, share = _between(row, height, len(lines))
-            v = values[lane, done : done + many]
-            if pending or noisy:
-                _spread(v, variance[lane, done : done + many], pending, noisy, terms)
-            above, below = lines[first, column : column + many], lines[second, column : column + many]
-            _mix(v, above, below, (one - share) * weight, share * weight, terms[0], terms[1])
+            v, above, below = values[lane, done : done + many], lines[first], lines[second]
+            above, below = above[column : column + many], below[column : column + many]
+            here, there = (one - share) * weight, share * weight
+            if plain:
+                _mix(v, above, below, here, there, terms[0], terms[1])
+            else:
+                s = variance[lane, done : done + many]
+                _mix_and_add(v, s, above, below, here, there, pending, noisy, terms, after)
             done += many

@@ -174,7 +174,7 @@ class Lowering:
             if isinstance(segment, Affine):
                 pending = pending or segment.terms.noisy
                 if segment.modulation is not None and not certainly(~segment.modulation.applied):
-                    sources.append(self._source(segment.modulation))
+                    sources.append(self._source(segment.modulation, segment.terms.noisy))
                     steps.append(self._step(segment, len(sources) - 1))
                     continue
             steps.append(self._step(segment, -1))
@@ -240,7 +240,7 @@ class Lowering:
         every = rows.expand(samples * self.dates, self.bands, *rows.shape[2:])
         return every.reshape(samples, bands, *rows.shape[2:])
 
-    def _source(self, modulation: Modulation) -> Source:
+    def _source(self, modulation: Modulation, noisy: bool) -> Source:
         maps = modulation.maps
         offset = modulation.offset
         if offset is not None:
@@ -268,7 +268,7 @@ class Lowering:
             kind = SHADE
             nothing = torch.zeros_like(maps.field.reach)
             values, numbers = field_and_numbers(maps.field, nothing, maps.offset, self.size, self.surroundings)
-        elif isinstance(maps, Background) and modulation.gain is None:
+        elif isinstance(maps, Background) and modulation.gain is None and not noisy:
             kind, by_band = CELLS, True
             if self.fills_cells:
                 numbers = _in_columns(maps.gsd_m[:, None])

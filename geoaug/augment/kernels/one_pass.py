@@ -229,33 +229,48 @@ def _steps_of_band(
     layers,
 ):
     """Take the values of one band through all steps."""
-    pending = False
+    pending, after = False, np.empty(4, np.float32)
     bands = steps.terms.shape[2] // dates
     row, zero = sample * dates + band // bands, np.float32(0)
+    joined = -1
     for step in range(len(steps.kind)):
+        if step == joined:
+            continue
         kind, terms, source = steps.kind[step], steps.terms[step, sample, band], steps.source[step]
         if kind == AFFINE:
             noisy = steps.noisy[step] and (terms[2] != zero or terms[3] != zero)
-            if source >= 0 and sources.applied[source, row] and sources.kind[source] == CELLS:
-                weight = sources.offset[sample, band, sources.first[source]]
-                width, total = size_out[1], size_out[0] * size_out[1]
-                cells = broad[source, band]
+            applied = source >= 0 and sources.applied[source, row]
+            # Cells come without noise of their own.
+            cells = applied and sources.kind[source] == CELLS
+            if source >= 0 and not noisy and (cells or not applied):
+                # Most often noise follows: one pass over the values does both.
+                after[0], after[1], after[2], after[3] = np.float32(1), zero, zero, zero
+                if step + 1 < len(steps.kind) and steps.kind[step + 1] == AFFINE and steps.source[step + 1] < 0:
+                    joined = step + 1
+                    after[:] = steps.terms[joined, sample, band, :4]
+                    noisy = steps.noisy[joined] and (after[2] != zero or after[3] != zero)
+            if cells:
                 cell_loops.mixed(
                     values,
                     variance,
                     pending,
                     noisy,
                     terms,
-                    cells,
-                    weight,
-                    width,
+                    after,
+                    broad[source, band],
+                    sources.offset[sample, band, sources.first[source]],
+                    size_out[1],
                     size_out[0],
                     run,
                     block,
                     length,
-                    total,
+                    size_out[0] * size_out[1],
                 )
-            elif source >= 0 and sources.applied[source, row]:
+            elif joined == step + 1:
+                after[2], after[3] = after[2] + after[3] * terms[1], after[3] * terms[0]
+                after[0], after[1] = terms[0] * after[0], terms[1] * after[0] + after[1]
+                loops.affine(values, variance, pending, noisy, after, length)
+            elif applied:
                 if sources.by_band[source]:
                     _layers_of(sources, source, row, band % bands, rows, columns, length, size_out, spare, layers)
                 loops.modulated(
