@@ -378,8 +378,6 @@ def run_samples(given, origin, steps, sources, out, rules, table, environment, d
             wide = _draw_lattices(
                 steps, sample, size_out, table, wide, begins, line_index, line_weights, line_words, points
             )
-        if surrounded:
-            broad = _fill_cells(origin, sources, sample, dates, size_out, environment, shares, broad)
         valid = given.valid[sample]
         across, down = (1, 1) if exact else (given.subs[sample, 0], given.subs[sample, 1])
         subs = across * down
@@ -402,6 +400,9 @@ def run_samples(given, origin, steps, sources, out, rules, table, environment, d
         elif not exact:
             for band in range(bands):
                 mine[-1] += stored.fetch(given, sample, band)
+        # Of pixels that lie in the cache by now.
+        if surrounded:
+            broad = _fill_cells(origin, sources, sample, dates, size_out, environment, shares, broad)
         for run in range(0, block, long):
             length = min(long, block - run)
             sampling_loops.locate(run, block, length, size_out[1], rows, columns)
