@@ -386,8 +386,21 @@ def test_products_know_their_level_and_quantity() -> None:
         (lambda: Band("red", noise_alpha=1.0), "noise_alpha and noise_beta belong together"),
         (lambda: Band("red", noise_alpha=1.0, noise_beta=-1.0), "noise_beta must not be negative"),
         (lambda: Band("VV", looks=0.0), "looks must be positive"),
+        (lambda: Band("red", parallax=math.inf), "parallax must be finite"),
     ],
 )
 def test_facts_that_contradict_each_other_are_refused(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         build()
+
+
+@pytest.mark.parametrize("name", ["sentinel-2-l1c", "sentinel-2-l2a"])
+def test_the_parallax_of_sentinel_2_is_the_delay_between_its_bands(name: str) -> None:
+    """Seconds after B02, in which the satellite flies 7.44 km, in an orbit of 786 km."""
+    order = ["B02", "B08", "B03", "B10", "B04", "B05", "B11", "B06", "B07", "B8A", "B12", "B01", "B09"]
+    delays = (0, 0.264, 0.527, 0.851, 1.005, 1.269, 1.468, 1.525, 1.790, 2.055, 2.085, 2.314, 2.586)
+    sensor = get_sensor(name)
+    for band in sensor.bands:
+        expected = delays[order.index(band.name)] * 7.44 / 786
+        assert band.parallax == pytest.approx(expected, abs=6e-5), band.name
+    assert all(band.parallax is None for band in get_sensor("rgb").bands)

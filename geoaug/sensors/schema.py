@@ -120,6 +120,7 @@ def _definition_model() -> Any:
         looks: positive | None = None
         nesz_db: finite | None = None
         resolution_m: tuple[positive, positive] | None = None
+        parallax: finite | None = None
 
     class BandEntry(Figures):
         name: Annotated[str, Field(min_length=1)]

@@ -47,6 +47,8 @@ class Band:
         nesz_db: backscatter that the thermal noise equals, dB (SAR).
         resolution_m: across the columns and along them (range and azimuth), metres, which is more than `gsd_m` where
             neighbouring pixels share their speckle (SAR).
+        parallax: metres along the track by which the band sees what is a metre above the ground further on than a band
+            of parallax 0 does: bands look ahead and back by different angles. None where unknown.
         aliases: further names for the band.
 
     Raises:
@@ -69,6 +71,7 @@ class Band:
     looks: float | None = None
     nesz_db: float | None = None
     resolution_m: tuple[float, float] | None = None
+    parallax: float | None = None
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -80,6 +83,8 @@ class Band:
                 raise ConfigurationError(f"band '{self.name}': {field} must be positive, not {figure}")
         if not math.isfinite(self.offset):
             raise ConfigurationError(f"band '{self.name}': offset must be finite, not {self.offset}")
+        if self.parallax is not None and not math.isfinite(self.parallax):
+            raise ConfigurationError(f"band '{self.name}': parallax must be finite, not {self.parallax}")
         if self.resolution_m is not None and not all(math.isfinite(side) and side > 0 for side in self.resolution_m):
             raise ConfigurationError(f"band '{self.name}': resolution_m must be positive, not {self.resolution_m}")
         if (self.snr is None) != (self.reference_radiance is None):

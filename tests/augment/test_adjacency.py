@@ -98,6 +98,19 @@ def test_the_surroundings_are_the_sum_over_all_pixels(gsd: float, aerosol: float
         )  # of a step of half; cells are 11 wide
 
 
+def test_products_that_a_user_lets_be_rough_are_not_used() -> None:
+    image = 1000 + 3000 * torch.rand(2, 3, 70, 50, generator=torch.Generator().manual_seed(1))
+    batch = {"image": image, "key": sample_keys(0, [0, 1])}
+    compose = Compose([RandomHaze(0.4, p=1.0)], sensor=L1C, executor="torch")
+    exact = compose(batch)["image"]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert torch.allclose(compose(batch)["image"], exact, rtol=1e-6, atol=1e-7)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_surroundings_know_no_invalid_pixel_and_no_other_sample() -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(5, 3, 60, 50, generator=generator)

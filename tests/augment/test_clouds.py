@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from geoaug import Compose, get_sensor, load_recipe
-from geoaug.augment import RandAugment, RandomCloud, RandomCloudShadow, RandomD4, RandomRotation, TrivialAugment
+from geoaug.augment import (
+    RandAugment,
+    RandomCloud,
+    RandomCloudShadow,
+    RandomD4,
+    RandomIllumination,
+    RandomRotation,
+    TrivialAugment,
+)
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
 
@@ -67,7 +75,7 @@ def test_the_shadow_is_the_clouds_own_field_moved() -> None:
     from geoaug.augment.planning.maps import Surroundings
     from geoaug.augment.planning.matrices import Size
 
-    hidden = veil.make(Size(160, 160), Surroundings())[:, 0]
+    hidden = 1 - (1 - veil.make(Size(160, 160), Surroundings())[:, 1]) ** 2
     dark = shade.make(Size(160, 160), Surroundings())[:, 0]
     # The sun stands in the east, 200 m up at 45 degrees: the shadow lies 20 pixels to the west.
     assert torch.allclose(dark[:, :, :-20], hidden[:, :, 20:], atol=1e-4)
@@ -217,3 +225,81 @@ def test_no_thick_cloud_hides_what_a_class_is_of(made: str) -> None:
     labels = compose(tiles(200, side=32))["cloud"]
     assert (labels == 2).any(1).any()
     assert (labels == 1).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("height", [2000.0, 10_000.0])
+def test_bands_see_a_cloud_apart_by_the_delay_between_them(height: float) -> None:
+    """B04 looks 1.005 s after B02 from an orbit of 786 km at 7.44 km/s: two pixels for low cloud, nine for cirrus."""
+    pair = S2.select(["B02", "B04"])
+    sizes = {"size_m": (300, 400), "height_m": height}
+    cloud = RandomCloud((0.4, 0.4), thickness=(20.0, 20.0), cirrus=0.0, p=1.0, **sizes)  # type: ignore[arg-type]
+    out = Compose([cloud], sensor=pair, executor="torch")(tiles(12, side=128, sensor=pair))
+    expected, found = 1.005 * 7.44 / 786 * height / 10, []
+    for blue, red in out["image"].double():
+        if float(blue.std()) > 0.1:
+            x, y = shift_between(blue, red)
+            # Along a track that lies 8 to 18 degrees off north.
+            assert math.hypot(x, y) == pytest.approx(expected, abs=1.1)
+            assert abs(x) <= 0.35 * abs(y) + 1
+            found.append(y)
+    assert len(found) >= 8
+    # The detector decides which band looks ahead.
+    assert min(found) < 0 < max(found)
+
+
+def test_what_bands_see_apart_turns_with_the_tile() -> None:
+    out = Compose([RandomD4(), RandomRotation(180, p=1.0), water(height_m=5000.0)], sensor=S2, executor="torch")
+    batch = tiles(16, side=64)
+    plan = out.plan(batch)
+    views = plan.stages[0].segments[0].modulation.maps.views  # type: ignore[union-attr]
+    apart = (views.beside[:, S2.band_names.index("B09")] - views.beside[:, S2.band_names.index("B02")]).double()
+    back = torch.linalg.solve(plan.stages[0].matrix[:, :2, :2], apart[..., None])[..., 0]  # type: ignore[union-attr]
+    # 0.0245 of 5 km, and pixels are whole ones.
+    assert torch.allclose(back.norm(dim=1), torch.tensor(12.25).double(), atol=1.0)
+    assert (back[:, 0].abs() <= 0.35 * back[:, 1].abs() + 1).all()
+
+
+def test_coarse_bands_see_clouds_on_their_own_pixels() -> None:
+    out = Compose([water(height_m=0.0)], sensor=S2, executor="torch")(tiles(8, side=96))["image"].double()
+    second = out[..., 2:, :] - 2 * out[..., 1:-1, :] + out[..., :-2, :]
+    rough = dict(zip(S2.band_names, second.square().mean((0, 2, 3)).sqrt().tolist(), strict=True))
+    assert rough["B03"] == pytest.approx(rough["B02"], rel=0.05)
+    assert rough["B8A"] < 0.8 * rough["B08"]
+    # A mean of six pixels, to which as many neighbours have five in common.
+    assert rough["B01"] < 0.35 * rough["B02"]
+    # And no band is brighter or darker for it.
+    means = out.mean((0, 2, 3))[:4]
+    assert float(means.max() - means.min()) < 0.01
+
+
+def test_ground_under_cloud_is_mixed_with_the_mean_of_the_valid_tile() -> None:
+    two = S2.select(["B02", "B03"])
+    y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    ground = 0.15 + 0.1 * ((x // 5 + y // 5) % 2).double()  # not in step with what is sampled
+    valid = x < 80
+    image = torch.where(valid, ground, 0.9).expand(6, 2, 96, 96) * 10_000
+    batch = tiles(6, sensor=two) | {"image": image.to(torch.uint16), "valid": valid.expand(6, 1, 96, 96).clone()}
+    veil = RandomCloud((0.9, 0.9), cirrus=1.0, cirrus_thickness=(1.0, 1.0), cirrus_size_m=500, cirrus_height_m=0, p=1.0)
+    bright = RandomIllumination((1.2, 1.2), 0.0, p=1.0)
+    compose = Compose([bright, veil], sensor=two, executor="torch")
+    plan = compose.plan(batch)
+    seen = compose.apply(batch, plan)["image"].double()
+    from geoaug.augment.planning.maps import Surroundings
+    from geoaug.augment.planning.matrices import Size
+
+    (segment,) = plan.stages[0].segments  # type: ignore[union-attr]
+    gain, offset, maps = (
+        segment.terms.gain[..., None, None],
+        segment.terms.offset[..., None, None],
+        segment.modulation.maps,
+    )
+    hidden, reflected, _, diffuse = maps.make(Size(96, 96), Surroundings()).double().unbind(1)
+    lit, mean = ground * gain + offset, 0.2 * gain + offset
+    expected = lit * (1 - hidden)[:, None] + reflected[:, None] + mean * diffuse[:, None]
+    assert float(hidden.mean()) > 0.2
+    assert float((seen - expected)[..., :80].abs().max()) < 0.002
+    light, dark = (ground > 0.2) & valid, (ground < 0.2) & valid
+    without = lit * (1 - reflected[:, None]) ** 2
+    step, whole = (values[..., light].mean(2) - values[..., dark].mean(2) for values in (seen, without))
+    assert ((step / whole) < 0.9).any()
+    assert ((step / whole) < 1.02).all()

@@ -237,17 +237,26 @@ def test_maps_fold_what_stands_beside_them_and_keep_order_and_noise_right() -> N
     plan = compose.plan(batch)
     assert len(plan.stages) == 1
     together = compose.apply(batch, plan)["image"]
+    from geoaug.augment.kernels.coarse import coarse_means
     from geoaug.augment.kernels.radiometry import Block, run_segments
     from geoaug.augment.planning.maps import Surroundings
+    from geoaug.augment.planning.matrices import Size, identity
     from geoaug.augment.planning.tree import map_tensors
 
     values = batch["image"] / 10000
+    lit = values
     valid = torch.ones(4, 1, 48, 48, dtype=torch.bool)
     for drawn, operation in zip(plan.drawn, operations, strict=True):
-        block = Block(values, valid, Surroundings(), batch["key"], 0)
+        # The ground whose mean clouds mix into it is that before maps, such as shadows, and after terms.
+        around = Surroundings(
+            cells=lambda ground=lit: coarse_means(ground, valid, identity(4, valid.device), Size(48, 48))
+        )
+        block = Block(values.clone(), valid, around, batch["key"], 0)
         segments = operation.segments(drawn.params, shape_of(drawn.params))
         run_segments(block, map_tensors(segments, lambda part: part.float() if part.is_floating_point() else part))
         values = block.values
+        if drawn.name == "RandomIllumination":
+            lit = values
     assert torch.allclose(together, values, atol=2e-6)
 
 

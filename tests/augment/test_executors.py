@@ -361,6 +361,21 @@ def test_thick_clouds_become_what_the_recipe_says(thick: str, executor: str) -> 
         assert (plain[name] != out[name]).double().mean() < 1e-3
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.float32])
+@pytest.mark.parametrize("executor", COMPILED)
+def test_what_lies_about_a_pixel_is_the_same(dtype: torch.dtype, executor: str) -> None:
+    """Haze and clouds of tiles with many coarse cells, some of which hold no data, and two clouds at once."""
+    sensor = optical(executor)
+    batch = tiles(3, len(sensor.bands), 60, 72)
+    batch["image"] = batch["image"].to(dtype)
+    batch["valid"][0, :, :30] = False
+    if dtype == torch.float32:
+        batch["image"][1, 2, 5:20, 7] = torch.nan
+    air = [RandomHaze(p=0.8, gradient=(0.2, 0.8)), RandomCloudShadow(p=0.5), RandomCloud(cirrus=0.5, p=0.8)]
+    operations = [RandomRotation(30, p=0.7), RandomIllumination(p=1.0), *air, RandomCloud(p=0.5), RandomHaze(p=0.5)]
+    agree(Compose(operations, sensor=sensor), batch, executor)
+
+
 @pytest.mark.parametrize("executor", COMPILED)
 def test_stencils_split_a_stage_and_what_lies_between_stays_together(executor: str) -> None:
     operations = [

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 # Kinds of steps, and of sources of layers.
 AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
-PLANES, RAMP, VEIL, SHADE, LINES = range(5)
+PLANES, RAMP, VEIL, SHADE, LINES, CELLS, SEEN = range(7)
 
 # Numbers of a step for one sample and band: four of its own, and four of the lattice that its noise is drawn on.
 TERMS, LATTICE = 8, 4
+# Numbers that describe a layer's source for one row.
+NUMBERS = 9
 
 
 class Input(NamedTuple):
@@ -77,11 +79,15 @@ class Sources(NamedTuple):
         first: its first layer among all.
         values: all planes and fields, flat.
         layout: its first value there, and the strides of rows, layers or bands, lines and columns; for a field, its
-            period comes last, for lines their number.
+            period comes last, for lines and lines of cells their number.
         label: whether it has labels, of which layer, how many, and what becomes of thick clouds (0, 1, 2: keep,
             ignore, invalid).
         limits, classes: of the labels.
         gain, offset: (b, n, layers of all) weights.
+        mixing: for `CELLS`, what makes the surroundings of means of the input: share of aerosol, gain, offset, bend and
+            path of every source, row and band of a date. Their cells in `values` are filled when a sample's turn comes.
+        views: for `SEEN`, of every source, row and band of a date, and last of labels: which group of layers is seen,
+            and the line and column of the planes that the tile begins at.
     """
 
     kind: Any
@@ -97,6 +103,8 @@ class Sources(NamedTuple):
     classes: Any
     gain: Any
     offset: Any
+    mixing: Any
+    views: Any
 
 
 class Output(NamedTuple):

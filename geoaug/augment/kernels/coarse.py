@@ -10,7 +10,12 @@ from geoaug.augment.kernels import warp
 from geoaug.augment.planning.matrices import Size
 
 # Cells along each axis at most, and places along each axis of a cell that its mean is taken over.
-_CELLS, _PLACES = 12, 4
+_CELLS, _PLACES = 12, 3
+
+
+def coarse_shape(size: Size) -> tuple[int, int]:
+    """Cells along both axes of a tile."""
+    return min(max(-(-size.height // _PLACES), 1), _CELLS), min(max(-(-size.width // _PLACES), 1), _CELLS)
 
 
 def coarse_means(
@@ -25,7 +30,7 @@ def coarse_means(
         size: of the output.
         dates: rows of a sample.
     """
-    down, across = (min(max(-(-side // _PLACES), 1), _CELLS) for side in size)
+    down, across = coarse_shape(size)
     x, y = _places(matrix, size, down * _PLACES, across * _PLACES)
     index, known = warp.nearest_index(x, y, image.shape[-2:])
     values = warp.gather(image, index).float()

@@ -15,17 +15,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geoaug.augment.kernels import arrays, loops, one_pass, stencil_loops, stencils, warp
+from geoaug.augment.kernels import arrays, cell_loops, loops, one_pass, stencil_loops, stencils, veil_loops, warp
 from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
-from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
-from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
+from geoaug.augment.kernels.coarse import coarse_shape
+from geoaug.augment.kernels.lowering import THICK, Lowering, Program, field_and_numbers, layout_of, limits_of
+from geoaug.augment.kernels.portable import Encoding, Work, empty_output
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
 from geoaug.augment.kernels.stencils import CoarseGrid, Taps
 from geoaug.augment.kernels.two_pass import PHASES, taps_of_width, two_passes, weights_of_width
-from geoaug.augment.physics.adjacency import Background
-from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
+from geoaug.augment.physics.adjacency import ENVIRONMENT, Background
+from geoaug.augment.physics.cloud_field import FARTHEST, VEIL_LAYERS, WIDEST, CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
-from geoaug.augment.planning.maps import Ramp, Stripes
+from geoaug.augment.planning.maps import BandMaps, Ramp, Stripes, Surroundings, TileMap
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Segment, Stencil
 from geoaug.rng.noise import few_normal_quantiles
@@ -44,9 +45,10 @@ _NO_PASSES: tuple[Array, ...] = (
     *(np.zeros((0, 2), np.int64) for _ in range(2)),
     np.zeros((0, 0), np.float32),
 )
+_ENVIRONMENT = np.array(ENVIRONMENT)
 # Maps of a few numbers or lines, and fields whose making is worth a few samples at once.
-_LINES = (Ramp, Stripes)
-_FIELDS = (CloudVeil, CloudShade, Background)
+_LINES = (Ramp, Stripes, Background)
+_FIELDS = (CloudVeil, CloudShade)
 
 # Blocks a thread, where samples need nothing of their own: few enough to cost nothing, enough to share evenly.
 _BLOCKS_A_THREAD = 4
@@ -214,8 +216,11 @@ class _Layout:
         """Run segments on the samples in `order`; `on_threads` calls a function on every thread that takes part."""
         part, work, out, size, dates = self._part, self._work, self._out, self._work.size, self._work.dates
         count, bands = part.image.shape[:2]
-        around = surroundings_of(part, work.matrix, work, self._dem)
-        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, around, work.grids)
+        dem = self._dem
+        if dem is not None and dates > 1:
+            dem = dem.repeat_interleave(dates, 0)
+        around = Surroundings(dem, lambda: _coarse_means(self._given, count, bands, size, dates))
+        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, around, work.grids, True, _by_band)
         assert out.valid is not None
         cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud.flatten(2).numpy()
         flags = np.zeros(cloud.shape, np.uint8)
@@ -230,7 +235,8 @@ class _Layout:
             target = arrays.Output(*_by_type(image), valid, cloud, flags, (size.height, size.width), last)
             steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
             rules = _rules(self._encoding if last else plain, work.cubic)
-            arguments = (given, steps, sources, target, rules, table, dates, order, np.zeros(1, np.int64))
+            counter = np.zeros(1, np.int64)
+            arguments = (given, self._given, steps, sources, target, rules, table, _ENVIRONMENT, dates, order, counter)
 
             def run(arguments: tuple[Any, ...] = arguments, target: Any = target, last: bool = last) -> None:
                 mine = np.zeros(len(order) + 1, np.int64)
@@ -242,6 +248,31 @@ class _Layout:
             if program.stencil is not None:
                 _filter(image, out.valid, program.stencil, dates)
                 given = _unmoved(image, valid, size)
+
+
+def _coarse_means(given: arrays.Input, count: int, bands: int, size: Size, dates: int) -> tuple[Tensor, Tensor]:
+    """`coarse.coarse_means` of what the first program is given."""
+    down, across = coarse_shape(size)
+    shares, means = np.empty((count, down * across), np.float32), np.empty((count, bands, down * across), np.float32)
+    cell_loops.means_of_samples(given, (size.height, size.width), down, across, shares, means)
+    weights = torch.from_numpy(shares).view(count, 1, down, across).repeat_interleave(dates, 0)
+    return torch.from_numpy(means).view(count * dates, bands // dates, down, across), weights
+
+
+def _by_band(maps: TileMap, size: Size, surroundings: Surroundings, number: int) -> BandMaps | None:
+    """`TileMap.by_band`, compiled for clouds; in memory of its own for each number."""
+    if not isinstance(maps, CloudVeil) or maps.views is None:
+        return maps.by_band(size, surroundings)
+    field, numbers = field_and_numbers(maps.field, maps.blur, None, size, surroundings)
+    views = maps.views
+    shape = (*views.side.shape, VEIL_LAYERS, size.height + 2 * FARTHEST, size.width + 2 * FARTHEST)
+    planes = scratch(f"cloud {number}", shape, torch.float32, _CPU)
+    every = np.ones(len(field), np.bool_)
+    spare, extent = WIDEST // 2, (size.height, size.width)
+    veil_loops.planes(
+        field.numpy(), numbers.numpy(), views.side.numpy(), every, extent, FARTHEST, spare, planes.numpy()
+    )
+    return BandMaps(planes, views.beside, views.group, FARTHEST)
 
 
 class _Labels:
@@ -368,11 +399,13 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> arrays.Sou
     many, rows = len(sources), count * dates
     layers = [source.layers for source in sources]
     total = max(sum(layers), 1)
-    numbers, layout = np.zeros((many, rows, 8), np.float32), np.zeros((many, 6), np.int64)
+    numbers, layout = np.zeros((many, rows, arrays.NUMBERS), np.float32), np.zeros((many, 6), np.int64)
     label, limits = np.zeros((many, 4), np.int64), np.zeros((many, 4), np.float32)
     classes, applied = np.zeros((many, 4), np.uint8), np.zeros((many, rows), np.bool_)
     first = np.array([sum(layers[:number]) for number in range(many)], np.int64)
     gain, offset = (np.zeros((count, bands, total), np.float32) for _ in range(2))
+    mixing = np.zeros((many, rows, bands // dates, 5), np.float32)
+    views = np.zeros((many, rows, bands // dates + 1, 3), np.int64)
     flat: list[Array] = [np.zeros(0, np.float32)]
     held = 0
     for number, source in enumerate(sources):
@@ -387,6 +420,10 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> arrays.Sou
             layout[number] = (held, *layout_of(source, rows))
             flat.append(source.values.contiguous().view(-1).numpy())
             held += source.values.numel()
+        if source.mixing is not None:
+            mixing[number] = source.mixing.numpy()
+        if source.views is not None:
+            views[number] = source.views.numpy()
         if source.annotation is not None:
             rule = source.annotation
             known = len(rule.limits)
@@ -406,4 +443,6 @@ def _sources(program: Program, count: int, bands: int, dates: int) -> arrays.Sou
         classes,
         gain,
         offset,
+        mixing,
+        views,
     )

@@ -210,18 +210,30 @@ def field(field, period, view, columns, rows, size_out, length, excess):
 
 
 @njit(**CONTRACTED)
-def cloud(excess, reach, length, hidden, reflected, glow, veil):
-    zero, one, two = np.float32(0), np.float32(1), np.float32(2)
+def shade(excess, reach, length, hidden):
+    zero, two = np.float32(0), np.float32(2)
     for lane in range(LANES):
         for i in range(length):
             above = max(excess[lane, i], zero)
             thickness = above * np.sqrt(above) * reach
             back = thickness / (thickness + two)
             hidden[lane, i] = back * (two - back)
-            if veil:
-                reflected[lane, i] = back
-                near = min(max(excess[lane, i] * two + one, zero), one)
-                glow[lane, i] = near * near
+
+
+@njit(**CONTRACTED)
+def veil(excess, reach, blur, hidden, reflected, glow, diffuse):
+    """The layers of `physics.cloud_field.CloudVeil` from a line of its field, less the threshold."""
+    zero, half, one, two = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+    sixth = np.float32(1 / 6)
+    for i in range(len(excess)):
+        above = max(excess[i], zero)
+        thickness = above * np.sqrt(above) * reach
+        back = thickness / (thickness + two)
+        through, deep = one - back, thickness * blur
+        direct = one / (one + deep * (one + deep * (half + deep * sixth)))
+        hidden[i], reflected[i], diffuse[i] = one - through * direct, back, through * (through - direct)
+        near = min(max(excess[i] * two + one, zero), one)
+        glow[i] = near * near
 
 
 @njit(**OPTIONS)
@@ -230,6 +242,28 @@ def plane(flat, base, stride_y, stride_x, rows, columns, length, layer):
         for i in range(length):
             at = base + np.int64(rows[lane, i]) * stride_y + np.int64(columns[lane, i]) * stride_x
             layer[lane, i] = flat[np.uint64(at)]
+
+
+@njit(**OPTIONS)
+def copy(target, source):
+    for i in range(len(target)):
+        target[i] = source[i]
+
+
+@njit(**OPTIONS)
+def window(flat, base, stride, rows, columns, size_out, length, layer):
+    """Pixels of a plane that reaches beyond the tile, whose first one lies at `base` in it."""
+    width, total = size_out[1], size_out[0] * size_out[1]
+    for lane in range(LANES):
+        start = np.int64(rows[lane, 0]) * width + np.int64(columns[lane, 0])
+        count, done = min(length, total - start), 0
+        while done < count:
+            row = (start + done) // width
+            column = start + done - row * width
+            many = min(width - column, count - done)
+            at = base + row * stride + column
+            copy(layer[lane, done : done + many], flat[at : at + many])
+            done += many
 
 
 @njit(**OPTIONS)

@@ -7,7 +7,7 @@ compiled executors, for the CPU and for CUDA, run the same programs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -19,28 +19,37 @@ from torch import Tensor
 from geoaug.augment.kernels.arrays import (
     AFFINE,
     AMPLITUDE,
+    CELLS,
     DECIBEL,
     GAMMA,
     LINES,
     NORMAL,
+    NUMBERS,
     PLANES,
     RAMP,
+    SEEN,
     SHADE,
     STEPS,
     TERMS,
     VEIL,
 )
+from geoaug.augment.kernels.coarse import coarse_shape
 from geoaug.augment.kernels.portable import Encoding
 from geoaug.augment.kernels.radiometry import certainly, cube_of_normal
-from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil, period_of, periodic_field
+from geoaug.augment.physics.adjacency import Background
+from geoaug.augment.physics.cloud_field import (
+    VEIL_LAYERS,
+    CloudField,
+    CloudShade,
+    CloudVeil,
+    period_of,
+    periodic_field,
+)
 from geoaug.augment.planning.band_grids import BandGrids
-from geoaug.augment.planning.maps import Ramp, Stripes, Surroundings
+from geoaug.augment.planning.maps import BandMaps, Ramp, Stripes, Surroundings, TileMap
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
-from geoaug.small_arrays import runs_by_numpy
-
-# Numbers that describe a layer's source for one row.
-_NUMBERS = 8
+from geoaug.small_arrays import constant, runs_by_numpy
 
 Pointwise = Affine | GammaNoise | Steps | Curve
 
@@ -79,7 +88,9 @@ class Source:
     Attributes:
         kind: PLANES: read from `values` (r, k, h, w), k layers or one for each band, h or w perhaps 1; RAMP: a plane
             of three `numbers`; LINES: lines in `values` (r, c, n), looked up at such a plane; VEIL and SHADE: a
-            periodic field in `values` (r, n, n), seen as `numbers` say.
+            periodic field in `values` (r, n, n), seen as `numbers` say; CELLS: coarse cells that cover the tile evenly
+            in `values` (r, c, n, m), linear between their middles; SEEN: read from `values` (r, k, y, x), which reach
+            beyond the tile, each band as `views` say.
         layers: how many layers there are at a pixel and band.
         by_band: whether every band has its own.
         values: see `kind`.
@@ -88,17 +99,23 @@ class Source:
         gain: added to a step's gain per unit of each layer.
         offset: added to its offset.
         annotation: labels that follow.
+        mixing: what makes cells of the means of the input: share of aerosol, gain, offset, bend and path; then the
+            first of `numbers` is the side of a pixel in metres.
+        views: of every band, and last of labels: which group of layers is seen, and the line and column of `values`
+            that the tile begins at.
     """
 
     kind: int
     layers: int
     by_band: bool
     values: Tensor | None
-    numbers: Float[Tensor, "r 8"] | None
+    numbers: Float[Tensor, "r 9"] | None
     applied: Bool[Tensor, " r"]
     gain: Float[Tensor, "b n k"] | None
     offset: Float[Tensor, "b n k"] | None
     annotation: Annotation | None
+    mixing: Float[Tensor, "r c 5"] | None = None
+    views: Int[Tensor, "r c1 3"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,9 @@ class Lowering:
         size: of the output tile.
         surroundings: what maps look at.
         grids: where the pixels of bands that are coarser than the tile lie.
+        fills_cells: whether who runs the programs works out the surroundings of pixels; else it is done here.
+        by_band: makes maps that bands see apart, and is told how many have been made; None: torch does.
+        apart: how many that are.
     """
 
     key: Int[Tensor, " b"]
@@ -131,6 +151,9 @@ class Lowering:
     size: Size
     surroundings: Surroundings = field(default_factory=Surroundings)
     grids: BandGrids | None = None
+    fills_cells: bool = False
+    by_band: Callable[[TileMap, Size, Surroundings, int], BandMaps | None] | None = None
+    apart: int = 0
 
     def programs(self, segments: Sequence[Segment]) -> list[Program]:
         """The segments as programs, a stencil between one and the next."""
@@ -151,7 +174,7 @@ class Lowering:
             if isinstance(segment, Affine):
                 pending = pending or segment.terms.noisy
                 if segment.modulation is not None and not certainly(~segment.modulation.applied):
-                    sources.append(self._source(segment.modulation))
+                    sources.append(self._source(segment.modulation, segment.terms.noisy))
                     steps.append(self._step(segment, len(sources) - 1))
                     continue
             steps.append(self._step(segment, -1))
@@ -217,13 +240,16 @@ class Lowering:
         every = rows.expand(samples * self.dates, self.bands, *rows.shape[2:])
         return every.reshape(samples, bands, *rows.shape[2:])
 
-    def _source(self, modulation: Modulation) -> Source:
+    def _source(self, modulation: Modulation, noisy: bool) -> Source:
         maps = modulation.maps
-        weights = [
-            None if part is None else self._by_sample(part.float()) for part in (modulation.gain, modulation.offset)
-        ]
+        offset = modulation.offset
+        if offset is not None:
+            offset = maps.weighed(offset, self.surroundings)
+        weights = [None if part is None else self._by_sample(part.float()) for part in (modulation.gain, offset)]
         values: Tensor | None = None
         numbers: Tensor | None = None
+        mixing: Tensor | None = None
+        views: Tensor | None = None
         layers, by_band = 1, False
         kind = PLANES
         if isinstance(maps, Ramp):
@@ -232,30 +258,71 @@ class Lowering:
         elif isinstance(maps, Stripes):
             kind, by_band = LINES, True
             values, numbers = maps.table(self.size).contiguous(), _in_columns(maps.lines.place)
-        elif isinstance(maps, CloudVeil | CloudShade):
-            kind, layers = (VEIL, 3) if isinstance(maps, CloudVeil) else (SHADE, 1)
-            values, numbers = self._field(maps.field, maps.offset if isinstance(maps, CloudShade) else None)
+        elif (seen := self._seen(maps)) is not None:
+            kind, by_band, layers = SEEN, True, seen.planes.shape[2]
+            values, views = seen.planes.flatten(1, 2), _views(seen)
+        elif isinstance(maps, CloudVeil):
+            kind, layers = VEIL, VEIL_LAYERS
+            values, numbers = field_and_numbers(maps.field, maps.blur, None, self.size, self.surroundings)
+        elif isinstance(maps, CloudShade):
+            kind = SHADE
+            nothing = torch.zeros_like(maps.field.reach)
+            values, numbers = field_and_numbers(maps.field, nothing, maps.offset, self.size, self.surroundings)
+        elif isinstance(maps, Background) and modulation.gain is None and not noisy:
+            kind, by_band = CELLS, True
+            if self.fills_cells:
+                numbers = _in_columns(maps.gsd_m[:, None])
+                mixing = torch.stack((maps.aerosol, maps.gain, maps.offset, maps.bend, maps.path), dim=-1)
+                values = torch.empty(*maps.aerosol.shape, *coarse_shape(self.size))
+            else:
+                values = maps.cells(self.size, self.surroundings)
         else:
             values = maps.make(self.size, self.surroundings).float()
             known = next(part for part in (modulation.gain, modulation.offset) if part is not None)
             layers = known.shape[2]
             by_band = layers == 1 and values.shape[1] > 1
         return Source(
-            kind, layers, by_band, values, numbers, modulation.applied, weights[0], weights[1], modulation.annotation
+            kind,
+            layers,
+            by_band,
+            values,
+            numbers,
+            modulation.applied,
+            weights[0],
+            weights[1],
+            modulation.annotation,
+            mixing,
+            views,
         )
 
-    def _field(self, cloud: CloudField, offset: Tensor | None) -> tuple[Tensor, Float[Tensor, "r 8"]]:
-        period = period_of(self.size)
-        values = self.surroundings.shared(
-            cloud.seed, lambda: periodic_field(cloud.seed, cloud.outer, cloud.inner, period)
-        )
-        linear, start = cloud.view(period, offset)
-        numbers = (linear.flatten(1), start, cloud.threshold.float()[:, None], cloud.reach.float()[:, None])
-        return values, torch.cat(numbers, dim=1)
+    def _seen(self, maps: TileMap) -> BandMaps | None:
+        if self.by_band is None:
+            return maps.by_band(self.size, self.surroundings)
+        self.apart += 1
+        return self.by_band(maps, self.size, self.surroundings, self.apart)
 
 
-def _in_columns(numbers: Tensor) -> Float[Tensor, "r 8"]:
-    wide = torch.zeros(len(numbers), _NUMBERS, dtype=torch.float32, device=numbers.device)
+def field_and_numbers(
+    cloud: CloudField, blur: Float[Tensor, " r"], offset: Tensor | None, size: Size, surroundings: Surroundings
+) -> tuple[Float[Tensor, "r n n"], Float[Tensor, "r 9"]]:
+    """The periodic field of clouds, and how a tile looks at it."""
+    period = period_of(size)
+    values = surroundings.shared(cloud.seed, lambda: periodic_field(cloud.seed, cloud.outer, cloud.inner, period))
+    linear, start = cloud.view(period, offset)
+    numbers = (linear.flatten(1), start, cloud.threshold[:, None], cloud.reach[:, None], blur[:, None])
+    return values, torch.cat([part.float() for part in numbers], dim=1)
+
+
+def _views(seen: BandMaps) -> Int[Tensor, "r c1 3"]:
+    """Of every band, and last of labels: which group, and where its tile begins, line and column."""
+    beside, device = seen.beside, seen.beside.device
+    every = torch.cat((beside.flip(2), torch.zeros_like(beside[:, :1])), dim=1) + seen.margin
+    group = constant((*seen.group, seen.middle), torch.int64, device)
+    return torch.cat((group[:, None].expand(len(beside), -1, 1), every), dim=2)
+
+
+def _in_columns(numbers: Tensor) -> Float[Tensor, "r 9"]:
+    wide = torch.zeros(len(numbers), NUMBERS, dtype=torch.float32, device=numbers.device)
     wide[:, : numbers.shape[1]] = numbers
     return wide
 
@@ -272,7 +339,10 @@ def layout_of(source: Source, rows: int) -> tuple[int, int, int, int, int]:
     if source.kind == LINES:
         bands, lines = values.shape[1:]
         return (bands * lines, lines, 0, 0, lines)
-    if source.kind != PLANES:
+    if source.kind == CELLS:
+        bands, down, across = values.shape[1:]
+        return (bands * down * across, down * across, across, 1, down)
+    if source.kind not in (PLANES, SEEN):
         period = values.shape[-1]
         return (period * period, 0, 0, 0, period)
     _, deep, high, wide = values.shape

@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from geoaug.augment.kernels import loops, sampling_loops, stored, straight, two_pass_loops
-from geoaug.augment.kernels.arrays import AFFINE, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, STEPS, VEIL
+from geoaug.augment.kernels import cell_loops, loops, sampling_loops, stored, straight, two_pass_loops
+from geoaug.augment.kernels.arrays import AFFINE, CELLS, GAMMA, LATTICE, LINES, NORMAL, PLANES, RAMP, SEEN, STEPS, VEIL
 from geoaug.augment.kernels.loops import LANES, OPTIONS
 from geoaug.augment.kernels.vectors import VECTOR
 
@@ -44,16 +44,81 @@ def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare
         base = layout[0] + row * layout[1] + band * layout[2]
         place = sources.numbers[which, row]
         loops.lines(sources.values, base, layout[5], place, rows, columns, length, layers[first])
+    elif kind == SEEN:
+        seen = sources.views[which, row, band]
+        group, top, left = seen[0], seen[1], seen[2]
+        for layer in range(sources.layers[which]):
+            base = layout[0] + row * layout[1] + (group * sources.layers[which] + layer) * layout[2]
+            base += top * layout[3] + left
+            loops.window(sources.values, base, layout[3], rows, columns, size_out, length, layers[first + layer])
     elif kind == RAMP:
         loops.ramp(sources.numbers[which, row], rows, columns, size_out, length, layers[first])
     else:
         view, period = sources.numbers[which, row], np.int32(layout[5])
         field = sources.values[layout[0] + row * layout[1] : layout[0] + (row + 1) * layout[1]]
         loops.field(field, period, view, columns, rows, size_out, length, spare)
-        veil = kind == VEIL
-        after = first + 1 if veil else first
-        last = first + 2 if veil else first
-        loops.cloud(spare, view[7], length, layers[first], layers[after], layers[last], veil)
+        if kind == VEIL:
+            for lane in range(LANES):
+                a, b, c, d = (
+                    layers[first, lane],
+                    layers[first + 1, lane],
+                    layers[first + 2, lane],
+                    layers[first + 3, lane],
+                )
+                loops.veil(spare[lane, :length], view[7], view[8], a, b, c, d)
+        else:
+            loops.shade(spare, view[7], length, layers[first])
+
+
+@njit(**OPTIONS)
+def _fill_cells(origin, sources, sample, dates, size_out, environment, shares, broad):
+    """Work out the surroundings that the sources of a sample need, and interpolate their lines to its columns.
+
+    Gives back these lines, of every source and band: `broad` where that is large enough.
+    """
+    many, bands = len(sources.kind), sources.gain.shape[1]
+    width, lines = size_out[1], 0
+    index, known = np.empty(0, np.int64), np.empty(0, np.bool_)
+    weights, means = np.empty(0, np.float64), np.empty((0, 0), np.float64)
+    kernel, reach = np.empty((0, 0, 0), np.float64), np.empty((0, 0), np.float64)
+    one_date = bands // dates
+    for source in range(many):
+        if sources.kind[source] != CELLS:
+            continue
+        layout = sources.layout[source]
+        down, across = layout[5], layout[3]
+        cells = down * across
+        for date in range(dates):
+            row = sample * dates + date
+            if not sources.applied[source, row]:
+                continue
+            if lines == 0:
+                lines = down
+                places = cell_loops.PLACES * cell_loops.PLACES * cells
+                index, known = np.empty(places, np.int64), np.empty(places, np.bool_)
+                weights, means = np.empty(cells, np.float64), np.empty((bands, cells), np.float64)
+                kernel, reach = np.empty((2, down, 2 * across - 1), np.float64), np.empty((2, cells), np.float64)
+                cell_loops.means_of_cells(origin, sample, size_out, down, across, index, known, weights, means)
+                if many * bands * lines * width > broad.size:
+                    broad = np.empty((many, bands, lines, width), np.float32)
+            begin = layout[0] + row * layout[1]
+            out = sources.values[begin : begin + one_date * cells].reshape(one_date, down, across)
+            some = slice(date * one_date, (date + 1) * one_date)
+            cell_loops.surround(
+                environment,
+                np.float64(sources.numbers[source, row, 0]),
+                size_out,
+                down,
+                across,
+                weights,
+                means[some],
+                sources.mixing[source, row],
+                kernel,
+                reach,
+                out,
+            )
+            cell_loops.widen(out, width, shares, broad[source, some])
+    return broad
 
 
 @njit(**OPTIONS)
@@ -151,6 +216,7 @@ def _steps_of_band(
     table,
     wide,
     begins,
+    broad,
     index,
     weights,
     values,
@@ -163,14 +229,48 @@ def _steps_of_band(
     layers,
 ):
     """Take the values of one band through all steps."""
-    pending = False
+    pending, after = False, np.empty(4, np.float32)
     bands = steps.terms.shape[2] // dates
     row, zero = sample * dates + band // bands, np.float32(0)
+    joined = -1
     for step in range(len(steps.kind)):
+        if step == joined:
+            continue
         kind, terms, source = steps.kind[step], steps.terms[step, sample, band], steps.source[step]
         if kind == AFFINE:
             noisy = steps.noisy[step] and (terms[2] != zero or terms[3] != zero)
-            if source >= 0 and sources.applied[source, row]:
+            applied = source >= 0 and sources.applied[source, row]
+            # Cells come without noise of their own.
+            cells = applied and sources.kind[source] == CELLS
+            if source >= 0 and not noisy and (cells or not applied):
+                # Most often noise follows: one pass over the values does both.
+                after[0], after[1], after[2], after[3] = np.float32(1), zero, zero, zero
+                if step + 1 < len(steps.kind) and steps.kind[step + 1] == AFFINE and steps.source[step + 1] < 0:
+                    joined = step + 1
+                    after[:] = steps.terms[joined, sample, band, :4]
+                    noisy = steps.noisy[joined] and (after[2] != zero or after[3] != zero)
+            if cells:
+                cell_loops.mixed(
+                    values,
+                    variance,
+                    pending,
+                    noisy,
+                    terms,
+                    after,
+                    broad[source, band],
+                    sources.offset[sample, band, sources.first[source]],
+                    size_out[1],
+                    size_out[0],
+                    run,
+                    block,
+                    length,
+                    size_out[0] * size_out[1],
+                )
+            elif joined == step + 1:
+                after[2], after[3] = after[2] + after[3] * terms[1], after[3] * terms[0]
+                after[0], after[1] = terms[0] * after[0], terms[1] * after[0] + after[1]
+                loops.affine(values, variance, pending, noisy, after, length)
+            elif applied:
                 if sources.by_band[source]:
                     _layers_of(sources, source, row, band % bands, rows, columns, length, size_out, spare, layers)
                 loops.modulated(
@@ -263,10 +363,11 @@ def _from_plane(plane, whole, solid, run, block, length, total, values):
 
 
 @njit(**OPTIONS)
-def run_samples(given, steps, sources, out, rules, table, dates, order, counter, mine):
+def run_samples(given, origin, steps, sources, out, rules, table, environment, dates, order, counter, mine):
     """Do all of it for samples in `order`, one after the other until the threads that share `counter` have none left.
 
-    Returns how many this call did; `mine` notes which, and keeps its last place for what only has to be read.
+    `origin` is what the first program of a stage is given, of which surroundings are made. Returns how many this call
+    did; `mine` notes which, and keeps its last place for what only has to be read.
     """
     size_out, size_in = out.size, given.size
     total = size_out[0] * size_out[1]
@@ -298,6 +399,8 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
     wide, begins = np.empty(0, np.float32), np.full((len(steps.kind), bands), -1, np.int64)
     line_index, line_weights = np.zeros(reach, np.int64), np.zeros((4, reach), np.float32)
     line_words, points = np.zeros((4, reach), np.uint32), np.zeros((LANES, reach), np.float32)
+    surrounded = np.any(sources.kind == CELLS)
+    broad, shares = np.empty((0, 0, 0, 0), np.float32), np.empty(size_out[1], np.float32)
     centre = np.zeros((2, *shape), np.float32)
     canvas, between, planes = np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
     first, second, whole = np.zeros((2, 0), np.int32), np.zeros((2, 0), np.int32), np.zeros((0, 0), np.bool_)
@@ -353,6 +456,9 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                 whole = np.zeros((bands, total), np.bool_)
             _sharpen(given, sample, bands, size_out, valid, solid, canvas, between, first, second, planes, whole)
         weighs = not exact and not (solid and subs == 1)
+        # Of pixels that lie in the cache by now.
+        if surrounded:
+            broad = _fill_cells(origin, sources, sample, dates, size_out, environment, shares, broad)
         for run in range(0, block, long):
             length = min(long, block - run)
             sampling_loops.locate(run, block, length, size_out[1], rows, columns)
@@ -394,9 +500,11 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
             for source in range(len(sources.kind)):
                 for date in range(dates):
                     row = sample * dates + date
-                    if sources.applied[source, row] and not sources.by_band[source]:
-                        _layers_of(sources, source, row, 0, rows, columns, length, size_out, spare, layers[date])
-                        if sources.label[source, 0] > 0:
+                    labelled = sources.label[source, 0] > 0
+                    if sources.applied[source, row] and (labelled or not sources.by_band[source]):
+                        # Labels come after the bands.
+                        _layers_of(sources, source, row, -1, rows, columns, length, size_out, spare, layers[date])
+                        if labelled:
                             _annotate(
                                 sources,
                                 source,
@@ -445,6 +553,7 @@ def run_samples(given, steps, sources, out, rules, table, dates, order, counter,
                     table,
                     wide,
                     begins,
+                    broad,
                     line_index,
                     line_weights,
                     values,

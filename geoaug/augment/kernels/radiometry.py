@@ -7,8 +7,8 @@ a block by, its maps are not made: on the CPU looking at that is free, on other 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import assert_never
 
@@ -19,11 +19,12 @@ from torch import Tensor
 from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.kernels.lattice import lattice_normal
 from geoaug.augment.planning.band_grids import BandGrids
-from geoaug.augment.planning.maps import Surroundings
+from geoaug.augment.planning.maps import BandMaps, Surroundings
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
 from geoaug.rng.noise import normal_blocks, standard_normal, whole_normal
 from geoaug.scratch import scratch
+from geoaug.small_arrays import kept
 
 # Backscatter below this power is written as this much: thermal noise removal leaves zeros and less.
 _LEAST_POWER = 1e-10
@@ -111,18 +112,47 @@ def _affine(block: Block, segment: Affine) -> None:
         _add_variance(block, floor, slope)
     values.mul_(gain).add_(offset)
     if maps is not None and modulation is not None and modulation.offset is not None:
-        for layer, weight in _layers(maps, modulation.offset):
+        weights = modulation.maps.weighed(modulation.offset, block.surroundings)
+        for layer, weight in _layers(maps, weights, values):
             values.addcmul_(layer, weight)
 
 
 def _add_surroundings(block: Block, segment: Affine, modulation: Modulation) -> None:
     """An affine segment whose map is made of the pixels of the input, small until it meets the values."""
     _affine(block, Affine(segment.terms))
-    if modulation.offset is not None and not certainly(~modulation.applied):
-        # Weights rather than maps are cleared where the operation was skipped: these maps are as large as the values.
-        weights = torch.where(modulation.applied[:, None], modulation.offset[..., 0], 0.0)
-        maps = modulation.maps.make(Size(*block.values.shape[-2:]), block.surroundings)
-        block.values.addcmul_(maps, _over_pixels(weights))
+    if modulation.offset is None or certainly(~modulation.applied):
+        return
+    # Weights rather than maps are cleared where the operation was skipped: these maps are as large as the values.
+    weights = _over_pixels(torch.where(modulation.applied[:, None], modulation.offset[..., 0], 0.0))
+    size = Size(*block.values.shape[-2:])
+    cells = modulation.maps.cells(size, block.surroundings) if _multiplies_exactly(block.values) else None
+    if cells is None:
+        block.values.addcmul_(modulation.maps.make(size, block.surroundings), weights)
+        return
+    down, across = (
+        _between_cells(side, count, cells.device) for side, count in zip(size, cells.shape[-2:], strict=True)
+    )
+    lines, columns = torch.matmul(down, cells * weights), across.T.expand(cells.shape[1], -1, -1)
+    # One by one, for the rows of a block need not lie in one piece.
+    for row in range(len(lines)):
+        block.values[row].baddbmm_(lines[row], columns)
+
+
+def _multiplies_exactly(values: Tensor) -> bool:
+    """Whether products of float32 matrices are what they seem, whatever a user has allowed for the sake of speed."""
+    return (
+        values.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and torch.get_float32_matmul_precision() == "highest"
+    )
+
+
+@kept
+def _between_cells(side: int, cells: int, device: torch.device) -> Float[Tensor, "s n"]:
+    """Weights of cells at pixels: of the two whose middles a pixel lies between, or of the one at the edge."""
+    place = ((torch.arange(side, device=device) + 0.5) * (cells / side) - 0.5).clamp(0, cells - 1)
+    apart = (place[:, None] - torch.arange(cells, device=device)).abs()
+    return (1 - apart).clamp_min(0)
 
 
 def _add_variance(block: Block, floor: Tensor, slope: Tensor) -> None:
@@ -138,38 +168,51 @@ def _add_variance(block: Block, floor: Tensor, slope: Tensor) -> None:
     block.variance.add_(added)
 
 
-def _made(block: Block, modulation: Modulation) -> Float[Tensor, "r k h w"]:
-    maps = modulation.maps.make(Size(*block.values.shape[-2:]), block.surroundings)
+def _made(block: Block, modulation: Modulation) -> Float[Tensor, "r k h w"] | BandMaps:
+    size, applied = Size(*block.values.shape[-2:]), modulation.applied
+    apart = modulation.maps.by_band(size, block.surroundings)
     # A row that the operation skipped may hold anything; 0 changes nothing.
-    return torch.where(modulation.applied[:, None, None, None], maps, 0.0)
+    if apart is not None and certainly(applied):
+        return apart
+    if apart is not None:
+        return replace(apart, planes=torch.where(applied[:, None, None, None, None], apart.planes, 0.0))
+    return torch.where(applied[:, None, None, None], modulation.maps.make(size, block.surroundings), 0.0)
 
 
-def _layers(maps: Tensor, weights: Float[Tensor, "r c k"]) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of a map that broadcasts over the bands (or has one for each) and its weights."""
-    if weights.shape[2] == 1:
-        return [(maps, weights[..., 0, None, None])]
-    return [(maps[:, k : k + 1], weights[..., k, None, None]) for k in range(weights.shape[2])]
+def _layers(
+    maps: Tensor | BandMaps, weights: Float[Tensor, "r c k"], values: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of a map that broadcasts over the bands (or has one for each) and its weights, where these are any."""
+    if isinstance(maps, Tensor) and weights.shape[2] == 1:
+        yield maps, weights[..., 0, None, None]
+        return
+    for k in range(weights.shape[2]):
+        if not certainly((weights[..., k] == 0).flatten()):
+            layer = maps[:, k : k + 1] if isinstance(maps, Tensor) else maps.layer(k, Size(*values.shape[-2:]))
+            yield layer, weights[..., k, None, None]
 
 
-def _modulated(terms: Tensor, weights: Tensor, maps: Tensor, values: Tensor, name: str) -> Tensor:
-    if maps.shape[2] == 1 or maps.shape[3] == 1:  # lines: small until they meet the pixels
-        for layer, weight in _layers(maps, weights):
+def _modulated(terms: Tensor, weights: Tensor, maps: Tensor | BandMaps, values: Tensor, name: str) -> Tensor:
+    if isinstance(maps, Tensor) and 1 in maps.shape[2:]:  # lines: small until they meet the pixels
+        for layer, weight in _layers(maps, weights, values):
             terms = terms + layer * weight
         return terms
-    total = scratch(name, tuple(values.shape), values.dtype, values.device)
-    for index, (layer, weight) in enumerate(_layers(maps, weights)):
-        if index == 0:
+    total = None
+    for layer, weight in _layers(maps, weights, values):
+        if total is None:
+            total = scratch(name, tuple(values.shape), values.dtype, values.device)
             torch.addcmul(terms, layer, weight, out=total)
         else:
             total.addcmul_(layer, weight)
-    return total
+    return terms if total is None else total
 
 
-def _annotate(block: Block, modulation: Modulation, maps: Tensor) -> None:
+def _annotate(block: Block, modulation: Modulation, maps: Tensor | BandMaps) -> None:
     rule = modulation.annotation
     if rule is None:
         return
-    layer = maps[:, rule.index]
+    size = Size(*block.values.shape[-2:])
+    layer = maps[:, rule.index] if isinstance(maps, Tensor) else maps.labels(rule.index, size)
     if block.labels is None:
         block.labels = torch.zeros(layer.shape, dtype=torch.uint8, device=layer.device)
     for limit, number in zip(rule.limits, rule.classes, strict=True):

@@ -20,6 +20,9 @@ PLANES = tl.constexpr(arrays.PLANES)
 RAMP = tl.constexpr(arrays.RAMP)
 LINES = tl.constexpr(arrays.LINES)
 VEIL = tl.constexpr(arrays.VEIL)
+CELLS = tl.constexpr(arrays.CELLS)
+SEEN = tl.constexpr(arrays.SEEN)
+NUMBERS = tl.constexpr(arrays.NUMBERS)
 TERMS = tl.constexpr(arrays.TERMS)
 LATTICE = tl.constexpr(arrays.LATTICE)
 # As in `planning.band_grids` and `kernels.lattice`.
@@ -216,11 +219,21 @@ def place_in(x, y, matrix, place, across, down, shift, MOST: tl.constexpr, APART
 
 
 @triton.jit
+def between(pixel, length, cells):
+    """The first of two coarse cells that pixels lie between, the second, and how far they lie towards that."""
+    place = tl.maximum((pixel.to(tl.float32) + 0.5) * (cells / length) - 0.5, 0.0)
+    first = tl.minimum(place.to(tl.int32), cells - 1)
+    return first, tl.minimum(first + 1, cells - 1), place - first.to(tl.float32)
+
+
+@triton.jit
 def layer_at(
     values,
     numbers,
     layout,
+    views,
     layer: tl.constexpr,
+    layers: tl.constexpr,
     band,
     row,
     rows,
@@ -245,6 +258,23 @@ def layer_at(
         lines = values + tl.load(layout) + row * tl.load(layout + 1) + band * tl.load(layout + 2)
         before = tl.load(lines + line, mask=here, other=0.0)
         found = before + (at - below) * (tl.load(lines + line + 1, mask=here, other=0.0) - before)
+    elif KIND == SEEN:
+        view = views + band * 3
+        plane = (tl.load(view) * layers + layer) * tl.load(layout + 2)
+        at = tl.load(layout) + row * tl.load(layout + 1) + plane
+        at = at + (rows + tl.load(view + 1)) * tl.load(layout + 3) + (columns + tl.load(view + 2))
+        found = tl.load(values + at, mask=here, other=0.0)
+    elif KIND == CELLS:
+        wide = tl.load(layout + 3).to(tl.int32)
+        left, right, share_x = between(columns, width, wide)
+        top, bottom, share_y = between(rows, height, tl.load(layout + 5).to(tl.int32))
+        cells = values + tl.load(layout) + row * tl.load(layout + 1) + band * tl.load(layout + 2)
+        a = tl.load(cells + top * wide + left, mask=here, other=0.0)
+        b = tl.load(cells + top * wide + right, mask=here, other=0.0)
+        c = tl.load(cells + bottom * wide + left, mask=here, other=0.0)
+        d = tl.load(cells + bottom * wide + right, mask=here, other=0.0)
+        upper, lower = a + share_x * (b - a), c + share_x * (d - c)
+        found = upper + share_y * (lower - upper)
     elif KIND == RAMP:
         x = (columns.to(tl.float32) + 0.5) / width - 0.5
         y = (rows.to(tl.float32) + 0.5) / height - 0.5
@@ -271,14 +301,21 @@ def layer_at(
         upper, lower = a + share_x * (b - a), c + share_x * (d - c)
         excess = upper + share_y * (lower - upper) - tl.load(numbers + 6)
         if KIND == VEIL and layer == 2:
-            glow = tl.minimum(tl.maximum(excess * 2 + 1, 0.0), 1.0)
-            found = glow * glow
+            near = tl.minimum(tl.maximum(excess * 2 + 1, 0.0), 1.0)
+            found = near * near
         else:
             above = tl.maximum(excess, 0.0)
             thickness = above * tl.sqrt(above) * tl.load(numbers + 7)
             back = thickness / (thickness + 2)
             if KIND == VEIL and layer == 1:
                 found = back
+            elif KIND == VEIL:
+                deep = thickness * tl.load(numbers + 8)
+                direct = 1 / (1 + deep * (1 + deep * (0.5 + deep / 6)))
+                if layer == 0:
+                    found = 1 - (1 - back) * direct
+                else:
+                    found = (1 - back) * ((1 - back) - direct)
             else:
                 found = back * (2 - back)
     return found
@@ -318,6 +355,7 @@ def fused(
     values,
     numbers,
     layout,
+    views,
     applied,
     gain,
     offset,
@@ -439,10 +477,12 @@ def fused(
                 if len(LABELS[source]) > 0:
                     veil = layer_at(
                         values,
-                        numbers + (source * samples * DATES + row) * 8,
+                        numbers + (source * samples * DATES + row) * NUMBERS,
                         layout + source * 6,
+                        views + (source * samples * DATES + row) * (bands // DATES + 1) * 3,
                         LABELS[source][0],
-                        0,
+                        LAYERS[source],
+                        bands // DATES,
                         row,
                         rows,
                         columns,
@@ -551,9 +591,11 @@ def fused(
                     for layer in tl.static_range(LAYERS[SOURCE_OF[step]]):
                         part = layer_at(
                             values,
-                            numbers + (SOURCE_OF[step] * samples * DATES + row) * 8,
+                            numbers + (SOURCE_OF[step] * samples * DATES + row) * NUMBERS,
                             layout + SOURCE_OF[step] * 6,
+                            views + (SOURCE_OF[step] * samples * DATES + row) * (bands // DATES + 1) * 3,
                             layer,
+                            LAYERS[SOURCE_OF[step]],
                             band % (bands // DATES),
                             row,
                             rows,

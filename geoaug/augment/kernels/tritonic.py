@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from geoaug.augment.kernels import stencils, warp
+from geoaug.augment.kernels.arrays import NUMBERS
 from geoaug.augment.kernels.lattice import GROUP, groups_of
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, Source, Step, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
@@ -236,7 +237,7 @@ def _resampled(given: Pixels, work: Work) -> Sharp:
 def _packed(
     program: Program, samples: int, bands: int, dates: int, device: torch.device
 ) -> tuple[list[Tensor], dict[str, Any]]:
-    """Values, numbers, layout, applied, gain and offset of all sources, and what is known when compiling."""
+    """Values, numbers, layout, views, applied, gain and offset of all sources, and what is known when compiling."""
     sources = program.sources
     rows = samples * dates
     nothing = torch.zeros(1, device=device)
@@ -250,7 +251,7 @@ def _packed(
         "TOTAL": total,
     }
     if not sources:
-        return [nothing] * 6, statics
+        return [nothing] * 7, statics
     held, layout, flat = 0, [], []
     for source in sources:
         values = source.values
@@ -258,7 +259,7 @@ def _packed(
         if values is not None:
             flat.append(values.reshape(-1))
             held += values.numel()
-    none = torch.zeros(rows, 8, device=device)
+    none = torch.zeros(rows, NUMBERS, device=device)
     numbers = torch.stack([none if source.numbers is None else source.numbers for source in sources])
     weights = [
         torch.cat(
@@ -271,8 +272,10 @@ def _packed(
         for name in ("gain", "offset")
     ]
     applied = torch.stack([source.applied for source in sources]).to(torch.int32)
+    alike = torch.zeros(rows, bands // dates + 1, 3, dtype=torch.int64, device=device)
+    views = torch.stack([alike if source.views is None else source.views for source in sources])
     values = nothing if not flat else flat[0] if len(flat) == 1 else torch.cat(flat)
-    return [values, numbers, constant(tuple(layout), torch.int64, device), applied, *weights], statics
+    return [values, numbers, constant(tuple(layout), torch.int64, device), views, applied, *weights], statics
 
 
 def _label(source: Source) -> tuple[Any, ...]:

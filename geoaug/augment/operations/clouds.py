@@ -3,6 +3,7 @@
 The field is in `cloud_field`, the optics of drops, crystals and skylight in `cloud_optics`; here the weather is drawn.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Unpack, get_args
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from geoaug.augment.operations.base import RadiometricOperation, RadiometricOptions, Range, TileShape, as_range
 from geoaug.augment.physics.air import centres_nm, path_of_clear_air, rayleigh_optical_depth, wavelengths_nm
-from geoaug.augment.physics.cloud_field import CloudField, CloudShade, CloudVeil
+from geoaug.augment.physics.cloud_field import FARTHEST, WIDEST, CloudField, CloudShade, CloudVeil, CloudViews
 from geoaug.augment.physics.cloud_optics import cloud_spectrum, shadow_gain
 from geoaug.augment.planning.matrices import rotation
 from geoaug.augment.planning.plan import Params
@@ -21,11 +22,13 @@ from geoaug.augment.planning.segments import Affine, Annotation, Modulation, Ope
 from geoaug.augment.planning.terms import Terms
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
+from geoaug.sensors import Sensor
+from geoaug.small_arrays import constant
 
 # Classes of the `cloud` labels, as in CloudSEN12 (Aybar et al., 2022, Scientific Data 9): 0 is clear.
 THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW = 1, 2, 3
 
-# Share of the ground's contrast that a cloud hides from which it is called thin, and thick.
+# Share of the ground's light that a cloud hides from which it is called thin, and thick.
 _THIN, _THICK = 0.1, 0.6
 # Share of the direct sun taken from which it is called shadow.
 _SHADED = 0.3
@@ -40,6 +43,9 @@ _SMOOTHED_M = 300.0
 _DEFAULT_GSD_M = 10.0
 _LONGEST_STREAK = 4.0
 # Subvisible below 0.03, thin to 0.3, opaque beyond (Sassen and Cho, 1992). Veils stretch over tens of kilometres.
+# Degrees between the track and north: `sin = cos(inclination) / cos(latitude)`, 98.6 degrees for orbits that keep pace
+# with the sun, from the equator to 60 degrees.
+_TRACK = (8.5, 17.5)
 _CIRRUS_THICKNESS, _CIRRUS_SIZE_M = (0.03, 1.0), (5000.0, 40_000.0)
 
 
@@ -96,11 +102,48 @@ def cloud_field(params: Params) -> CloudField:
     drawn_out = torch.stack((torch.ones_like(narrow) / narrow.sqrt(), narrow.sqrt()), dim=-1)
     linear = torch.diag_embed(drawn_out) @ turn
     threshold = torch.special.ndtri(1 - params["coverage"].double().clamp(1e-9, 1 - 1e-9))
-    backwards = torch.where(params["ice"] > 0, _BACKWARDS_ICE, _BACKWARDS_WATER)
+    backwards = _backwards(params)
     outer = (params["size_m"] / params["gsd_m"]).clamp_min(2.0)
     return CloudField(
         params["seed"], outer, _SMOOTHED_M / params["gsd_m"], linear, threshold, backwards * params["thickness"]
     )
+
+
+def _backwards(params: Params) -> Tensor:
+    return torch.where(params["ice"] > 0, _BACKWARDS_ICE, _BACKWARDS_WATER)
+
+
+def cloud_views(params: Params, shape: TileShape, sensor: Sensor) -> CloudViews | None:
+    """How the bands of a sensor see drawn clouds; None where all see them in one way, as far as is known."""
+    sides = sorted({band.gsd_m for band in sensor.bands if band.gsd_m is not None}) or [_DEFAULT_GSD_M]
+    if len(sides) == 1 and "track" not in params:
+        return None
+    gsd, device = params["gsd_m"].double()[:, None], params["gsd_m"].device
+    group = tuple(0 if band.gsd_m is None else sides.index(band.gsd_m) for band in sensor.bands)
+    side = (constant(tuple(sides), torch.float64, device) / gsd).round().clamp(1, WIDEST).long()
+    if "track" not in params:
+        nowhere = torch.zeros(len(gsd), len(group), 2, dtype=torch.int64, device=device)
+        return CloudViews(nowhere, side, group)
+    known = [band.parallax for band in sensor.bands if band.parallax is not None]
+    middle = (min(known) + max(known)) / 2
+    # About the middle of all, so that clouds stay over their shadows.
+    apart = constant(
+        tuple(0.0 if band.parallax is None else band.parallax - middle for band in sensor.bands), torch.float64, device
+    )
+    pixels = apart * (params["height_m"].double() * params["detector"].double())[:, None] / gsd
+    beside = pixels[..., None] * _along_track(params["track"].double(), shape)[:, None]
+    return CloudViews(beside.round().clamp(-FARTHEST, FARTHEST).long(), side, group)
+
+
+def _along_track(track: Float[Tensor, " r"], shape: TileShape) -> Float[Tensor, "r 2"]:
+    """Directions on the tile, x and y, that lie so many degrees off the columns of the image as it was read."""
+    angle = torch.deg2rad(track)
+    x, y = angle.sin(), angle.cos()
+    if shape.source is not None:
+        (a, b), (c, d) = (row.unbind(1) for row in shape.source[..., :2].to(track).unbind(1))
+        x, y = d * x - b * y, a * y - c * x
+    along = torch.stack((x, y), dim=-1)
+    return torch.nn.functional.normalize(along, dim=-1)
 
 
 class _Weathered(RadiometricOperation):
@@ -148,6 +191,11 @@ class RandomCloud(_Weathered):
     dark. Clear air beside a cloud glows in its scattered light, bluely (Marshak et al., 2008, Journal of Geophysical
     Research 113). Their classes come back as `cloud`: 1 thick, 2 thin.
 
+    Ground under thin cloud loses sharpness: light that is scattered forwards on its way up comes from all around. Each
+    band sees the cloud averaged over its own pixels (`Band.gsd_m`), and from its own angle (`Band.parallax`): high
+    clouds lie more than a pixel apart in Sentinel-2's (Skakun et al., 2018, IEEE Geoscience and Remote Sensing Letters
+    15), one way or the other by the detector that saw them.
+
     With a `RandomCloudShadow` in the same list, that is the shadow of these clouds.
 
     Args:
@@ -159,7 +207,8 @@ class RandomCloud(_Weathered):
             ground through (Sassen and Cho, 1992, Journal of Applied Meteorology 31).
         size_m: range of the size of the largest water clouds, metres on the ground; its logarithm is uniform.
         cirrus_size_m: that of veils of cirrus.
-        height_m: range of the height of water clouds over the ground, metres; it moves their shadow alone.
+        height_m: range of the height of water clouds over the ground, metres; it tells where their shadow falls, and
+            how far apart bands see them.
         cirrus_height_m: that of cirrus.
         thick_cloud: what becomes of pixels under thick cloud: "ignore" sets their labels to `ignore_index`, "invalid"
             makes them invalid, "keep" leaves both. In a time series a label is ignored, and a pixel invalid, where all
@@ -192,7 +241,11 @@ class RandomCloud(_Weathered):
         self.flags = {**self.flags, "thick_cloud": thick_cloud}
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
-        return self.weather.draw(draws, shape)
+        params = self.weather.draw(draws, shape)
+        if shape.sensor is not None and len({band.parallax for band in shape.sensor.bands} - {None}) > 1:
+            # Neighbouring detectors see a place in the opposite order of bands.
+            params |= {"track": draws.uniform(*_TRACK), "detector": 2 * draws.chance(0.5) - 1}
+        return params
 
     def segments(self, params: Params, shape: TileShape) -> tuple[OperationSegment, ...]:
         sensor = shape.sensor
@@ -203,12 +256,15 @@ class RandomCloud(_Weathered):
         # Clear air glows as it scatters: half of Rayleigh's optical depth goes up; a tenth of it is lit from the side.
         glow = (0.05 * rayleigh_optical_depth(wavelength)).expand_as(spectrum) * (params["ice"][:, None] == 0)
         none = torch.zeros_like(spectrum)
+        views = cloud_views(params, shape, sensor)
+        # Of light that passes twice, what is not reflected is left each time.
+        limits = tuple(1 - math.sqrt(1 - hidden) for hidden in (_THIN, _THICK))
         veil = Modulation(
-            CloudVeil(cloud_field(params)),
-            gain=torch.stack((none - 1, none, none), dim=-1),
-            offset=torch.stack((none, spectrum, glow), dim=-1),
+            CloudVeil(cloud_field(params), 0.5 / _backwards(params).double(), none + 1, none, views),
+            gain=torch.stack((none - 1, none, none, none), dim=-1),
+            offset=torch.stack((none, spectrum, glow, none + 1), dim=-1),
             applied=torch.ones_like(params["ice"], dtype=torch.bool),
-            annotation=Annotation((_THIN, _THICK), (THIN_CLOUD, THICK_CLOUD), thick=self.thick_cloud),
+            annotation=Annotation(limits, (THIN_CLOUD, THICK_CLOUD), index=1, thick=self.thick_cloud),
         )
         return (Affine(Terms.nothing_to(spectrum), veil),)
 

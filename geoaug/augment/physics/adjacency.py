@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from geoaug.augment.physics.aerosols import Aerosol
@@ -22,7 +22,7 @@ from geoaug.augment.physics.air import Layer, rayleigh_optical_depth
 from geoaug.augment.planning.maps import Surroundings, TileMap
 from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.terms import Terms
-from geoaug.small_arrays import Numbers, at_least, kept, several_by_numpy
+from geoaug.small_arrays import Numbers, at_least, several_by_numpy
 
 # F(r) = 1 - sum of c exp(-a r), r in km, for aerosol and for molecules seen from space (6S, after Tanre et al., 1981).
 ENVIRONMENT = (((0.448, 0.27), (0.552, 2.83)), ((0.930, 0.080), (0.070, 1.100)))
@@ -62,11 +62,11 @@ class Background(TileMap):
         return replace(self, gain=self.gain * terms.gain, offset=self.gain * terms.offset + self.offset)
 
     def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c h w"]:
-        cells = self.coarse(size, surroundings)
+        cells = self.cells(size, surroundings)
         return F.interpolate(cells, size=tuple(size), mode="bilinear", align_corners=False)
 
-    def coarse(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c n m"]:
-        """The surroundings at the middles of coarse cells, which cover the tile evenly; lines between them."""
+    def cells(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c n m"]:
+        """The surroundings at the middles of coarse cells."""
         means, weights = surroundings.coarse()
         rows, bands, down, across = means.shape
         # In float64, for the order of sums depends on the batch: what rounding to float32 hides.
@@ -74,8 +74,8 @@ class Background(TileMap):
         known = weights.double().flatten(2).transpose(1, 2)
         values = torch.cat((means.double().flatten(2).transpose(1, 2) * known, known), dim=2)
         # One product for aerosol, one for molecules.
-        sums = torch.matmul(reach, values[:, None])
-        inside = reach.sum(-1, keepdim=True).clamp_max(1)
+        sums = torch.matmul(reach, values[:, None]).flip(2)
+        inside = reach.sum(-1, keepdim=True).flip(2).clamp_max(1)
         total = values.sum(1)
         mean = (total[:, :-1] / total[:, -1:].clamp_min(1e-6))[:, None, None]
         near = sums[..., -1:] > 1e-6
@@ -143,7 +143,10 @@ def _mixed(xp: Any, before: Any, after: Any, corrected: bool) -> tuple[Numbers, 
 
 
 def _reach(gsd_m: Float[Tensor, " r"], size: Size, down: int, across: int) -> Float[Tensor, "r 2 n n"]:
-    """What each coarse cell has of the light about the middle of each other one, for aerosol and molecules."""
+    """What each coarse cell has of the light about the middle of each other one, for aerosol and molecules.
+
+    Cells are counted forwards, those that light is about backwards.
+    """
     high, wide = (
         (gsd_m * (size.height / down / 1000))[:, None, None],
         (gsd_m * (size.width / across / 1000))[:, None, None],
@@ -160,14 +163,9 @@ def _reach(gsd_m: Float[Tensor, " r"], size: Size, down: int, across: int) -> Fl
         far = sum(c * a * torch.exp(-a * distance) for c, a in terms) * area / (2 * math.pi * distance.clamp_min(1e-9))
         near = 1 - sum(c * torch.exp(-a * own) for c, a in terms)
         kinds.append(torch.where(here, near, far))
-    count = down * across
-    by_offset = torch.stack(kinds, dim=1).flatten(2)
-    return by_offset.index_select(2, _offsets(down, across, gsd_m.device)).view(len(gsd_m), 2, count, count)
-
-
-@kept
-def _offsets(down: int, across: int, device: torch.device) -> Int[Tensor, " nn"]:
-    """From each cell to each other: where their distance stands among those from the first cell."""
-    y, x = torch.arange(down, device=device), torch.arange(across, device=device)
-    apart_y, apart_x = (y[:, None] - y).abs(), (x[:, None] - x).abs()
-    return (apart_y[:, None, :, None] * across + apart_x[None, :, None, :]).flatten()
+    # Every cell's distances to the others are a window of those on a lattice twice as wide: the last cell's first.
+    by_offset = torch.stack(kinds, dim=1)
+    by_offset = torch.cat((by_offset.flip(2)[:, :, :-1], by_offset), dim=2)
+    by_offset = torch.cat((by_offset.flip(3)[..., :-1], by_offset), dim=3).contiguous()
+    windows = by_offset.unfold(2, down, 1).unfold(3, across, 1)
+    return windows.reshape(len(gsd_m), 2, down * across, down * across)

@@ -37,7 +37,7 @@ class AerosolKind(NamedTuple):
         name: in `aerosols.csv`.
         finer: range of what is added to its Angstrom exponent from day to day: particles finer or coarser than the
             standard's. Sites keep within a few tenths, but dust is far coarser in a storm than in the background
-            (Dubovik et al., 2002, Journal of the Atmospheric Sciences 59, table 1).
+            (Dubovik et al., 2002, Journal of the Atmospheric Sciences 59).
     """
 
     name: str

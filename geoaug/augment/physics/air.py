@@ -75,8 +75,8 @@ class Layer(NamedTuple):
 def rayleigh_optical_depth(wavelength_nm: Numbers) -> Numbers:
     """Optical depth of the air's molecules at sea level.
 
-    `0.008569 l^-4 (1 + 0.0113 l^-2 + 0.00013 l^-4)`, l in um (Hansen and Travis, 1974, Space Science Reviews 16,
-    eq. 2.30): 0.236 at 443 nm, 0.045 at 665 nm.
+    `0.008569 l^-4 (1 + 0.0113 l^-2 + 0.00013 l^-4)`, l in um (Hansen and Travis, 1974, Space Science
+    Reviews 16): 0.236 at 443 nm, 0.045 at 665 nm.
     """
     square = (wavelength_nm / 1000) ** -2
     return 0.008569 * square**2 * (1 + 0.0113 * square + 0.00013 * square**2)

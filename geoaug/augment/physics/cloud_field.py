@@ -9,15 +9,17 @@ hundred metres further. No transcendental function runs per pixel: their last bi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geoaug.augment.planning.maps import Surroundings, TileMap
+from geoaug.augment.planning.maps import BandMaps, Surroundings, TileMap, may_look
 from geoaug.augment.planning.matrices import Size
+from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import PlanPart
 from geoaug.rng.noise import standard_normal
 from geoaug.small_arrays import constant
@@ -140,7 +142,7 @@ class CloudField(PlanPart):
     reach: Float[Tensor, " r"]
 
     def excess(
-        self, size: Size, surroundings: Surroundings, offset: Float[Tensor, "r 2"] | None = None
+        self, size: Size, surroundings: Surroundings, offset: Float[Tensor, "r 2"] | None = None, margin: int = 0
     ) -> Float[Tensor, "r h w"]:
         """The field less its threshold at every pixel of a tile.
 
@@ -148,11 +150,12 @@ class CloudField(PlanPart):
             size: of the tile.
             surroundings: where the field is kept for who else looks at it.
             offset: x and y in pixels of the tile: the field is looked up so much further.
+            margin: pixels beyond the tile on each side that are looked at, too.
         """
         period, device = period_of(size), self.seed.device
         field = surroundings.shared(self.seed, lambda: periodic_field(self.seed, self.outer, self.inner, period))
-        x = torch.arange(size.width, device=device) - (size.width - 1) / 2
-        y = torch.arange(size.height, device=device)[:, None] - (size.height - 1) / 2
+        x = torch.arange(-margin, size.width + margin, device=device) - (size.width - 1) / 2
+        y = torch.arange(-margin, size.height + margin, device=device)[:, None] - (size.height - 1) / 2
         linear, start = (part[..., None, None] for part in self.view(period, offset))
         across = linear[:, 0, 0] * x + (linear[:, 0, 1] * y + start[:, 0])
         down = linear[:, 1, 0] * x + (linear[:, 1, 1] * y + start[:, 1])
@@ -166,31 +169,140 @@ class CloudField(PlanPart):
         start = (self.linear.double() @ start.double()[..., None])[..., 0].remainder(period).float()
         return self.linear.float() * (1 / _FINEST_SPACING), start * (1 / _FINEST_SPACING)
 
+    def thickness(self, excess: Float[Tensor, "r h w"]) -> Float[Tensor, "r h w"]:
+        """Optical thickness times the share that is scattered backwards: it grows with the excess to the power 3/2.
+
+        So a cloud has thin edges.
+        """
+        above = excess.clamp_min(0)
+        return (above * above.sqrt()).mul_(self.reach.float()[:, None, None])
+
     def backscatter(self, excess: Float[Tensor, "r h w"]) -> Float[Tensor, "r h w"]:
         """Reflectance of a cloud that absorbs nothing: `x / (2 + x)`, x the backscattered optical thickness.
 
-        Two-stream (Coakley and Chylek, 1975, Journal of the Atmospheric Sciences 32). The thickness grows with the
-        excess to the power 3/2, so that a cloud has thin edges.
+        Two-stream (Coakley and Chylek, 1975, Journal of the Atmospheric Sciences 32).
         """
-        above = excess.clamp_min(0)
-        thickness = (above * above.sqrt()).mul_(self.reach.float()[:, None, None])
+        thickness = self.thickness(excess)
         return thickness / (thickness + 2)
+
+
+# Bands see a cloud at most so many pixels beside the middle, and over as many pixels of the tile as these; further and
+# wider counts as this much.
+FARTHEST, WIDEST = 24, 16
+# What a cloud does to light.
+VEIL_LAYERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CloudViews(PlanPart):
+    """How the bands see a cloud: each from its own angle, and over its own pixels.
+
+    Attributes:
+        beside: whole pixels x and y of the tile, `FARTHEST` at most: what a band sees at a pixel lies so far from it.
+        side: of the pixels of each group of bands, in whole pixels of the tile, `WIDEST` at most; the finest first.
+        group: of every band.
+    """
+
+    beside: Int[Tensor, "r c 2"]
+    side: Int[Tensor, "r g"]
+    group: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CloudVeil(TileMap):
-    """Three maps of a cloud seen from above: what it hides of the ground, what it reflects, its glow on clear air."""
+    """Four maps of a cloud from above: what it hides of a pixel, what it reflects, its glow on clear air, its blur.
+
+    Light passes twice, each time less what is thrown back. Of what comes up, a part was scattered forwards on its way
+    and left the ground elsewhere, hundreds of metres and more from the pixel for a cloud so high: it carries the mean
+    of the tile, and what is left of the pixel's own is hidden the more. Half of the scattered light is diffracted, by a
+    degree and less, and counts as direct: `exp(-t / 2)` for an optical thickness t, by the first terms of its series.
+
+    Attributes:
+        field: of the cloud.
+        blur: half of the optical thickness over what is scattered backwards of it.
+        gain: from the stored values of the input to the values that the segment works on.
+        offset: likewise.
+        views: how bands see it; None: all in one way.
+    """
+
+    looks_at_pixels: ClassVar[bool] = True
 
     field: CloudField
+    blur: Float[Tensor, " r"]
+    gain: Float[Tensor, "r c"]
+    offset: Float[Tensor, "r c"]
+    views: CloudViews | None = None
 
-    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r 3 h w"]:
-        excess = self.field.excess(size, surroundings)
-        reflected = self.field.backscatter(excess)
-        # Light passes twice, each time less what is thrown back.
-        hidden = reflected * (2 - reflected)
+    def preceded_by(self, terms: Terms) -> CloudVeil:
+        """The same over pixels that these terms have changed before."""
+        return replace(self, gain=self.gain * terms.gain, offset=self.gain * terms.offset + self.offset)
+
+    def weighed(self, offset: Float[Tensor, "r c k"], surroundings: Surroundings) -> Float[Tensor, "r c k"]:
+        means, shares = (part.double() for part in surroundings.coarse())
+        ground = (means * shares).sum((2, 3)) / shares.sum((2, 3)).clamp_min(1e-6)
+        ground = ground * self.gain.double() + self.offset.double()
+        return torch.cat((offset[..., :-1], offset[..., -1:] * ground[..., None].to(offset)), dim=-1)
+
+    def make(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r 4 h w"]:
+        return self._layers(self.field.excess(size, surroundings))
+
+    def by_band(self, size: Size, surroundings: Surroundings) -> BandMaps | None:
+        if self.views is None:
+            return None
+        spare = WIDEST // 2
+        layers = self._layers(self.field.excess(size, surroundings, margin=FARTHEST + spare))
+        planes = [_mean_over(layers, side, spare) for side in self.views.side.unbind(1)]
+        return BandMaps(torch.stack(planes, dim=1), self.views.beside, self.views.group, FARTHEST)
+
+    def _layers(self, excess: Float[Tensor, "r h w"]) -> Float[Tensor, "r 4 h w"]:
+        thickness = self.field.thickness(excess)
+        reflected = thickness / (thickness + 2)
+        through = 1 - reflected
+        deep = thickness * self.blur.float()[:, None, None]
+        direct = 1 / (1 + deep * (1 + deep * (0.5 + deep / 6)))
         # Half a deviation of the field away from an edge, clear air no longer glows.
         glow = (excess * 2 + 1).clamp_(0, 1)
-        return torch.stack((hidden, reflected, glow * glow), dim=1)
+        return torch.stack((1 - through * direct, reflected, glow * glow, through * (through - direct)), dim=1)
+
+
+def _mean_over(layers: Float[Tensor, "r k y x"], side: Int[Tensor, " r"], spare: int) -> Float[Tensor, "r k h w"]:
+    """Means of so many pixels about each one, `spare` pixels from the edges on; to the right and below where even."""
+    if may_look(side) and bool((side == 1).all()):
+        return layers[..., spare:-spare, spare:-spare].contiguous()
+    if may_look(side):
+        return torch.stack([_mean_of(row, many, spare) for row, many in zip(layers, side.tolist(), strict=True)])
+    for axis in (3, 2):
+        # Float64, for sums grow with the length of a line.
+        sums = layers.double().cumsum(axis)
+        sums = torch.cat((torch.zeros_like(sums.narrow(axis, 0, 1)), sums), dim=axis)
+        length = layers.shape[axis] - 2 * spare
+        place = torch.arange(length, device=side.device) + (spare - (side - 1) // 2)[:, None]
+        place = place[:, None, None] if axis == 3 else place[:, None, :, None]
+        shape = (*sums.shape[:axis], length, *sums.shape[axis + 1 :])
+        many = side[:, None, None, None]
+        after, before = (sums.gather(axis, at.expand(shape)) for at in (place + many, place))
+        layers = ((after - before) / many).float()
+    return layers
+
+
+def _mean_of(layers: Float[Tensor, "k y x"], many: int, spare: int) -> Float[Tensor, "k h w"]:
+    """`_mean_over` of one row: sums of 1, 2, 4, ... neighbours, of which some make up as many as are wanted."""
+    for axis in (2, 1):
+        length, at = layers.shape[axis] - 2 * spare, spare - (many - 1) // 2
+        total: Tensor | None = None
+        span, sums = 1, layers
+        while True:
+            if many & span:
+                part = sums.narrow(axis, at, length)
+                total = part / many if total is None else total.add_(part, alpha=1 / many)
+                at += span
+            if 2 * span > many:
+                break
+            shorter = sums.shape[axis] - span
+            sums, span = sums.narrow(axis, 0, shorter) + sums.narrow(axis, span, shorter), 2 * span
+        assert total is not None
+        layers = total
+    return layers
 
 
 @dataclass(frozen=True, slots=True)

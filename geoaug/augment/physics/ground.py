@@ -2,10 +2,11 @@
 
 `R = f_iso + f_vol K_vol + f_geo K_geo`: leaves that scatter in a volume (RossThick) and crowns that cast shadows and
 hide them (LiSparse, reciprocal), by Lucht, Schaaf and Strahler (2000, IEEE Transactions on Geoscience and Remote
-Sensing 38, eqs. 37 to 44), crowns as wide as high and their middles a diameter above the ground. The weights are the
-means of a year of MODIS over the globe that the Harmonized Landsat and Sentinel-2 product takes for all ground (Roy et
-al., 2016, Remote Sensing of Environment 176, table 5). Between their bands they are drawn out by straight lines over
-the wavelength, as Roy et al. (2017, ibid. 199) do for the red edge.
+Sensing 38), crowns as wide as high and their middles a diameter above the ground. The weights are the means of a year
+of MODIS over the globe that the c-factor takes for all ground (Roy et al., 2016, Remote Sensing of Environment 176),
+and with it the Harmonized Landsat and Sentinel-2 product (Claverie et al., 2018, ibid. 219). Between their bands they
+are drawn out by straight lines over the wavelength, as those of the red edge are by Roy, Li and Zhang (2017, Remote
+Sensing 9, 1325).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import PlanPart
 from geoaug.rng.noise import standard_normal
+from geoaug.small_arrays import constant
 
 Axis = Literal["columns", "rows"]
 
@@ -62,6 +63,49 @@ class Surroundings:
         return made
 
 
+@dataclass(frozen=True, slots=True)
+class BandMaps:
+    """Maps that each band sees beside where others do, and in its own way.
+
+    Attributes:
+        planes: k maps for each group of bands that see them in one way, on the tile and `margin` pixels about it.
+        beside: of every band, whole pixels x and y, `margin` at most: what it sees at a pixel lies so far from there.
+        group: of every band.
+        margin: see there.
+        middle: the group that sees most sharply; beside nothing, it is what labels are made of.
+    """
+
+    planes: Float[Tensor, "r g k y x"]
+    beside: Int[Tensor, "r c 2"]
+    group: tuple[int, ...]
+    margin: int
+    middle: int = 0
+
+    def layer(self, index: int, size: Size) -> Float[Tensor, "r c h w"]:
+        """One of the maps as every band sees it."""
+        rows, bands = self.beside.shape[:2]
+        if not may_look(self.planes):
+            device = self.planes.device
+            start = self.beside + self.margin
+            y = torch.arange(size.height, device=device) + start[..., 1:]
+            x = torch.arange(size.width, device=device) + start[..., :1]
+            row = torch.arange(rows, device=device)[:, None, None, None]
+            group = constant(self.group, torch.int64, device)[:, None, None]
+            return self.planes[row, group, index, y[..., None], x[:, :, None]]
+        out = torch.empty(rows, bands, *size)
+        for sample, places in enumerate(self.beside.tolist()):
+            for band, (right, below) in enumerate(places):
+                plane = self.planes[sample, self.group[band], index]
+                left, top = right + self.margin, below + self.margin
+                out[sample, band].copy_(plane[top : top + size.height, left : left + size.width])
+        return out
+
+    def labels(self, index: int, size: Size) -> Float[Tensor, "r h w"]:
+        """One of the maps where it is."""
+        inner = slice(self.margin, self.margin + size.height), slice(self.margin, self.margin + size.width)
+        return self.planes[:, self.middle, index, inner[0], inner[1]]
+
+
 class TileMap(PlanPart, ABC):
     """What a segment may be modulated by; a subclass is a frozen dataclass whose tensors have a row for each row."""
 
@@ -73,6 +117,18 @@ class TileMap(PlanPart, ABC):
     def preceded_by(self, terms: Terms) -> TileMap:
         """The map of pixels that these terms have changed before; the same for all maps but those of pixels."""
         return self
+
+    def cells(self, size: Size, surroundings: Surroundings) -> Float[Tensor, "r c n m"] | None:
+        """Where the map is bilinear between the middles of a few cells that cover the tile evenly, those; else None."""
+        return None
+
+    def by_band(self, size: Size, surroundings: Surroundings) -> BandMaps | None:
+        """The maps where bands see them apart; None where all see what `make` makes."""
+        return None
+
+    def weighed(self, offset: Float[Tensor, "r c k"], surroundings: Surroundings) -> Float[Tensor, "r c k"]:
+        """What the maps add to the offset of a segment per unit, where that depends on the tile's pixels, too."""
+        return offset
 
     @abstractmethod
     def make(self, size: Size, surroundings: Surroundings) -> Tensor:
@@ -144,7 +200,7 @@ class Lines(PlanPart):
 
     def count(self, size: Size) -> int:
         """Pixels that were read, across the lines, from number 0 to the last that a tile sees."""
-        if not _may_look(self.place):
+        if not may_look(self.place):
             return _MOST_SHRUNK * (size.width + size.height)
         across, down, begin = self.place.unbind(1)
         last = begin + (across * (size.width - 1)).clamp_min(0) + (down * (size.height - 1)).clamp_min(0)
@@ -213,9 +269,9 @@ def looked_up(table: Float[Tensor, "r c n"], place: Float[Tensor, "r 3"], size: 
     y = torch.arange(size.height, device=device, dtype=torch.float32)[:, None]
     across, down, begin = (part[:, None, None] for part in place.unbind(1))
     # Along lines nothing changes; what is looked up once is the same to the bit.
-    if _may_look(place) and bool((place[:, 1] == 0).all()):
+    if may_look(place) and bool((place[:, 1] == 0).all()):
         y = y[:1]
-    elif _may_look(place) and bool((place[:, 0] == 0).all()):
+    elif may_look(place) and bool((place[:, 0] == 0).all()):
         x = x[:1]
     # Before the first pixel that was read there is no data.
     at = (across * x + (down * y + begin)).clamp_min(0)
@@ -227,6 +283,6 @@ def looked_up(table: Float[Tensor, "r c n"], place: Float[Tensor, "r 3"], size: 
     return (here + share * (after - here)).expand(-1, -1, *size).contiguous()
 
 
-def _may_look(tensor: Tensor) -> bool:
+def may_look(tensor: Tensor) -> bool:
     """Whether shapes may follow from values: not where a device would have to be waited for, nor while compiling."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

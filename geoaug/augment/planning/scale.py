@@ -124,7 +124,7 @@ def _seen_as_stored(segments: tuple[Segment, ...], source: PixelScale) -> list[S
             modulation = part.modulation
             if modulation is not None and _looks_at_pixels(part):
                 part = Affine(part.terms, replace(modulation, maps=modulation.maps.preceded_by(so_far)))
-                if modulation.offset is not None:
+                if modulation.offset is not None and modulation.gain is None:
                     # Of what they are made of, the pixels are a part on average.
                     terms = Terms(terms.gain + modulation.offset[..., 0], terms.offset)
             so_far = so_far.then(terms)
