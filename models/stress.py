@@ -377,7 +377,8 @@ class Numbers(ModelSubject):
         return tuple(f"{value:.4g}" for value in _rows(self.truth_of(batch)).nanmean(1).tolist())
 
     def value(self, sums: Float[np.ndarray, "r k"]) -> Float[np.ndarray, " r"]:
-        return np.sqrt(_ratio(sums[:, 0], sums[:, 1]))
+        mean_square = _ratio(sums[:, 0], sums[:, 1])
+        return np.asarray(np.sqrt(mean_square))
 
 
 def _rows(values: Tensor) -> Tensor:

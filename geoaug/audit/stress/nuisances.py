@@ -26,8 +26,6 @@ from geoaug.sensors import Sensor
 
 __all__ = ["Nuisance", "chosen_nuisances", "nuisances_for"]
 
-_ALWAYS = {"p": 1.0}
-
 
 @dataclass(frozen=True, slots=True)
 class Nuisance:
@@ -72,7 +70,7 @@ def nuisances_for(sensor: Sensor, *, pixels: bool = False) -> tuple[Nuisance, ..
     if bands > 1:
         ends += [
             Nuisance("band shift", "pixels, std", (0.1, 0.25, 0.5, 1.0), _ranged(RandomBandShift, "sigma")),
-            Nuisance("band loss", "bands lost", lost, lambda count: _LostBands(max_bands=int(count), **_ALWAYS)),
+            Nuisance("band loss", "bands lost", lost, lambda count: _LostBands(max_bands=int(count), p=1.0)),
         ]
     turn = Nuisance("turn", "degrees", (5.0, 15.0, 30.0, 45.0, 90.0), _ranged(RandomRotation, "degrees"))
     if sensor.domain != "optical":
@@ -100,7 +98,7 @@ def nuisances_for(sensor: Sensor, *, pixels: bool = False) -> tuple[Nuisance, ..
         *ends,
         Nuisance(
             "calibration", "std of a band's gain", (0.02, 0.05, 0.1, 0.2),
-            lambda sigma: RandomCalibration(absolute=0.0, band_to_band=sigma, **_ALWAYS),
+            lambda sigma: RandomCalibration(absolute=0.0, band_to_band=sigma, p=1.0),
         ),
         Nuisance("stripes", "std of a column's gain", (0.005, 0.02, 0.05), _ranged(RandomStriping, "sigma")),
     )  # fmt: skip
@@ -127,4 +125,4 @@ def chosen_nuisances(nuisances: Sequence[Nuisance], names: Sequence[str] | None)
 
 def _ranged(operation: Callable[..., nn.Module], argument: str, **others: Any) -> Callable[[float], nn.Module]:
     """An operation whose range is one value."""
-    return lambda value: operation(**{argument: (value, value)}, **others, **_ALWAYS)
+    return lambda value: operation(**{argument: (value, value)}, **others, p=1.0)

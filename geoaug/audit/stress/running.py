@@ -159,7 +159,8 @@ class _Test:
     def judged(self, operations: Sequence[torch.nn.Module]) -> Judged:
         """The model's answers for all tiles under some operations."""
         compose = self._subject.compose(operations, cover="reflect").train()
-        parts, truth = [], []
+        parts: list[Judged] = []
+        truth: list[str] = []
         for first in range(0, len(self._tiles), _BATCH):
             batch = self._rows(range(first, min(first + _BATCH, len(self._tiles))))
             if not self.truth:
@@ -180,10 +181,14 @@ class _Test:
             return ()
         batch = self._rows(numbers)
         image = batch["image"]
-        stored = {"out_units": "dn", "out_dtype": torch.float32}
-        changed = Compose(
-            [nuisance.build(nuisance.levels[-1])], self._subject.sensor, cover="reflect", **stored
-        ).train()(batch)  # fmt: skip
+        compose = Compose(
+            [nuisance.build(nuisance.levels[-1])],
+            self._subject.sensor,
+            cover="reflect",
+            out_units="dn",
+            out_dtype=torch.float32,
+        )
+        changed = compose.train()(batch)
         before = _examples(image, batch.get("valid"))
         return tuple(zip(before, _examples(changed["image"], changed["valid"]), strict=True))
 
@@ -208,7 +213,8 @@ class _Scale:
 
     def worse(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """By how much the second is worse than the first."""
-        return before - after if self._subject.metric.higher_is_better else after - before
+        loss: np.ndarray = before - after if self._subject.metric.higher_is_better else after - before
+        return loss
 
 
 def _measured(values: Float[np.ndarray, " r"]) -> Measured:
