@@ -62,7 +62,7 @@ class Row:
     """
 
     pretrained: bool = True
-    augment: str = "geoaug"  # "none", "geoaug" or "kornia"
+    augment: str = "geoaug"  # "none", "geoaug" (a preset for the chips), "kornia", "kornia+d4", or a recipe
     dropout: bool = True
     norm: str = "adapted"  # "adapted", "frozen" or "recalibrated"
     stem: str = "copy"
@@ -108,20 +108,22 @@ class Chips:
     sensor: str
 
 
-def read_rgb(archive: Path, seed: int, split: str) -> Chips:
+def read_rgb(archive: Path, seed: int, split: str, tested_from: slice | None = None, kept_back: int = 0) -> Chips:
     """Chips to learn from, by the seed, and others to test, the same for all seeds.
 
     Args:
         archive: of `CLASS/*.jpg`.
         seed: of the choice.
         split: "few" for 100 chips a class and 5,000 to test, "full" for four fifths of all and the last fifth.
+        tested_from: which of those that are not learned from are tested, in their order; None: as `split` says.
+        kept_back: after those to test, as many more are never learned from.
     """
     with zipfile.ZipFile(archive) as file:
         names = sorted(name for name in file.namelist() if name.endswith(".jpg"))
         classes = sorted({name.split("/")[-2] for name in names})
         order = np.random.default_rng(2024).permutation(len(names))
         tests = TESTED if split == "few" else len(names) // 5
-        tested, rest = order[:tests], order[tests:]
+        tested, rest = order[: tests + kept_back][tested_from or slice(tests)], order[tests + kept_back :]
         rest = np.random.default_rng(seed).permutation(rest)
         of = np.array([classes.index(name.split("/")[-2]) for name in names])
         most = A_CLASS if split == "few" else len(rest)
@@ -174,32 +176,56 @@ def preparing(row: Row, sensor: Any, normalize: Any, size: int) -> Callable[[Ten
     """Stored chips to what the network is given: (images, keys, whether to augment)."""
     options: dict[str, Any] = {"sensor": sensor, "size": size, "fit": "resize", "normalize": normalize}
     plain = Compose([], **options).eval()
-    if row.augment == "geoaug":
-        name = "aerial-rgb" if sensor.name == "rgb" else "sentinel-2-classification"
-        ours = load_recipe(name).compose(**{k: v for k, v in options.items() if k != "fit"})
+    photographic = row.augment in ("kornia", "kornia+d4")
+    if row.augment != "none" and not photographic:
+        preset = "aerial-rgb" if sensor.name == "rgb" else "sentinel-2-classification"
+        recipe = load_recipe(preset if row.augment == "geoaug" else row.augment)
+        ours = recipe.compose(**{k: v for k, v in options.items() if k != "fit"})
         ours.fit = "resize"
-    kornia = _kornia_pipeline(size) if row.augment == "kornia" else None
-    mean, std = (torch.tensor(part)[:, None, None] for part in normalize)
+    kornia = _kornia_pipeline(size, len(sensor), symmetries=row.augment == "kornia+d4") if photographic else None
+    scale, offset, mean, std = (
+        torch.tensor(part, dtype=torch.float32)[:, None, None]
+        for part in (sensor.quantification, sensor.offset, *normalize)
+    )
 
     def prepare(image: Tensor, key: Tensor, augment: bool) -> Tensor:
         if not augment or row.augment == "none":
             return plain({"image": image})["image"]
         if kornia is not None:
-            return (kornia(image.float() / 255) - mean) / std
+            return (kornia((image.float() + offset) / scale) - mean) / std
         return ours.train()({"image": image, "key": key})["image"]
 
     return prepare
 
 
-def _kornia_pipeline(size: int) -> nn.Module:
-    """What is common for photographs: crops, flips, jitter of colour, blur."""
+class BrightnessAndContrast(nn.Module):
+    """Jitter of photographs for any number of bands: a gain, and another about the mean of all bands."""
+
+    def __init__(self, brightness: float, contrast: float, p: float) -> None:
+        super().__init__()
+        self.brightness, self.contrast, self.p = brightness, contrast, p
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Jitter images (B, C, H, W)."""
+        drawn = 1 + (2 * torch.rand(2, len(image), 1, 1, 1) - 1) * torch.tensor([self.brightness, self.contrast]).view(
+            2, 1, 1, 1, 1
+        )
+        gain, contrast = torch.where(torch.rand(len(image), 1, 1, 1) < self.p, drawn, 1.0)
+        brighter = image * gain
+        mean = brighter.mean((1, 2, 3), keepdim=True)
+        return (brighter - mean) * contrast + mean
+
+
+def _kornia_pipeline(size: int, bands: int, *, symmetries: bool) -> nn.Module:
+    """What is common for photographs: crops, flips, jitter of colour, blur; colour where there are three bands."""
     import kornia.augmentation as K
 
+    colour: list[nn.Module] = [K.ColorJitter(0.3, 0.3, 0.3, 0.05, p=0.8), K.RandomGrayscale(p=0.1)]
     return nn.Sequential(
+        *[K.RandomVerticalFlip(), K.RandomRotation90((0, 3), p=1.0)] * symmetries,
         K.RandomResizedCrop((size, size), scale=(0.6, 1.0), ratio=(0.8, 1.25)),
         K.RandomHorizontalFlip(),
-        K.ColorJitter(0.3, 0.3, 0.3, 0.05, p=0.8),
-        K.RandomGrayscale(p=0.1),
+        *(colour if bands == 3 else [BrightnessAndContrast(0.3, 0.3, p=0.8)]),
         K.RandomGaussianBlur((3, 3), (0.1, 1.0), p=0.2),
     )
 
@@ -211,10 +237,49 @@ def normalisation(chips: Chips, sensor: Any) -> tuple[list[float], list[float]]:
     return list(found.mean), list(found.std)
 
 
+@dataclass(frozen=True)
+class Learned:
+    """A network that has been trained, with averaged weights, and what prepares images for it."""
+
+    network: nn.Module
+    prepare: Callable[[Tensor, Tensor, bool], Tensor]
+    half: bool
+    seconds_an_epoch: float
+
+    def right(self, image: Tensor, label: Tensor) -> Tensor:
+        """Whether the answer for each of the images (N, C, H, W), as stored, is its label: (N,)."""
+        found = []
+        with torch.inference_mode():
+            for part in image.split(250):
+                ready = self.prepare(part, torch.zeros(len(part), dtype=torch.int64), False)
+                found.append(answered(self.network, ready, self.half).argmax(1))
+        return torch.cat(found) == label
+
+
 def train(row: Row, chips: Chips, weights: Path, seed: int, epochs: int, size: int) -> dict[str, float]:
     """Train a row once and test it: accuracy in per cent, seconds of an epoch."""
-    torch.manual_seed(seed)
     chips, sensor = selected(chips, row)
+    learned = learn(row, chips, sensor, weights, seed, epochs, size)
+    right = int(learned.right(chips.test_image, chips.test_label).sum())
+    return {"accuracy": 100 * right / len(chips.test_label), "seconds_an_epoch": learned.seconds_an_epoch}
+
+
+def learn(
+    row: Row, chips: Chips, sensor: Any, weights: Path, seed: int, epochs: int, size: int, *, half: bool = True
+) -> Learned:
+    """Train a row once.
+
+    Args:
+        row: what is done.
+        chips: with the bands of the row.
+        sensor: of them.
+        weights: pretrained ones.
+        seed: of the order of chips, of augmentation and of the head.
+        epochs: passes over the chips.
+        size: of the images that the network sees, in pixels.
+        half: compute in bfloat16, which processors without it do slowly.
+    """
+    torch.manual_seed(seed)
     normalize = normalisation(chips, sensor)
     prepare = preparing(row, sensor, normalize, size)
 
@@ -248,7 +313,8 @@ def train(row: Row, chips: Chips, weights: Path, seed: int, epochs: int, size: i
     steps = -(-len(chips.image) // BATCH)
     factors = learning_rate_factors(training, epochs, steps, [group["depth"] for group in optimizer.param_groups])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
-    network.to(memory_format=torch.channels_last)
+    if half:
+        network.to(memory_format=torch.channels_last)
     average = averaged_network(network, 0.99)
     begun = time.perf_counter()
     for epoch in range(epochs):
@@ -256,7 +322,7 @@ def train(row: Row, chips: Chips, weights: Path, seed: int, epochs: int, size: i
         order = torch.randperm(len(chips.image))
         for places in order.tensor_split(steps):
             keys = sample_keys(seed=seed, index=places, epoch=epoch)
-            answer = answered(network, prepare(chips.image[places], keys, True))
+            answer = answered(network, prepare(chips.image[places], keys, True), half)
             loss = nn.functional.cross_entropy(answer, chips.label[places], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
@@ -264,19 +330,14 @@ def train(row: Row, chips: Chips, weights: Path, seed: int, epochs: int, size: i
             schedule.step()
             average.update_parameters(network)
     seconds = (time.perf_counter() - begun) / epochs
-    right = 0
     average.eval()
-    with torch.inference_mode():
-        for image, label in zip(chips.test_image.split(250), chips.test_label.split(250), strict=True):
-            image = prepare(image, torch.zeros(len(image), dtype=torch.int64), False)
-            right += int((answered(average, image).argmax(1) == label).sum())
-    return {"accuracy": 100 * right / len(chips.test_label), "seconds_an_epoch": seconds}
+    return Learned(average, prepare, half, seconds)
 
 
-def answered(network: nn.Module, image: Tensor) -> Tensor:
-    """What a network says of images, in half precision inside, as `precision: bf16-mixed` has it."""
-    with torch.autocast("cpu", torch.bfloat16):
-        answer: Tensor = network(image.contiguous(memory_format=torch.channels_last))
+def answered(network: nn.Module, image: Tensor, half: bool) -> Tensor:
+    """What a network says of images, where asked for in half precision inside, as `precision: bf16-mixed` has it."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        answer: Tensor = network(image.contiguous(memory_format=torch.channels_last) if half else image)
     return answer.float()
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "info": "info:info",
     "demo": "demo:demo",
     "audit": "audit:audit",
+    "stress": "stress:stress",
     "bench": "bench:bench",
     "index": "index:index",
     "stats": "stats:stats",

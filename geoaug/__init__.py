@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from geoaug import audit, augment, cli, data, io, models, sensors
     from geoaug.augment.compose import Compose
     from geoaug.augment.recipe import load_recipe
+    from geoaug.models.stress import stress
     from geoaug.rng.draws import sample_keys
     from geoaug.sensors import Sensor, get_sensor
 
@@ -27,6 +28,7 @@ __all__ = [
     "models",
     "sample_keys",
     "sensors",
+    "stress",
 ]
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "get_sensor": "geoaug.sensors",
     "load_recipe": "geoaug.augment.recipe",
     "sample_keys": "geoaug.rng.draws",
+    "stress": "geoaug.models.stress",
 }
 
 _PACKAGES = ("audit", "augment", "cli", "data", "io", "models", "sensors")

@@ -17,6 +17,7 @@ _ORDER = (
     "light",
     "standard",
     "strong",
+    "robust",
     "sentinel-2-classification",
     "sentinel-2-segmentation",
     "landsat",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,21 @@ from geoaug.models.networks.model_file import LoadedModel, load_model
 from geoaug.models.tasks.registry import find_task
 from geoaug.sensors import Sensor
 
-__all__ = ["ModelScorer", "tile_scorer"]
+__all__ = ["ModelScorer", "pipeline_options", "tile_scorer"]
+
+
+def pipeline_options(card: ModelCard) -> dict[str, Any]:
+    """Options of the `Compose` that stands before a model's network: size, normalisation and units of its training."""
+    data = dict(card.training.get("configuration") or {}).get("data") or {}
+    fit = data.get("fit", "crop")
+    size = card.tile_size if fit == "resize" and not find_task(card.task).pixels else None
+    return {
+        "size": size,
+        "fit": fit,
+        "normalize": (card.mean, card.std),
+        "out_units": card.units,
+        "ignore_index": card.ignore_index,
+    }
 
 
 def tile_scorer(model: LoadedModel | str | Path, device: str = "auto") -> ModelScorer:
@@ -64,7 +79,7 @@ class ModelScorer:
         sensor = scene.sensor.select([scene.sensor.band_names[band] for band in bands])
         key = (sensor, scene.pixels.fill)
         if key not in self._compose:
-            self._compose[key] = self._before(sensor)
+            self._compose[key] = Compose([], sensor, **pipeline_options(self._card)).eval()
         batch = {
             "image": torch.from_numpy(np.stack([scene.pixels.to_working(t.image, t.valid) for t in tiles])[:, bands]),
             "valid": torch.from_numpy(np.stack([tile.valid for tile in tiles]))[:, None],
@@ -83,17 +98,6 @@ class ModelScorer:
         found = [sensor.index(name) for name in wanted.band_names]
         check_same_bands(wanted, sensor.select(list(wanted.band_names)), "the tiles")
         return found
-
-    def _before(self, sensor: Sensor) -> Compose:
-        """What stands before the network, as for chips in prediction."""
-        card = self._card
-        data = dict(card.training.get("configuration") or {}).get("data") or {}
-        fit = data.get("fit", "crop")
-        size = card.tile_size if fit == "resize" and not self._pixels else None
-        return Compose(
-            [], sensor, size, fit=fit, normalize=(card.mean, card.std), out_units=card.units,
-            ignore_index=card.ignore_index,
-        ).eval()  # fmt: skip
 
     def _label(self, tile: OutputTile) -> int:
         name = tile.scene.record.label

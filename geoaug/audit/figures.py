@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["areas_png", "curves_png", "picture_png", "shared_stretch"]
+__all__ = ["areas_png", "curves_png", "new_figure", "picture_png", "png_bytes", "shared_stretch"]
 
 _ARTEFACT, _APPEARANCE, _NULL = "#b5462f", "#3d6f99", "#d9d9d2"
 _DPI = 130
@@ -29,7 +29,7 @@ def areas_png(report: AuditReport, recipe: RecipeAudit) -> bytes:
         last = operation.outcomes[-1]
         at = "" if last.strength in (None, 1.0) else f" at {last.strength:g}"
         rows.append((f"{operation.name.removeprefix('Random')}{at}", last))
-    figure = _figure(7.4, 1.1 + 0.3 * len(rows))
+    figure = new_figure(7.4, 1.1 + 0.3 * len(rows))
     axes = figure.add_subplot()
     _null_band(axes, report.artefact_null, vertical=True)
     for place, (_, outcome) in enumerate(rows):
@@ -50,7 +50,7 @@ def areas_png(report: AuditReport, recipe: RecipeAudit) -> bytes:
     axes.set_xlim(0.4, 1.01)
     axes.set_xlabel("area under the curve: .5 cannot be told apart, 1 always")
     figure.legend(fontsize=8, loc="outside upper center", ncols=4, frameon=False)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def curves_png(report: AuditReport, recipe: RecipeAudit) -> bytes | None:
@@ -62,7 +62,7 @@ def curves_png(report: AuditReport, recipe: RecipeAudit) -> bytes | None:
         return None
     columns = min(4, len(lines))
     rows = -(-len(lines) // columns)
-    figure = _figure(2.3 * columns + 0.4, 1.75 * rows + 0.3)
+    figure = new_figure(2.3 * columns + 0.4, 1.75 * rows + 0.3)
     first: Axes | None = None
     for number, (name, outcomes) in enumerate(lines):
         axes = figure.add_subplot(rows, columns, number + 1, sharex=first, sharey=first)
@@ -80,7 +80,7 @@ def curves_png(report: AuditReport, recipe: RecipeAudit) -> bytes | None:
         axes.label_outer()
     figure.supxlabel("strength", fontsize=9)
     figure.supylabel("area under the curve", fontsize=9)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def shared_stretch(originals: Sequence[Example], bands: tuple[int, ...]) -> Stretch:
@@ -105,7 +105,8 @@ def picture_png(example: Example, bands: tuple[int, ...], stretch: Stretch) -> b
     return buffer.getvalue()
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of a size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -121,7 +122,8 @@ def _null_band(axes: "Axes", null: Null, *, vertical: bool) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _png(figure: "Figure") -> bytes:
+def png_bytes(figure: "Figure") -> bytes:
+    """A figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()

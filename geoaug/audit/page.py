@@ -1,11 +1,11 @@
 """The page of a report: one HTML text that holds its pictures and needs nothing else, neither files nor a network."""
 
-import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from geoaug.audit.examples import Example, Examples
 from geoaug.audit.figures import areas_png, curves_png, picture_png, shared_stretch
+from geoaug.audit.html import cell, document, image, notes, plot, table
 from geoaug.audit.results import AuditReport, OperationAudit, Outcome, RecipeAudit
 from geoaug.io.preview import composites
 
@@ -14,40 +14,18 @@ __all__ = ["report_page"]
 # Noise ratios within these are those of a realistic recipe; decibels of high frequencies likewise.
 _NOISE_RANGE, _DECIBELS = (0.8, 1.3), 0.8
 _SEEN, _OBVIOUS = 0.65, 0.9
-# Columns of sentences.
-_WORDS = ("verdict", "arguments")
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1060px; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { margin-top: 2.6rem; border-bottom: 2px solid #ddd; }
-h3 { margin: 1.6rem 0 .4rem; } .quiet { color: #666; } img.plot { max-width: 100%; height: auto; }
-table { border-collapse: collapse; margin: .6rem 0; font-size: .88rem; } td, th { padding: .25rem .55rem;
-  border-bottom: 1px solid #e4e4e0; text-align: right; vertical-align: top; } th { color: #555; font-weight: 600; }
-td:first-child, th:first-child, td.words, th.words { text-align: left; } .scroll { overflow-x: auto; }
-td.good { background: #e6f1e4; } td.fair { background: #fbf0d6; } td.bad { background: #f7dcd5; }
-.verdict { background: #f5f4ef; border-left: 4px solid #b5462f; padding: .5rem .9rem; }
-.tiles { display: flex; flex-wrap: wrap; gap: 6px 14px; } .tiles figure { margin: 0; }
-.tiles img { width: 150px; image-rendering: pixelated; display: block; } figcaption { font-size: .78rem; color: #666; }
-.strip { display: flex; gap: 4px; } code { font-size: .85rem; } details { margin: .6rem 0; }
-"""
 
 
 def report_page(report: AuditReport, shown: Examples) -> str:
     """The whole report as HTML."""
     names = ", ".join(recipe.name for recipe in report.recipes)
     parts = [
-        "<!DOCTYPE html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>geoaug audit: {escape(names)}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{_STYLE}</style></head><body>",
         f"<h1>Audit of {escape(names)}</h1>",
         f'<p class="quiet">{report.tiles} untouched tiles of {report.tile} &times; {report.tile} pixels from '
         f"{escape(', '.join(report.data))}, as {escape(report.sensor)} with {len(report.bands)} bands "
         f"({escape(' '.join(report.bands))}); measured in the middle {report.inner} &times; {report.inner} pixels; "
         f"geoaug {escape(report.version)}, {report.seconds:.0f} s.</p>",
-        *_notes(report.notes),
+        *notes(report.notes),
         *_summary(report),
         *_how_to_read(report),
     ]
@@ -55,21 +33,17 @@ def report_page(report: AuditReport, shown: Examples) -> str:
         parts += _against(report, report.against, shown)
     for recipe in report.recipes:
         parts += _recipe(report, recipe, shown)
-    return "\n".join([*parts, "</body></html>", ""])
-
-
-def _notes(notes: Sequence[str]) -> list[str]:
-    return ["<ul>", *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"] if notes else []
+    return document(f"geoaug audit: {names}", parts)
 
 
 def _summary(report: AuditReport) -> list[str]:
     rows = [
         [
-            _cell(recipe.name),
+            cell(recipe.name),
             _area(recipe.as_written),
-            _cell(f"{_interval(recipe.as_written)}"),
-            _cell(f"{_short(recipe.as_written.appearance.auc)}"),
-            _cell(recipe.verdict, "words"),
+            cell(f"{_interval(recipe.as_written)}"),
+            cell(f"{_short(recipe.as_written.appearance.auc)}"),
+            cell(recipe.verdict, "words"),
         ]
         for recipe in report.recipes
     ]
@@ -77,24 +51,24 @@ def _summary(report: AuditReport) -> list[str]:
         other = report.against
         rows.append(
             [
-                _cell("the other acquisition"),
+                cell("the other acquisition"),
                 _area(other, plain=True),
-                _cell(_interval(other)),
-                _cell(_short(other.appearance.auc)),
-                _cell("what a real change of date looks like on the same ground", "words"),
+                cell(_interval(other)),
+                cell(_short(other.appearance.auc)),
+                cell("what a real change of date looks like on the same ground", "words"),
             ]
         )
     null = report.artefact_null
     rows.append(
         [
-            _cell("null: untouched tiles alone"),
-            _cell(_short(null.auc)),
-            _cell(f"{_short(null.low)} to {_short(null.high)}"),
-            _cell(_short(report.appearance_null.auc)),
-            _cell("two halves of them, one rounded again", "words"),
+            cell("null: untouched tiles alone"),
+            cell(_short(null.auc)),
+            cell(f"{_short(null.low)} to {_short(null.high)}"),
+            cell(_short(report.appearance_null.auc)),
+            cell("two halves of them, one rounded again", "words"),
         ]
     )
-    return _table(["recipe", "artefact AUC", "95 %", "appearance AUC", "verdict"], rows)
+    return table(["recipe", "artefact AUC", "95 %", "appearance AUC", "verdict"], rows)
 
 
 def _how_to_read(report: AuditReport) -> list[str]:
@@ -125,18 +99,18 @@ def _recipe(report: AuditReport, recipe: RecipeAudit, shown: Examples) -> list[s
     if recipe.summary:
         parts.append(f'<p class="quiet">{escape(recipe.summary)}</p>')
     parts.append(f'<p class="verdict">{escape(_sentence(recipe.verdict))}</p>')
-    parts.append(_plot(areas_png(report, recipe), f"areas under the curve of {recipe.name}"))
+    parts.append(plot(areas_png(report, recipe), f"areas under the curve of {recipe.name}"))
     if recipe.operations:
         parts += [
             "<h3>Each operation alone, on every tile</h3>",
-            *_table(
+            *table(
                 ["operation", "artefact AUC", "appearance AUC", "verdict", "arguments"],
                 [_operation_row(one) for one in recipe.operations],
             ),
         ]
     curves = curves_png(report, recipe)
     if curves is not None:
-        parts += ["<h3>Over strength</h3>", _plot(curves, f"areas under the curve of {recipe.name} over strength")]
+        parts += ["<h3>Over strength</h3>", plot(curves, f"areas under the curve of {recipe.name} over strength")]
     rows = [("the whole recipe", recipe.as_written)]
     rows += [(one.name, one.outcomes[-1]) for one in recipe.operations]
     parts += ["<h3>Shifts</h3>", *_measures(rows, report), "<h3>Before and after</h3>"]
@@ -152,10 +126,10 @@ def _operation_row(operation: OperationAudit) -> list[str]:
     last = operation.outcomes[-1]
     given = ", ".join(f"{name}={value}" for name, value in operation.arguments.items())
     return [
-        _cell(operation.name),
+        cell(operation.name),
         _area(last),
-        _cell(_short(last.appearance.auc)),
-        _cell(operation.verdict, "words"),
+        cell(_short(last.appearance.auc)),
+        cell(operation.verdict, "words"),
         f'<td class="words"><code>{escape(given)}</code></td>',
     ]
 
@@ -183,35 +157,35 @@ def _measures(rows: Sequence[tuple[str, Outcome]], report: AuditReport) -> list[
         found = outcome.measures
         angle = "" if found.spectral_angle is None else f"{found.spectral_angle:.2f}&deg;"
         line = [
-            _cell(title),
-            *(_cell(f"{_mean(values):.2f}") for values in (found.mean_change, found.std_change, found.wasserstein)),
+            cell(title),
+            *(cell(f"{_mean(values):.2f}") for values in (found.mean_change, found.std_change, found.wasserstein)),
             f"<td>{angle}</td>",
-            *(_cell(f"{value:.2f}") for value in found.indices.values()),
-            *(_cell(_percent(share)) for share in (found.invalid, found.clipped, found.unphysical, outcome.unchanged)),
+            *(cell(f"{value:.2f}") for value in found.indices.values()),
+            *(cell(_percent(share)) for share in (found.invalid, found.clipped, found.unphysical, outcome.unchanged)),
         ]
         if labelled:
-            line += [_cell(_percent(found.label_agreement)), _cell(_percent(found.ignored_labels))]
+            line += [cell(_percent(found.label_agreement)), cell(_percent(found.ignored_labels))]
         if scored:
-            line += [_cell(_number(outcome.affinity)), _cell(_number(outcome.diversity))]
+            line += [cell(_number(outcome.affinity)), cell(_number(outcome.diversity))]
         body.append(line)
     noise = [
-        [_cell(title), *(_graded(v, f"{v:.2f}", *_NOISE_RANGE) for v in outcome.measures.noise_ratio)]
+        [cell(title), *(_graded(v, f"{v:.2f}", *_NOISE_RANGE) for v in outcome.measures.noise_ratio)]
         for title, outcome in rows
     ]
     sharp = [
-        [_cell(title), *(_graded(v, f"{v:+.1f}", -_DECIBELS, _DECIBELS) for v in outcome.measures.sharpness_db)]
+        [cell(title), *(_graded(v, f"{v:+.1f}", -_DECIBELS, _DECIBELS) for v in outcome.measures.sharpness_db)]
         for title, outcome in rows
     ]
     apart = rows[0][1].measures.spectral_angle_of_tiles
     between = "" if apart is None else f" Two tiles are {apart:.1f}&deg; apart in spectral angle (median)."
     return [
         f'<p class="quiet">In units of the spread between tiles, the mean over bands.{between}</p>',
-        *_table(heads, body),
+        *table(heads, body),
         '<p class="quiet">Noise of each band, as a ratio to that of the same tile before (median).</p>',
-        *_table(["", *report.bands], noise),
+        *table(["", *report.bands], noise),
         '<p class="quiet">Sharpness: change of the power above a quarter of a cycle per pixel, in decibels '
         "(median).</p>",
-        *_table(["", *report.bands], sharp),
+        *table(["", *report.bands], sharp),
     ]
 
 
@@ -223,32 +197,22 @@ def _pictures(title: str, shown: Examples, changed: Sequence[Example]) -> list[s
     stretch = shared_stretch(shown.originals, shown_as.bands)
     parts = [f"<h4>{escape(title)}</h4>" if title else "", '<div class="tiles">']
     for before, after in zip(shown.originals, changed, strict=False):
-        pair = [_image(picture_png(one, shown_as.bands, stretch)) for one in (before, after)]
+        pair = [image(picture_png(one, shown_as.bands, stretch)) for one in (before, after)]
         parts.append(f'<figure><div class="strip">{"".join(pair)}</div><figcaption>before, after</figcaption></figure>')
     return [*parts, "</div>"]
-
-
-def _table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    head = "".join(f'<th class="{"words" if name in _WORDS else ""}">{escape(name)}</th>' for name in heads)
-    lines = [f"<tr>{''.join(row)}</tr>" for row in rows]
-    return ['<div class="scroll"><table>', f"<tr>{head}</tr>", *lines, "</table></div>"]
-
-
-def _cell(text: str, kind: str = "") -> str:
-    return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
 
 
 def _area(outcome: Outcome, *, plain: bool = False) -> str:
     area = outcome.artefact.auc
     kind = "" if plain else "good" if area <= _SEEN else "fair" if area <= _OBVIOUS else "bad"
-    return _cell(_short(area), kind)
+    return cell(_short(area), kind)
 
 
 def _graded(value: float, text: str, low: float, high: float) -> str:
     """Good within a range, bad more than twice as far out as its ends are from its middle."""
     middle, reach = (low + high) / 2, (high - low) / 2
     away = abs(value - middle) / reach
-    return _cell(text, "good" if away <= 1 else "fair" if away <= 2 else "bad")
+    return cell(text, "good" if away <= 1 else "fair" if away <= 2 else "bad")
 
 
 def _interval(outcome: Outcome) -> str:
@@ -273,15 +237,3 @@ def _number(value: float | None) -> str:
 
 def _sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}."
-
-
-def _plot(png: bytes, words: str) -> str:
-    return f'<p><img class="plot" alt="{escape(words)}" src="{_data(png)}"></p>'
-
-
-def _image(png: bytes) -> str:
-    return f'<img alt="" src="{_data(png)}">'
-
-
-def _data(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"

@@ -1,7 +1,9 @@
 """A report on disk: `report.html`, one file that opens by itself, and `report.json` for programs."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from geoaug.audit.examples import Examples
 from geoaug.audit.page import report_page
@@ -9,7 +11,7 @@ from geoaug.audit.results import AuditReport
 from geoaug.errors import ConfigurationError
 from geoaug.io.geotiff import replace_file
 
-__all__ = ["HTML", "JSON", "check_folder", "write_report"]
+__all__ = ["HTML", "JSON", "check_folder", "write_files", "write_report"]
 
 HTML, JSON = "report.html", "report.json"
 
@@ -34,10 +36,19 @@ def write_report(report: AuditReport, shown: Examples, folder: str | Path) -> Pa
     Raises:
         ConfigurationError: the folder cannot be written to.
     """
+    return write_files(report_page(report, shown), report.to_dict(), folder)
+
+
+def write_files(page: str, values: Mapping[str, Any], folder: str | Path) -> Path:
+    """Write a page and the values behind it into a folder, and give the path of the page.
+
+    Raises:
+        ConfigurationError: the folder cannot be written to.
+    """
     path = check_folder(folder)
     try:
-        replace_file(path / HTML, report_page(report, shown).encode("utf-8"))
-        replace_file(path / JSON, (json.dumps(report.to_dict(), indent=1) + "\n").encode("utf-8"))
+        replace_file(path / HTML, page.encode("utf-8"))
+        replace_file(path / JSON, (json.dumps(values, indent=1) + "\n").encode("utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path}: the report cannot be written ({error.strerror or error})") from error
     return path / HTML

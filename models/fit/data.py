@@ -7,9 +7,11 @@ How the values are chosen where only data are given is in `choices`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, Unpack, cast
 
 import torch
+from jaxtyping import Int
 from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 
@@ -22,7 +24,7 @@ from geoaug.errors import ConfigurationError, RasterError
 from geoaug.keywords import shares_options
 from geoaug.models.networks.statistics import IMAGENET_MEAN, IMAGENET_STD, BandStatistics, measure_statistics
 
-__all__ = ["FitAugment", "FitData"]
+__all__ = ["FitAugment", "FitData", "class_positions"]
 
 _BATCHES_MEASURED = 8
 
@@ -153,7 +155,8 @@ class FitAugment(nn.Module):
         # In a tuple, so that the data are no part of the network.
         self._data = (data,)
         self.stage: Literal["val", "test"] = "val"
-        self.positions = None if data.class_ids is None else _positions_of(data.class_ids, data.options.ignore_index)
+        if data.class_ids is not None:
+            _positions_of(tuple(data.class_ids), data.options.ignore_index)  # says at once what cannot be meant
 
     @property
     def data(self) -> FitData:
@@ -183,25 +186,40 @@ class FitAugment(nn.Module):
         split = "train" if self.training or not self.data.has_split(self.stage) else self.stage
         done: dict[str, Any] = self.data.compose(split).train(self.training)(dict(batch))
         if isinstance(done.get("mask"), Tensor):
-            done["mask"] = self._positioned(done["mask"].long())
+            done["mask"] = class_positions(done["mask"].long(), self.data.class_ids, self.ignore_index)
         if isinstance(done.get("label"), Tensor) and done["label"].is_floating_point():
             done["target"] = done.pop("label")
         return done
 
-    def _positioned(self, ids: Tensor) -> Tensor:
-        if self.positions is None:
-            return ids
-        table = self.positions.to(ids.device)
-        inside = (ids >= 0) & (ids < len(table))
-        found = table[torch.where(inside, ids, torch.zeros_like(ids))]
-        strange = (~inside | (found < 0)) & (ids != self.ignore_index)
-        if bool(strange.any()):
-            one = int(ids[strange][0])
-            raise RasterError(f"the labels hold the id {one}, which is not among the classes {self.data.class_ids}")
-        return torch.where(ids == self.ignore_index, ids, found)
+
+def class_positions(
+    ids: Int[Tensor, "*grid"], class_ids: Sequence[int] | None, ignore_index: int
+) -> Int[Tensor, "*grid"]:
+    """Labels as positions among the classes of a network.
+
+    Args:
+        ids: as labels hold them.
+        class_ids: the id of each class, in the order of the network's answers; None: ids are positions already.
+        ignore_index: stays.
+
+    Raises:
+        ConfigurationError: ids of classes that are none.
+        RasterError: a label that is not among them.
+    """
+    if class_ids is None:
+        return ids
+    table = _positions_of(tuple(class_ids), ignore_index).to(ids.device)
+    inside = (ids >= 0) & (ids < len(table))
+    found = table[torch.where(inside, ids, torch.zeros_like(ids))]
+    strange = (~inside | (found < 0)) & (ids != ignore_index)
+    if bool(strange.any()):
+        one = int(ids[strange][0])
+        raise RasterError(f"the labels hold the id {one}, which is not among the classes {list(class_ids)}")
+    return torch.where(ids == ignore_index, ids, found)
 
 
-def _positions_of(ids: Sequence[int], ignore_index: int) -> Tensor:
+@cache
+def _positions_of(ids: tuple[int, ...], ignore_index: int) -> Tensor:
     """For each id its position among the classes, -1 where it is none."""
     if len(set(ids)) != len(ids) or min(ids) < 0:
         raise ConfigurationError(f"class_ids are numbers from 0, each once, not {list(ids)}")

@@ -18,6 +18,7 @@ PRESETS = [
     "light",
     "standard",
     "strong",
+    "robust",
     "sentinel-2-classification",
     "sentinel-2-segmentation",
     "landsat",
