@@ -14,6 +14,7 @@ from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentatio
 from torch import Tensor, nn
 
 from geoaug.augment.batch import Tiles, batched, moved_with, read_tiles, restored, unbatched
+from geoaug.augment.kernels.coarse import Light
 from geoaug.augment.kernels.executors import EXECUTORS, Executor, executor_for
 from geoaug.augment.kernels.portable import Encoding, Interpolation, Work
 from geoaug.augment.kernels.sampling import Decoding, Pixels, mirrored
@@ -80,7 +81,8 @@ class Compose(nn.Module):
             in which the sensor's bands are found by name.
         ignore_index: label of pixels without a label.
         out_dtype: of the output image; None: that of the input. Integers are rounded and saturated.
-        out_units: "reflectance" (for SAR: linear power), "dn" for the sensor's digital numbers, or "db" for SAR.
+        out_units: "reflectance" (for SAR: linear power; for display images, whose sensor has a `transfer`: the display
+            value as a fraction, 0 black and 1 white), "dn" for the sensor's digital numbers, or "db" for SAR.
         fill: value of invalid pixels in the output.
         reserve_fill: for integer output, whether a valid pixel that comes out as `fill` takes the next value instead,
             as a file with that nodata value needs.
@@ -387,8 +389,8 @@ class Compose(nn.Module):
 
     def _work(self, stage: FusedStage, plan: Plan, tiles: Tiles, position: int, first: bool, last: bool) -> Work:
         dates, device = tiles.dates or 1, plan.key.device
-        source = self._scale if first else PixelScale.reflectance()
-        target = self._target if last else PixelScale.reflectance()
+        source = self._scale if first else self._scale.unscaled
+        target = self._target if last else self._scale.unscaled
         segments = scaled_segments(
             stage.segments,
             source,
@@ -402,6 +404,9 @@ class Compose(nn.Module):
         if source.quantity in ("amplitude", "db"):
             scale = (constant(part, torch.float32, device) for part in (source.quantification, source.offset))
             decoding = Decoding(source.quantity, *scale)
+        light = None
+        if source.light is not None and stage.segments:
+            light = Light(*(constant(part, torch.float32, device) for part in (source.quantification, source.offset)))
         return Work(
             stage.matrix,
             stage.size,
@@ -415,6 +420,7 @@ class Compose(nn.Module):
             1 if self.interpolation == "nearest" else stage.most_places,
             self.interpolation,
             stage.grids,
+            light,
         )
 
     @property
@@ -424,7 +430,7 @@ class Compose(nn.Module):
             stored = self._scale
             plain = stored.quantity == "db" and set(stored.quantification) == {1.0} and set(stored.offset) == {0.0}
             return stored if plain else decibels
-        return self._scale if self.out_units == "dn" else PixelScale.reflectance()
+        return self._scale if self.out_units == "dn" else self._scale.unscaled
 
     def _encoding(self, stored: torch.dtype, last: bool) -> Encoding:
         if not last:

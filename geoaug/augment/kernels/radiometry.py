@@ -18,6 +18,7 @@ from torch import Tensor
 
 from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.kernels.lattice import lattice_normal
+from geoaug.augment.physics.display import display_of, light_of
 from geoaug.augment.planning.band_grids import BandGrids
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Size
@@ -289,10 +290,17 @@ def _steps(block: Block, segment: Steps) -> None:
 
 
 def _curve(values: Float[Tensor, "r c h w"], segment: Curve) -> None:
-    if segment.unit == "amplitude":
-        values.clamp_min_(0).sqrt_()
-    else:
-        values.clamp_min_(_LEAST_POWER).log10_().mul_(10)
+    match segment.unit:
+        case "amplitude":
+            values.clamp_min_(0).sqrt_()
+        case "db":
+            values.clamp_min_(_LEAST_POWER).log10_().mul_(10)
+        case "light":
+            values.copy_(light_of(values))
+        case "display":
+            values.copy_(display_of(values))
+        case _:
+            assert_never(segment.unit)
 
 
 def _over_pixels(term: Float[Tensor, "r c"]) -> Float[Tensor, "r c 1 1"]:
