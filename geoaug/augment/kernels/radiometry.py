@@ -69,7 +69,7 @@ def run_segments(block: Block, segments: Sequence[Segment]) -> None:
             continue
         _settle(block)
         if isinstance(segment, Curve):
-            _curve(block.values, segment)
+            _curve(block, segment)
         elif not certainly(~segment.applied):
             _run_other(block, segment)
     _settle(block)
@@ -289,16 +289,19 @@ def _steps(block: Block, segment: Steps) -> None:
         values.copy_(stepped)
 
 
-def _curve(values: Float[Tensor, "r c h w"], segment: Curve) -> None:
+def _curve(block: Block, segment: Curve) -> None:
+    values = block.values
     match segment.unit:
         case "amplitude":
             values.clamp_min_(0).sqrt_()
         case "db":
             values.clamp_min_(_LEAST_POWER).log10_().mul_(10)
-        case "light":
-            values.copy_(light_of(values))
-        case "display":
-            values.copy_(display_of(values))
+        case "light" | "display":
+            curved = light_of(values) if segment.unit == "light" else display_of(values)
+            if values.requires_grad:
+                block.values = curved
+            else:
+                values.copy_(curved)
         case _:
             assert_never(segment.unit)
 

@@ -364,6 +364,9 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
     domain: str | None = "optical"
     """The kind of sensor whose images the operation describes; None: any."""
 
+    for_pictures = False
+    """Whether it is part of how a picture of 8 bits is made for the eye, which no other image goes through."""
+
     follows: str | None = None
     """Class name of the operation whose parameters it shares, if that stands in the same list."""
 
@@ -412,6 +415,11 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         if self.domain is not None and sensor.domain != self.domain:
             raise ConfigurationError(
                 f"{name} is for {self.domain} images; the sensor '{sensor.name}' is {sensor.domain}"
+            )
+        if self.for_pictures and sensor.transfer is None and not sensor.of_8_bits:
+            raise ConfigurationError(
+                f"{name} is for pictures of 8 bits made for the eye; the sensor '{sensor.name}' measures reflectance: "
+                "leave the operation out, or give a sensor with a transfer (such as 'rgb')"
             )
         if bands is not None and bands != len(sensor.bands):
             raise ConfigurationError(
