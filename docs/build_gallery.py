@@ -69,7 +69,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "RandomSwathBrightness": {"amplitude": (0.1, 0.1), "swath_m": 2600.0},
     "RandomSunElevation": {"change": (-15, -15)},
     "RandomTerrainShading": {"turn": (40, 40), "change": (-15, -15)},
-    "RandomPointSpread": {"mtf": (0.15, 0.15)},
+    "RandomPointSpread": {"mtf": (0.1, 0.1)},
     "RandomResolution": {"factor": (3.0, 3.0)},
     "RandomWhiteBalance": {"mired": (30.0, 30.0), "tint": 0.0},
     "RandomTone": {"gamma": (0.9, 0.9), "contrast": (0.4, 0.4)},

@@ -121,6 +121,7 @@ def _definition_model() -> Any:
         looks: positive | None = None
         nesz_db: finite | None = None
         resolution_m: tuple[positive, positive] | None = None
+        mtf: positive | None = None
         black: finite = 0.0
         white: finite = 1.0
 

@@ -47,6 +47,7 @@ class Band:
         nesz_db: backscatter that the thermal noise equals, dB (SAR).
         resolution_m: across the columns and along them (range and azimuth), metres, which is more than `gsd_m` where
             neighbouring pixels share their speckle (SAR).
+        mtf: modulation transfer of sensor and processing at the Nyquist frequency of `gsd_m`, where it is known.
         black: reflectance that is shown as the display value 0, where the sensor has a `transfer`.
         white: reflectance that is shown as the display value 1, likewise.
         aliases: further names for the band.
@@ -71,6 +72,7 @@ class Band:
     looks: float | None = None
     nesz_db: float | None = None
     resolution_m: tuple[float, float] | None = None
+    mtf: float | None = None
     black: float = 0.0
     white: float = 1.0
     aliases: tuple[str, ...] = ()
@@ -86,6 +88,8 @@ class Band:
             raise ConfigurationError(f"band '{self.name}': offset must be finite, not {self.offset}")
         if self.resolution_m is not None and not all(math.isfinite(side) and side > 0 for side in self.resolution_m):
             raise ConfigurationError(f"band '{self.name}': resolution_m must be positive, not {self.resolution_m}")
+        if self.mtf is not None and not 0 < self.mtf <= 1:
+            raise ConfigurationError(f"band '{self.name}': mtf is a transfer within (0, 1], not {self.mtf:g}")
         if not (math.isfinite(self.black) and math.isfinite(self.white) and self.black < self.white):
             raise ConfigurationError(
                 f"band '{self.name}': black and white are reflectances, white the greater one, not {self.black:g} and "

@@ -60,7 +60,7 @@ def shape_of(params: dict[str, Tensor], side: int = 160) -> TileShape:
     rows = len(params["batch_prob"])
     cpu = torch.device("cpu")
     grids = band_grids(tuple(band.gsd_m for band in S2.bands), None, None, None, "cubic", rows, cpu)
-    return TileShape(rows, len(S2.bands), Size(side, side), cpu, sensor=S2, grids=grids)
+    return TileShape(rows, len(S2.bands), Size(side, side), cpu, sensor=S2, grids=grids, grids_here=grids)
 
 
 def built(name: str, **more: Any) -> nn.Module:

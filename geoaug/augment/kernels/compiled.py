@@ -20,7 +20,7 @@ from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, layout_of, limits_of
 from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
-from geoaug.augment.kernels.stencils import CoarseGrid, Taps
+from geoaug.augment.kernels.stencils import BandTaps, CoarseGrid, Taps
 from geoaug.augment.physics.adjacency import Background
 from geoaug.augment.physics.cloud_field import CloudShade, CloudVeil
 from geoaug.augment.planning import matrices
@@ -293,13 +293,17 @@ def _filter(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> None:
     """Run a stencil in place, date by date: by compiled loops where there are some for its kernel, else by torch."""
     apart = image.view(len(image) * dates, -1, *image.shape[2:])
     kernel = stencil.kernel
-    if not isinstance(kernel, Taps | CoarseGrid):
+    if not isinstance(kernel, Taps | BandTaps | CoarseGrid):
         apart.copy_(stencils.run(apart, valid.repeat_interleave(dates, 0), stencil))
         return
     every, known = apart.numpy(), valid[:, 0].numpy()
     for row in np.flatnonzero(stencil.applied.numpy()):
         if isinstance(kernel, Taps):
             stencil_loops.blur(every[row], known[row // dates], kernel.weights[row, 0].float().numpy())
+        elif isinstance(kernel, BandTaps):
+            for band, reach in enumerate(kernel.reaches):
+                weights = kernel.weights[row, band, : reach + 1].float().contiguous().numpy()
+                stencil_loops.blur(every[row, band : band + 1], known[row // dates], weights)
         else:
             factor = kernel.factor[row].double().expand(every.shape[1]).numpy()
             stencil_loops.coarsen(every[row], known[row // dates], factor, kernel.phase[row].double().numpy())
