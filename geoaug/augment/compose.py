@@ -36,6 +36,8 @@ from geoaug.small_arrays import constant
 
 _CONTEXT_PROBES = 4096
 
+_USUAL_RESAMPLING: BandResampling = "cubic"
+
 # Normal noises that one stage may draw.
 _STREAMS_OF_A_STAGE = 256
 
@@ -60,6 +62,7 @@ class Compose(nn.Module):
       elevation in metres): follow the pixels;
     - `sun_elevation`, `sun_azimuth`, `view_zenith`, `view_azimuth` (B, degrees): light, shadow and haze follow them
       where they are known;
+    - `band_resampling` (a name, or a list of B names): how bands coarser than the pixels came to them;
     - `key` (B, int64): identity of the samples for randomness; without it, keys come from torch's generator.
 
     Where an operation makes clouds or shadows, the output has their classes under `cloud` (B H W, or B T H W; uint8):
@@ -94,7 +97,8 @@ class Compose(nn.Module):
             "bicubic" likewise (GDAL's kernel, a = -0.5), which is sharper and overshoots beside edges, below 0 too:
             nothing is clamped; or "nearest", for rasters of classes or flags.
         band_resampling: by which bands that are coarser than the tile's pixels came to them: "nearest", "bilinear"
-            or "cubic". What the detector does to such a band (noise, stripes) is drawn on its own pixels of
+            or "cubic". None: as the batch tells under `band_resampling`, which tiles of `TileDataset` have; "cubic"
+            where it does not. What the detector does to such a band (noise, stripes) is drawn on its own pixels of
             `Band.gsd_m`, and interpolated likewise. How wide the tile's pixels are is told by the batch's
             `transform`; without it they are as wide as those of the sensor's finest band.
         channels_last: whether the output lies in memory as torch's `channels_last` format, as many networks prefer.
@@ -121,7 +125,7 @@ class Compose(nn.Module):
         min_support: float = 0.5,
         cover: Cover = "leave",
         interpolation: Interpolation = "bilinear",
-        band_resampling: BandResampling = "cubic",
+        band_resampling: BandResampling | None = None,
         channels_last: bool = False,
         executor: Executor = "auto",
     ) -> None:
@@ -157,7 +161,7 @@ class Compose(nn.Module):
         self.min_support = min_support
         self.cover: Cover = cover
         self.interpolation: Interpolation = interpolation
-        self.band_resampling: BandResampling = checked_resampling(band_resampling)
+        self.band_resampling = None if band_resampling is None else checked_resampling(band_resampling)
         self.channels_last = channels_last
         self.executor: Executor = executor
         self._scale = PixelScale.of(self.sensor)
@@ -326,7 +330,21 @@ class Compose(nn.Module):
         sun, view = degrees("sun_azimuth"), degrees("view_azimuth")
         apart = None if sun is None or view is None else sun - view
         elevation, zenith = degrees("sun_elevation"), degrees("view_zenith")
-        return Acquisition(elevation, sun, gsd, zenith, apart, geotransform, self.band_resampling)
+        return Acquisition(elevation, sun, gsd, zenith, apart, geotransform, self._resampling(batch, len(key)))
+
+    def _resampling(self, batch: Mapping[str, Any], count: int) -> BandResampling | tuple[BandResampling, ...]:
+        """By which coarse bands came to the pixels: as the user says, else as whoever resampled them does."""
+        told = batch.get("band_resampling") if self.band_resampling is None else self.band_resampling
+        if told is None:
+            return _USUAL_RESAMPLING
+        if isinstance(told, str):
+            return checked_resampling(told)
+        names = tuple(_USUAL_RESAMPLING if name is None else checked_resampling(name) for name in told)
+        if len(names) != count:
+            raise ConfigurationError(
+                f"'band_resampling' is a name, or one for each of {count} samples, not {len(names)}"
+            )
+        return names or _USUAL_RESAMPLING
 
     def _check_bands(self, tiles: Tiles) -> None:
         for member in self._list.members:
