@@ -108,11 +108,12 @@ def test_haze_brightens_dark_ground_and_dims_bright_ground(executor: str) -> Non
     assert (change[2] > change[0])[:2].all()  # blue more than red
 
 
-def test_haze_sees_the_light_of_the_surroundings() -> None:
+@pytest.mark.parametrize("executor", EXECUTORS[:2])
+def test_haze_sees_the_light_of_the_surroundings(executor: str) -> None:
     """Over ground of one colour there is no adjacency; over a chequerboard it mixes light, which is no mean of DN."""
     even = {"image": torch.full((1, 3, 48, 48), 60, dtype=torch.uint8), "key": sample_keys(0, [0])}
     near, apart = (
-        shown([RandomHaze((0.4, 0.4), adjacency=mixed, p=1.0)], even, out_dtype=torch.float32)
+        shown([RandomHaze((0.4, 0.4), adjacency=mixed, p=1.0)], even, executor, out_dtype=torch.float32)
         for mixed in (True, False)
     )
     assert (near - apart).abs().max() < 0.5
@@ -121,10 +122,10 @@ def test_haze_sees_the_light_of_the_surroundings() -> None:
     board = {**even, "image": (squares * 200 + 20).to(torch.uint8).expand(1, 3, 48, 48).contiguous()}
     board["transform"] = torch.tensor([[0.5, 0, 0, 0, -0.5, 0]], dtype=torch.float64)
     haze = RandomHaze((0.4, 0.4), p=1.0)
-    out = shown([haze], board, out_dtype=torch.float32).double().numpy() / 255
+    out = shown([haze], board, executor, out_dtype=torch.float32).double().numpy() / 255
     mean = by_definition(np.array([20, 220]) / 255).mean()
     flat = {**even, "image": torch.full((1, 3, 48, 48), 255 * float(display_of(torch.tensor(mean / 0.8))))}
-    level = shown([haze], flat, out_dtype=torch.float32).double().numpy() / 255
+    level = shown([haze], flat, executor, out_dtype=torch.float32).double().numpy() / 255
     # Mixing with the surroundings leaves the mean of the light that uniform ground of that mean has.
     assert by_definition(out).mean() == pytest.approx(by_definition(level).mean(), rel=0.01)
 
