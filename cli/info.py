@@ -1,7 +1,9 @@
 """`geoaug info`: what a scene holds, what geoaug takes it for, and likely problems."""
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
 def info(
     scenes: options.Scenes,
     selection: options.SceneSelection,
+    transfer: Annotated[
+        Path | None,
+        typer.Option(
+            "--estimate-transfer",
+            metavar="SENSOR.yaml",
+            help="Of 8-bit pictures made for the eye: estimate the reflectance of black and white from the darkest and "
+            "brightest pixels of the first scene, and write its sensor here, for --sensor.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Show bands, sensor, CRS, grid, storage, values and nodata of scenes, and likely problems."""
     from geoaug.data.catalog.inputs import open_scenes
@@ -40,7 +52,20 @@ def info(
         except RasterError as error:
             errors.append(error)
             print_error(str(error))
+    if transfer is not None and found.scenes:
+        _write_transfer(found.scenes[0], transfer)
     raise typer.Exit(1 if errors else 0)
+
+
+def _write_transfer(scene: "SceneInput", path: Path) -> None:
+    from geoaug.data.raster.overview import read_overview
+    from geoaug.sensors import estimate_transfer, write_sensor
+
+    looked = read_overview(scene.record)
+    sensor = estimate_transfer(scene.sensor, looked.image, looked.valid)
+    write_sensor(replace(sensor, name=path.stem), path)
+    shown = ", ".join(f"{band.name} {band.black:.3f} to {band.white:.3f}" for band in sensor.bands)
+    print_note(f"{path}: reflectance of black and white: {shown}")
 
 
 def _show(console: "Console", scene: "SceneInput", found: "SceneInfo", gsd: float | None, split: str | None) -> None:
@@ -124,7 +149,8 @@ def _band_table(found: "SceneInfo") -> "Table":
     several = len({band.grid for band in found.record.bands}) > 1
     table = Table(box=None, padding=(0, 1), header_style="dim")
     headings = ["", "band", "nm", *(["m"] if several else []), "min", "2 %", "mean", "98 %", "max"]
-    for heading in (*headings, "reflectance 2 to 98 %"):
+    values = "display value" if found.sensor.transfer is not None else "reflectance"
+    for heading in (*headings, f"{values} 2 to 98 %"):
         table.add_column(heading, justify="left" if heading == "band" else "right", no_wrap=True)
     optical = found.sensor.domain == "optical"
     for number, (stored, row) in enumerate(zip(found.record.bands, found.bands, strict=True), start=1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from geoaug import Compose, get_sensor
 from geoaug.augment import RandomCloud, RandomCloudShadow
+from geoaug.augment.physics.display import display_of
 from geoaug.augment.registry import own_operations
 from geoaug.data.synthetic.made_scene import make_scene
 from geoaug.rng.draws import sample_keys
@@ -30,6 +32,10 @@ HERE = Path(__file__).parent
 STRENGTHS = (0.33, 0.67, 1.0)
 SIDE, ZOOM = 256, 48
 OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-power")
+# The made scene as a camera would show it, from black to a white of 0.3.
+PICTURE = replace(
+    get_sensor("rgb"), bands=tuple(replace(band, black=0.03, white=0.3) for band in get_sensor("rgb").bands)
+)
 SUN_AZIMUTH, SUN_ELEVATION = 150.0, 40.0
 
 FAMILIES = {
@@ -39,6 +45,7 @@ FAMILIES = {
     "illumination": "Light and calibration",
     "sun": "The sun",
     "optics": "Optics",
+    "display": "Pictures made for the eye",
     "detector": "Detector and bands",
     "sensor_noise": "Noise of the detector",
     "sar": "Radar",
@@ -62,8 +69,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "RandomSwathBrightness": {"amplitude": (0.1, 0.1), "swath_m": 2600.0},
     "RandomSunElevation": {"change": (-15, -15)},
     "RandomTerrainShading": {"turn": (40, 40), "change": (-15, -15)},
-    "RandomPointSpread": {"mtf": (0.15, 0.15)},
+    "RandomPointSpread": {"mtf": (0.1, 0.1)},
     "RandomResolution": {"factor": (3.0, 3.0)},
+    "RandomWhiteBalance": {"mired": (30.0, 30.0), "tint": 0.0},
+    "RandomTone": {"gamma": (0.9, 0.9), "contrast": (0.4, 0.4)},
+    "RandomSharpening": {"amount": (1.5, 1.5), "radius": (1.0, 1.0)},
+    "RandomJPEG": {"quality": (30, 30)},
     "RandomBandShift": {"sigma": (0.5, 0.5)},
     "RandomSensorNoise": {"factor": (3.0, 3.0)},
     "RandomStriping": {"sigma": (0.02, 0.02)},
@@ -84,6 +95,10 @@ REMARKS = {
     "RandomBandShift": "Five times the default, to make it visible. Below, enlarged.",
     "RandomSensorNoise": "Three times the sensor's own noise. Below, enlarged, and B01, whose pixels are 60 m.",
     "RandomStriping": "Gains of 2 %, four times the default, to make them visible. Below, enlarged, and B01.",
+    "RandomWhiteBalance": "30 mired, half as much again as the default.",
+    "RandomTone": "Lighter, with more contrast than the default has.",
+    "RandomSharpening": "Twice the default's share of the detail. Below, enlarged.",
+    "RandomJPEG": "Quality 30 at strength 1, far below the default's 70. Below, enlarged.",
     "RandomSaturation": "A ceiling at 0.15, to make it visible.",
     "RandomQuantization": "Five bits, to make the steps visible. Below, enlarged, and B01.",
     "RandomTerrainShading": "Made hills; the sun turns by 40 degrees and sinks by 15.",
@@ -98,6 +113,8 @@ ENLARGED = {
     "RandomLineDropout",
     "RandomQuantization",
     "RandomSpeckle",
+    "RandomSharpening",
+    "RandomJPEG",
 }
 # Also shown in B01, whose pixels of 60 m are wider than those of the tile.
 COARSE = {"RandomSensorNoise", "RandomStriping", "RandomLineDropout", "RandomQuantization"}
@@ -125,6 +142,14 @@ def radar_scene() -> Tensor:
     return torch.from_numpy(both.astype(np.float32))[None]
 
 
+@cache
+def picture() -> Tensor:
+    """The scene's colours in 8 bits, along the curve of sRGB."""
+    reflectance = optical_scene()[:, [3, 2, 1]].float() / 10000
+    black, white = PICTURE.bands[0].black, PICTURE.bands[0].white
+    return (255 * display_of((reflectance - black) / (white - black))).round().clamp(0, 255).to(torch.uint8)
+
+
 def elevations() -> Tensor:
     """Hills under the optical scene, metres."""
     y, x = torch.meshgrid(torch.arange(SIDE).float(), torch.arange(SIDE).float(), indexing="ij")
@@ -147,10 +172,17 @@ def has_strength(name: str) -> bool:
     return bool(getattr(kind, "neutral", None)) or "weakened" in vars(kind)
 
 
-def augmented(operations: list[nn.Module], radar: bool, seed: int, dem: bool = False) -> dict[str, Any]:
+def is_picture(name: str) -> bool:
+    """Whether the operation is for pictures of 8 bits alone."""
+    return bool(getattr(own_operations().get(name), "for_pictures", False))
+
+
+def augmented(
+    operations: list[nn.Module], radar: bool, seed: int, dem: bool = False, shown_as_picture: bool = False
+) -> dict[str, Any]:
     """The scene through a list of operations."""
     batch: dict[str, Any] = {
-        "image": radar_scene() if radar else optical_scene(),
+        "image": radar_scene() if radar else picture() if shown_as_picture else optical_scene(),
         "key": sample_keys(seed, [0]),
         "sun_azimuth": torch.tensor([SUN_AZIMUTH]),
         "sun_elevation": torch.tensor([SUN_ELEVATION]),
@@ -159,7 +191,7 @@ def augmented(operations: list[nn.Module], radar: bool, seed: int, dem: bool = F
         batch["dem"] = elevations()
     # The made scene has the nearest pixel of its coarse bands, counted from its own corner.
     batch["transform"] = torch.tensor([[10.0, 0, 1000, 0, -10, -1000]], dtype=torch.float64)
-    sensor = RADAR if radar else OPTICAL
+    sensor = RADAR if radar else PICTURE if shown_as_picture else OPTICAL
     return Compose(operations, sensor=sensor, fill=float("nan"), band_resampling="nearest")(batch)
 
 
@@ -170,6 +202,8 @@ def shown(image: Tensor, radar: bool, name: str) -> np.ndarray:
         rgb = grey[..., None].expand(-1, -1, 3)
     elif name == "RandomWaterVapour":
         rgb = (image[OPTICAL.index("B09")] / 0.15)[..., None].expand(-1, -1, 3)
+    elif is_picture(name):
+        rgb = image.movedim(0, -1)
     else:
         rgb = (image[[3, 2, 1]].movedim(0, -1) / 0.25).clamp_min(0) ** 0.8
     return np.where(np.isfinite(rgb.numpy()), rgb.clamp(0, 1).numpy(), 0.75)
@@ -179,12 +213,13 @@ def draw(name: str, path: Path) -> None:
     """The picture of an operation."""
     radar = getattr(own_operations()[name], "domain", None) == "sar"
     seed, dem = SEEDS.get(name, 1), name == "RandomTerrainShading"
-    plain = augmented([], radar, seed)["image"][0]
+    shows = is_picture(name)
+    plain = augmented([], radar, seed, shown_as_picture=shows)["image"][0]
     if has_strength(name):
-        outs = [augmented([operation_of(name, strength)], radar, seed, dem) for strength in STRENGTHS]
+        outs = [augmented([operation_of(name, strength)], radar, seed, dem, shows) for strength in STRENGTHS]
         titles = ["original", *(f"strength {strength:g}" for strength in STRENGTHS)]
     else:
-        outs = [augmented([operation_of(name, None)], radar, seed + more) for more in range(3)]
+        outs = [augmented([operation_of(name, None)], radar, seed + more, False, shows) for more in range(3)]
         titles = ["original", "one draw", "another", "a third"]
     panels(path, titles, [plain, *(out["image"][0] for out in outs)], outs, radar, name)
 
@@ -233,7 +268,8 @@ def page() -> str:
         "# Gallery",
         "",
         "Every operation on a made Sentinel-2 scene (level 1C, 2.56 km across; true colour, one stretch for all), or",
-        "on made Sentinel-1 backscatter (dB). One draw at three strengths: 1 is the draw as it comes, usually the edge",
+        "on made Sentinel-1 backscatter (dB); what is for pictures alone, on its colours in 8 bits.",
+        "One draw at three strengths: 1 is the draw as it comes, usually the edge",
         "of the default range; what is stronger, to be visible, is said. `docs/build_gallery.py` draws it.",
     ]
     homes = dict.fromkeys(kind.__module__.rpartition(".")[2] for kind in operations.values())

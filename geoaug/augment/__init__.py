@@ -37,6 +37,7 @@ from geoaug.augment.operations.detector import (
     RandomSaturation,
     RandomStriping,
 )
+from geoaug.augment.operations.display import RandomJPEG, RandomSharpening, RandomTone, RandomWhiteBalance
 from geoaug.augment.operations.geometric import (
     CenterCrop,
     PadTo,
@@ -89,6 +90,7 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomIllumination",
     "RandomIncidenceAngle",
+    "RandomJPEG",
     "RandomLineDropout",
     "RandomMixUp",
     "RandomPointSpread",
@@ -99,6 +101,7 @@ __all__ = [
     "RandomRotation90",
     "RandomSaturation",
     "RandomSensorNoise",
+    "RandomSharpening",
     "RandomSlideMix",
     "RandomSpeckle",
     "RandomStriping",
@@ -106,8 +109,10 @@ __all__ = [
     "RandomSwathBrightness",
     "RandomTerrainShading",
     "RandomThermalNoise",
+    "RandomTone",
     "RandomVerticalFlip",
     "RandomWaterVapour",
+    "RandomWhiteBalance",
     "Recipe",
     "Resize",
     "Size",

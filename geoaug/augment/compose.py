@@ -14,6 +14,7 @@ from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentatio
 from torch import Tensor, nn
 
 from geoaug.augment.batch import Tiles, batched, moved_with, read_tiles, restored, unbatched
+from geoaug.augment.kernels.coarse import Light
 from geoaug.augment.kernels.executors import EXECUTORS, Executor, executor_for
 from geoaug.augment.kernels.portable import Encoding, Interpolation, Work
 from geoaug.augment.kernels.sampling import Decoding, Pixels, mirrored
@@ -34,6 +35,8 @@ from geoaug.sensors import Sensor, get_sensor
 from geoaug.small_arrays import constant
 
 _CONTEXT_PROBES = 4096
+
+_USUAL_RESAMPLING: BandResampling = "cubic"
 
 # Normal noises that one stage may draw.
 _STREAMS_OF_A_STAGE = 256
@@ -59,6 +62,7 @@ class Compose(nn.Module):
       elevation in metres): follow the pixels;
     - `sun_elevation`, `sun_azimuth`, `view_zenith`, `view_azimuth` (B, degrees): light, shadow and haze follow them
       where they are known;
+    - `band_resampling` (a name, or a list of B names): how bands coarser than the pixels came to them;
     - `key` (B, int64): identity of the samples for randomness; without it, keys come from torch's generator.
 
     Where an operation makes clouds or shadows, the output has their classes under `cloud` (B H W, or B T H W; uint8):
@@ -80,7 +84,8 @@ class Compose(nn.Module):
             in which the sensor's bands are found by name.
         ignore_index: label of pixels without a label.
         out_dtype: of the output image; None: that of the input. Integers are rounded and saturated.
-        out_units: "reflectance" (for SAR: linear power), "dn" for the sensor's digital numbers, or "db" for SAR.
+        out_units: "reflectance" (for SAR: linear power; for display images, whose sensor has a `transfer`: the display
+            value as a fraction, 0 black and 1 white), "dn" for the sensor's digital numbers, or "db" for SAR.
         fill: value of invalid pixels in the output.
         reserve_fill: for integer output, whether a valid pixel that comes out as `fill` takes the next value instead,
             as a file with that nodata value needs.
@@ -88,14 +93,15 @@ class Compose(nn.Module):
         cover: what becomes of corners that turn in from beyond the tile (and its context). "leave": they are invalid;
             "zoom": the tile is moved back inside, and enlarged as little as needed, until it has none; "reflect": they
             show the mirror image of what lies inside, labels too.
-        interpolation: "sharp", which keeps the noise and the fine detail of the image: a windowed sinc of eight pixels
+        interpolation: "sharp", which keeps the noise and the fine detail of the image: a short sinc of eight pixels
             along each axis, widened where the image shrinks, within the least and greatest value of the band; linear
             within four pixels of invalid ones. "bilinear", which is faster and takes half of the noise, weighted by
             validity and averaged over the footprint of pixels that shrink; "bicubic" likewise (GDAL's kernel,
             a = -0.5), which lies between both and overshoots beside edges, below 0 too: nothing is clamped. Or
             "nearest", for rasters of classes or flags.
         band_resampling: by which bands that are coarser than the tile's pixels came to them: "nearest", "bilinear"
-            or "cubic". What the detector does to such a band (noise, stripes) is drawn on its own pixels of
+            or "cubic". None: as the batch tells under `band_resampling`, which tiles of `TileDataset` have; "cubic"
+            where it does not. What the detector does to such a band (noise, stripes) is drawn on its own pixels of
             `Band.gsd_m`, and interpolated likewise. How wide the tile's pixels are is told by the batch's
             `transform`; without it they are as wide as those of the sensor's finest band.
         channels_last: whether the output lies in memory as torch's `channels_last` format, as many networks prefer.
@@ -122,7 +128,7 @@ class Compose(nn.Module):
         min_support: float = 0.5,
         cover: Cover = "leave",
         interpolation: Interpolation = "sharp",
-        band_resampling: BandResampling = "cubic",
+        band_resampling: BandResampling | None = None,
         channels_last: bool = False,
         executor: Executor = "auto",
     ) -> None:
@@ -159,7 +165,7 @@ class Compose(nn.Module):
         self.min_support = min_support
         self.cover: Cover = cover
         self.interpolation: Interpolation = interpolation
-        self.band_resampling: BandResampling = checked_resampling(band_resampling)
+        self.band_resampling = None if band_resampling is None else checked_resampling(band_resampling)
         self.channels_last = channels_last
         self.executor: Executor = executor
         self._scale = PixelScale.of(self.sensor)
@@ -328,7 +334,21 @@ class Compose(nn.Module):
         sun, view = degrees("sun_azimuth"), degrees("view_azimuth")
         apart = None if sun is None or view is None else sun - view
         elevation, zenith = degrees("sun_elevation"), degrees("view_zenith")
-        return Acquisition(elevation, sun, gsd, zenith, apart, geotransform, self.band_resampling)
+        return Acquisition(elevation, sun, gsd, zenith, apart, geotransform, self._resampling(batch, len(key)))
+
+    def _resampling(self, batch: Mapping[str, Any], count: int) -> BandResampling | tuple[BandResampling, ...]:
+        """By which coarse bands came to the pixels: as the user says, else as whoever resampled them does."""
+        told = batch.get("band_resampling") if self.band_resampling is None else self.band_resampling
+        if told is None:
+            return _USUAL_RESAMPLING
+        if isinstance(told, str):
+            return checked_resampling(told)
+        names = tuple(_USUAL_RESAMPLING if name is None else checked_resampling(name) for name in told)
+        if len(names) != count:
+            raise ConfigurationError(
+                f"'band_resampling' is a name, or one for each of {count} samples, not {len(names)}"
+            )
+        return names or _USUAL_RESAMPLING
 
     def _check_bands(self, tiles: Tiles) -> None:
         for member in self._list.members:
@@ -391,8 +411,8 @@ class Compose(nn.Module):
 
     def _work(self, stage: FusedStage, plan: Plan, tiles: Tiles, position: int, first: bool, last: bool) -> Work:
         dates, device = tiles.dates or 1, plan.key.device
-        source = self._scale if first else PixelScale.reflectance()
-        target = self._target if last else PixelScale.reflectance()
+        source = self._scale if first else self._scale.unscaled
+        target = self._target if last else self._scale.unscaled
         segments = scaled_segments(
             stage.segments,
             source,
@@ -406,6 +426,9 @@ class Compose(nn.Module):
         if source.quantity in ("amplitude", "db"):
             scale = (constant(part, torch.float32, device) for part in (source.quantification, source.offset))
             decoding = Decoding(source.quantity, *scale)
+        light = None
+        if source.light is not None and stage.segments:
+            light = Light(*(constant(part, torch.float32, device) for part in (source.quantification, source.offset)))
         return Work(
             stage.matrix,
             stage.size,
@@ -419,6 +442,7 @@ class Compose(nn.Module):
             1 if self.interpolation == "nearest" else stage.most_places,
             self.interpolation,
             stage.grids,
+            light,
         )
 
     @property
@@ -428,7 +452,7 @@ class Compose(nn.Module):
             stored = self._scale
             plain = stored.quantity == "db" and set(stored.quantification) == {1.0} and set(stored.offset) == {0.0}
             return stored if plain else decibels
-        return self._scale if self.out_units == "dn" else PixelScale.reflectance()
+        return self._scale if self.out_units == "dn" else self._scale.unscaled
 
     def _encoding(self, stored: torch.dtype, last: bool) -> Encoding:
         if not last:

@@ -95,7 +95,7 @@ class Acquisition:
         view_zenith: degrees between the vertical and the way to the sensor.
         relative_azimuth: degrees between the azimuths of sun and sensor.
         geotransform: of the pixels.
-        band_resampling: by which bands that are coarser than the pixels came to them.
+        band_resampling: by which bands that are coarser than the pixels came to them, for all samples or for each.
     """
 
     sun_elevation: Float[Tensor, " b"] | None = None
@@ -104,7 +104,7 @@ class Acquisition:
     view_zenith: Float[Tensor, " b"] | None = None
     relative_azimuth: Float[Tensor, " b"] | None = None
     geotransform: Float[Tensor, "b 6"] | None = None
-    band_resampling: BandResampling = "cubic"
+    band_resampling: BandResampling | tuple[BandResampling, ...] = "cubic"
 
 
 @dataclass(frozen=True, slots=True)

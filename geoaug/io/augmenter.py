@@ -139,7 +139,8 @@ class Augmenter:
         labels = [tile.labels for tile in tiles if tile.labels is not None]
         if labels:
             batch["mask"] = _stacked("tile labels", labels)
-        return {name: value.to(self.device) for name, value in batch.items()}
+        moved = {name: value.to(self.device) for name, value in batch.items()}
+        return {**moved, "band_resampling": [sample.scene.view.band_resampling for sample in samples]}
 
     def _keys(self, samples: Sequence[Sample]) -> torch.Tensor:
         identities = [

@@ -20,6 +20,7 @@ _SENSOR_FIELDS: tuple[str, ...] = (
     "quantity",
     "level",
     "sun_corrected",
+    "transfer",
     "reference",
     "defaults",
     "bands",
@@ -121,6 +122,9 @@ def _definition_model() -> Any:
         nesz_db: finite | None = None
         resolution_m: tuple[positive, positive] | None = None
         parallax: finite | None = None
+        mtf: positive | None = None
+        black: finite = 0.0
+        white: finite = 1.0
 
     class BandEntry(Figures):
         name: Annotated[str, Field(min_length=1)]
@@ -135,6 +139,7 @@ def _definition_model() -> Any:
         quantity: Literal["reflectance", "power", "amplitude", "db"] | None = None
         level: Literal["toa", "surface"] | None = None
         sun_corrected: bool = True
+        transfer: Literal["srgb"] | None = None
         reference: str = ""
         defaults: Figures = Figures()
         bands: Annotated[list[BandEntry], Field(min_length=1)]

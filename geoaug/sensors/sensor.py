@@ -49,6 +49,9 @@ class Band:
             neighbouring pixels share their speckle (SAR).
         parallax: metres along the track by which the band sees what is a metre above the ground further on than a band
             of parallax 0 does: bands look ahead and back by different angles. None where unknown.
+        mtf: modulation transfer of sensor and processing at the Nyquist frequency of `gsd_m`, where it is known.
+        black: reflectance that is shown as the display value 0, where the sensor has a `transfer`.
+        white: reflectance that is shown as the display value 1, likewise.
         aliases: further names for the band.
 
     Raises:
@@ -72,6 +75,9 @@ class Band:
     nesz_db: float | None = None
     resolution_m: tuple[float, float] | None = None
     parallax: float | None = None
+    mtf: float | None = None
+    black: float = 0.0
+    white: float = 1.0
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -87,6 +93,13 @@ class Band:
             raise ConfigurationError(f"band '{self.name}': parallax must be finite, not {self.parallax}")
         if self.resolution_m is not None and not all(math.isfinite(side) and side > 0 for side in self.resolution_m):
             raise ConfigurationError(f"band '{self.name}': resolution_m must be positive, not {self.resolution_m}")
+        if self.mtf is not None and not 0 < self.mtf <= 1:
+            raise ConfigurationError(f"band '{self.name}': mtf is a transfer within (0, 1], not {self.mtf:g}")
+        if not (math.isfinite(self.black) and math.isfinite(self.white) and self.black < self.white):
+            raise ConfigurationError(
+                f"band '{self.name}': black and white are reflectances, white the greater one, not {self.black:g} and "
+                f"{self.white:g}"
+            )
         if (self.snr is None) != (self.reference_radiance is None):
             raise ConfigurationError(
                 f"band '{self.name}': snr and reference_radiance belong together; give both or neither"
@@ -126,6 +139,9 @@ class Sensor:
         level: whether reflectance is that of the top of the atmosphere ("toa") or of the ground ("surface"); None
             where it is not known.
         sun_corrected: whether reflectance has been divided by the sine of the sun's elevation.
+        transfer: "srgb" where (DN + offset) / quantification is no reflectance but a display value u of 0 to 1, made
+            for the eye: reflectance = black + (white - black) f(u), f the curve of sRGB (IEC 61966-2-1, an exponent of
+            2.4 with a straight toe) and `black` and `white` those of the band. None: it is what `quantity` says.
         title: one line for people.
         reference: where the figures come from.
 
@@ -139,6 +155,7 @@ class Sensor:
     quantity: Literal["reflectance", "power", "amplitude", "db"] | None = None
     level: Literal["toa", "surface"] | None = None
     sun_corrected: bool = True
+    transfer: Literal["srgb"] | None = None
     title: str = ""
     reference: str = ""
 
@@ -155,6 +172,8 @@ class Sensor:
             )
         if radar and self.level is not None:
             raise ConfigurationError(f"sensor '{self.name}': a level is for optical products; leave it out for SAR")
+        if radar and self.transfer is not None:
+            raise ConfigurationError(f"sensor '{self.name}': a transfer is for optical images; leave it out for SAR")
         owners: dict[str, str] = {}
         for position, band in enumerate(self.bands):
             for label in {_label(name) for name in (band.name, *band.aliases)}:
@@ -182,6 +201,11 @@ class Sensor:
     def offset(self) -> tuple[float, ...]:
         """Per band, in DN, added before the division by `quantification`."""
         return tuple(band.offset for band in self.bands)
+
+    @property
+    def of_8_bits(self) -> bool:
+        """Whether its numbers end at 255: a picture made for the eye, on a curve or in a straight line."""
+        return all(band.saturation is not None and band.saturation <= 255 for band in self.bands)
 
     @property
     def nodata(self) -> float | None:

@@ -527,14 +527,14 @@ class _TrainingChoices:
             self.log("augmentation", "none" if none else self.request.recipe, "as given")
             return None if none else self.request.recipe
         name = sensor.name
-        if name.startswith("sentinel-2"):
+        if sensor.transfer is not None or sensor.of_8_bits:
+            found = "aerial-rgb"
+        elif name.startswith("sentinel-2"):
             found = "sentinel-2-segmentation" if task.pixels else "sentinel-2-classification"
         elif name.startswith("landsat"):
             found = "landsat"
         elif sensor.domain == "sar":
             found = "sentinel-1"
-        elif name in ("rgb", "rgbn"):
-            found = "aerial-rgb"
         else:
             found = "standard"
         self.log("augmentation", found, f"the preset for {name}")

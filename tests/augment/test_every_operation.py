@@ -36,7 +36,7 @@ from geoaug.augment.registry import own_operations
 from geoaug.rng.draws import sample_keys
 from geoaug.sensors import Sensor
 
-S2, S1 = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-power")
+S2, S1, RGBN = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-power"), get_sensor("rgbn")
 # No band of Sentinel-2 is coarser: noise is independent from pixel to pixel.
 PIXELS_OF_60_M = torch.tensor([[60.0, 0, 0, 0, -60, 0]], dtype=torch.float64)
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -50,14 +50,17 @@ RADIOMETRIC = [name for name in EVERY if issubclass(own_operations()[name], Radi
 
 
 def sensor_for(name: str) -> Sensor:
-    return S1 if getattr(own_operations()[name], "domain", None) == "sar" else S2
+    kind = own_operations()[name]
+    if getattr(kind, "for_pictures", False):
+        return RGBN
+    return S1 if getattr(kind, "domain", None) == "sar" else S2
 
 
 def shape_of(params: dict[str, Tensor], side: int = 160) -> TileShape:
     rows = len(params["batch_prob"])
     cpu = torch.device("cpu")
     grids = band_grids(tuple(band.gsd_m for band in S2.bands), None, None, None, "cubic", rows, cpu)
-    return TileShape(rows, len(S2.bands), Size(side, side), cpu, sensor=S2, grids=grids)
+    return TileShape(rows, len(S2.bands), Size(side, side), cpu, sensor=S2, grids=grids, grids_here=grids)
 
 
 def built(name: str, **more: Any) -> nn.Module:

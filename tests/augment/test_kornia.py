@@ -109,6 +109,7 @@ NEEDED = {
     "RandomIncidenceAngle": {"sensor": "sentinel-1-grd"},
     "RandomSpeckle": {"sensor": "sentinel-1-grd"},
     "RandomThermalNoise": {"sensor": "sentinel-1-power"},
+    **{name: {"sensor": "rgbn"} for name in ("RandomJPEG", "RandomSharpening", "RandomTone", "RandomWhiteBalance")},
 }
 
 
@@ -118,7 +119,7 @@ def test_gradients_pass_through_every_operation_in_a_container(name: str) -> Non
     options = {"sensor": "sentinel-2-l1c"} if "sensor" in signature(kind).parameters else {}
     options |= NEEDED.get(name, {})
     operation = kind(p=1.0, **options)
-    bands = 2 if "sentinel-1" in str(options) else 13
+    bands = 2 if "sentinel-1" in str(options) else 4 if "rgbn" in str(options) else 13
     image = torch.rand(2, bands, 32, 32, requires_grad=True)
     made = K.AugmentationSequential(operation, data_keys=["input"])(image)
     made.sum().backward()

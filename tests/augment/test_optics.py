@@ -1,6 +1,7 @@
 """Point spread, resolution and band shift against Fourier transforms, plain averages and measured displacements."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from geoaug import Compose, get_sensor
 from geoaug.augment import RandomBandShift, RandomPointSpread, RandomResolution, RandomRotation
-from geoaug.augment.operations.optics import gaussian_taps
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import sample_keys
 
@@ -26,23 +26,50 @@ def impulse_response(operation: RandomPointSpread) -> np.ndarray:
 
 @pytest.mark.parametrize("mtf", [0.05, 0.15, 0.2, 0.3, 0.7, 1.0])
 def test_the_transfer_at_nyquist_is_the_one_asked_for(mtf: float) -> None:
-    response = impulse_response(RandomPointSpread(mtf, p=1.0))
+    response = impulse_response(RandomPointSpread(mtf, present=1.0, p=1.0))
     assert response.sum() == pytest.approx(1.0, abs=1e-5)
     transfer = np.abs(np.fft.fft2(response))
     assert transfer[0, 32] == pytest.approx(mtf, abs=1e-4)
     assert transfer[32, 0] == pytest.approx(mtf, abs=1e-4)
     assert transfer[32, 32] == pytest.approx(mtf**2, abs=1e-4)
-    # The weights are samples of one Gaussian: their logarithm falls with the square of the distance.
-    assert (response >= 0).all()
-    middle, beside, next_one = response[32, 32:35]
-    if 0.05 < mtf < 1:
-        assert math.log(next_one / middle) == pytest.approx(4 * math.log(beside / middle), rel=1e-2)
+    # In between it is that of a Gaussian: mtf^((f / f_N)^2).
+    assert transfer[0, 16] == pytest.approx(mtf**0.25, abs=1e-4)
+    between = mtf ** ((np.arange(33) / 32) ** 2)
+    assert np.abs(transfer[0, :33] - between).max() < 0.07
 
 
 def test_a_present_blur_is_taken_into_account() -> None:
     response = impulse_response(RandomPointSpread(0.15, present=0.3, p=1.0))
     assert np.abs(np.fft.fft2(response))[0, 32] == pytest.approx(0.5, abs=1e-4)
-    assert torch.allclose(gaussian_taps(torch.tensor([1.0])), torch.tensor([[1.0, 0.0, 0.0, 0.0]]).double(), atol=1e-12)
+    same = torch.rand(1, 2, 9, 9)
+    assert torch.equal(Compose([RandomPointSpread(0.3, present=0.3, p=1.0)])({"image": same})["image"], same)
+
+
+@pytest.mark.parametrize("wanted", [0.12, 0.36])
+def test_each_band_gets_the_quotient_of_two_transfers_at_its_own_nyquist(wanted: float) -> None:
+    """By Fourier transform of what a point becomes: at 10, 20 and 60 m, softer and sharper."""
+    bands = tuple(replace(band, mtf=0.24 if band.name != "B05" else 0.3) for band in S2.bands)
+    sensor = replace(S2, bands=bands).with_scaling(1, 0)
+    image = torch.zeros(1, 13, 144, 144)
+    image[..., 72, 72] = 1.0
+    compose = Compose([RandomPointSpread(wanted, p=1.0)], sensor=sensor)
+    out = compose({"image": image, "key": sample_keys(0, [0])})["image"][0].double().numpy()
+    for band, response in zip(sensor.bands, out, strict=True):
+        ratio, pixel = wanted / (0.3 if band.name == "B05" else 0.24), int(band.gsd_m) // 10
+        transfer = np.abs(np.fft.fft2(response))
+        nyquist = 72 // pixel
+        assert transfer[0, 0] == pytest.approx(1.0, abs=1e-5)
+        assert transfer[0, nyquist] == pytest.approx(ratio, abs=1e-4), band.name
+        assert transfer[nyquist, 0] == pytest.approx(ratio, abs=1e-4), band.name
+        assert transfer[0, nyquist // 2] == pytest.approx(ratio**0.25, abs=1e-4), band.name
+        between = ratio ** ((np.arange(nyquist + 1) / nyquist) ** 2)
+        # Any filter of pixels is level at Nyquist, where a Gaussian still falls.
+        assert np.abs(transfer[0, : nyquist + 1] - between).max() < 0.22 * abs(1 - ratio), band.name
+
+
+def test_sharpening_is_bounded() -> None:
+    response = impulse_response(RandomPointSpread(1.0, present=0.1, p=1.0))
+    assert np.abs(np.fft.fft2(response))[0].max() == pytest.approx(2.0, abs=1e-4)
 
 
 def test_blur_leaves_flat_ground_flat_up_to_the_edge_and_beside_nodata() -> None:

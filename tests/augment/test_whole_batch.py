@@ -11,19 +11,21 @@ from geoaug.augment.kernels import warp
 from geoaug.augment.registry import own_operations
 from geoaug.presets import preset_names
 from geoaug.rng.draws import sample_keys
+from geoaug.sensors import Sensor
 
-OPTICAL, RADAR = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db")
+OPTICAL, RADAR, PICTURE = get_sensor("sentinel-2-l1c"), get_sensor("sentinel-1-db"), get_sensor("rgbn")
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "RandomRotation": {"degrees": 30},
     **{name: {"size": 24} for name in ("RandomCrop", "CenterCrop", "PadTo", "Resize", "RandomResizedCrop")},
 }
 
 
-def tiles(radar: bool) -> dict[str, torch.Tensor]:
+def tiles(sensor: Sensor) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(5, 2 if radar else 13, 48, 48, generator=generator)
+    image = torch.rand(5, len(sensor), 48, 48, generator=generator)
+    stored = (image * 255).to(torch.uint8) if sensor is PICTURE else (image * 5000 + 1).to(torch.uint16)
     return {
-        "image": image * 20 - 25 if radar else (image * 5000 + 1).to(torch.uint16),
+        "image": image * 20 - 25 if sensor is RADAR else stored,
         "mask": torch.randint(0, 5, (5, 48, 48), generator=generator),
         "valid": torch.rand(5, 1, 48, 48, generator=generator) > 0.05,
         "key": sample_keys(0, range(5)),
@@ -50,11 +52,12 @@ def test_every_operation_does_the_same(name: str, monkeypatch: pytest.MonkeyPatc
     kind = own_operations()[name]
     radar = getattr(kind, "domain", None) == "sar"
     more = {"p": 0.7} if "p" in inspect.signature(kind).parameters else {}
-    compose = Compose([kind(**ARGUMENTS.get(name, {}), **more)], sensor=RADAR if radar else OPTICAL)
-    agree(compose, tiles(radar), monkeypatch)
+    sensor = PICTURE if getattr(kind, "for_pictures", False) else RADAR if radar else OPTICAL
+    compose = Compose([kind(**ARGUMENTS.get(name, {}), **more)], sensor=sensor)
+    agree(compose, tiles(sensor), monkeypatch)
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_does_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    radar = name == "sentinel-1"
-    agree(load_recipe(name).compose(sensor=RADAR if radar else OPTICAL), tiles(radar), monkeypatch)
+    sensor = {"sentinel-1": RADAR, "aerial-rgb": PICTURE}.get(name, OPTICAL)
+    agree(load_recipe(name).compose(sensor=sensor), tiles(sensor), monkeypatch)

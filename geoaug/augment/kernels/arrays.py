@@ -6,7 +6,7 @@
 from typing import Any, NamedTuple
 
 # Kinds of steps, and of sources of layers.
-AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL = range(6)
+AFFINE, NORMAL, GAMMA, STEPS, AMPLITUDE, DECIBEL, LIGHT, DISPLAY = range(8)
 PLANES, RAMP, VEIL, SHADE, LINES, CELLS, SEEN = range(7)
 
 # Numbers of a step for one sample and band: four of its own, and four of the lattice that its noise is drawn on.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from geoaug.augment.kernels import warp
+from geoaug.augment.physics.display import light_of
 from geoaug.augment.planning.matrices import Size
 
 # Cells along each axis at most, and places along each axis of a cell that its mean is taken over.
@@ -18,8 +21,27 @@ def coarse_shape(size: Size) -> tuple[int, int]:
     return min(max(-(-size.height // _PLACES), 1), _CELLS), min(max(-(-size.width // _PLACES), 1), _CELLS)
 
 
+@dataclass(frozen=True, slots=True)
+class Light:
+    """How stored numbers become light: display values are `(number + offset) / quantification`, band by band."""
+
+    quantification: Float[Tensor, " c"]
+    offset: Float[Tensor, " c"]
+
+    def __call__(self, values: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n h w"]:
+        """Light of the bands of several dates, which follow one another."""
+        dates = values.shape[1] // len(self.offset) if len(self.offset) > 1 else 1
+        offset, scale = (part.repeat(dates)[:, None, None] for part in (self.offset, self.quantification))
+        return light_of((values + offset) / scale)
+
+
 def coarse_means(
-    image: Tensor, valid: Bool[Tensor, "b 1 h w"] | None, matrix: Float[Tensor, "b 3 3"], size: Size, dates: int = 1
+    image: Tensor,
+    valid: Bool[Tensor, "b 1 h w"] | None,
+    matrix: Float[Tensor, "b 3 3"],
+    size: Size,
+    dates: int = 1,
+    light: Light | None = None,
 ) -> tuple[Float[Tensor, "r c n m"], Float[Tensor, "r 1 n m"]]:
     """Means of the input over cells that cover the output evenly, and how much of each is valid.
 
@@ -29,11 +51,14 @@ def coarse_means(
         matrix: input to output pixel centres.
         size: of the output.
         dates: rows of a sample.
+        light: by which stored numbers become what is averaged; None: they are averaged as they are.
     """
     down, across = coarse_shape(size)
     x, y = _places(matrix, size, down * _PLACES, across * _PLACES)
     index, known = warp.nearest_index(x, y, image.shape[-2:])
     values = warp.gather(image, index).float()
+    if light is not None:
+        values = light(values)
     if valid is not None:
         known = known & warp.gather(valid, index)[:, 0]
     known = known[:, None]

@@ -19,9 +19,9 @@ from geoaug.augment.kernels import arrays, cell_loops, loops, one_pass, stencil_
 from geoaug.augment.kernels.blocks import for_each_block, on_every_thread
 from geoaug.augment.kernels.coarse import coarse_shape
 from geoaug.augment.kernels.lowering import THICK, Lowering, Program, field_and_numbers, layout_of, limits_of
-from geoaug.augment.kernels.portable import Encoding, Work, empty_output
+from geoaug.augment.kernels.portable import Encoding, Work, empty_output, surroundings_of
 from geoaug.augment.kernels.sampling import Pixels, moved_elevation, with_finite_validity
-from geoaug.augment.kernels.stencils import CoarseGrid, Taps
+from geoaug.augment.kernels.stencils import BandTaps, CoarseGrid, Taps
 from geoaug.augment.kernels.two_pass import PHASES, taps_of_width, two_passes, weights_of_width
 from geoaug.augment.physics.adjacency import ENVIRONMENT, Background
 from geoaug.augment.physics.cloud_field import FARTHEST, VEIL_LAYERS, WIDEST, CloudShade, CloudVeil
@@ -216,11 +216,14 @@ class _Layout:
         """Run segments on the samples in `order`; `on_threads` calls a function on every thread that takes part."""
         part, work, out, size, dates = self._part, self._work, self._out, self._work.size, self._work.dates
         count, bands = part.image.shape[:2]
-        dem = self._dem
-        if dem is not None and dates > 1:
-            dem = dem.repeat_interleave(dates, 0)
-        around = Surroundings(dem, lambda: _coarse_means(self._given, count, bands, size, dates))
-        lowering = Lowering(work.key, work.stream, dates, bands // dates, size, around, work.grids, True, _by_band)
+        # The loops average what is stored; where that is no light, torch does it.
+        around = surroundings_of(part, work.matrix, work, self._dem)
+        loops_average = work.light is None
+        if loops_average:
+            around = Surroundings(around.dem, lambda: _coarse_means(self._given, count, bands, size, dates))
+        lowering = Lowering(
+            work.key, work.stream, dates, bands // dates, size, around, work.grids, loops_average, _by_band
+        )
         assert out.valid is not None
         cloud = np.zeros((count, 0, 0), np.uint8) if out.cloud is None else out.cloud.flatten(2).numpy()
         flags = np.zeros(cloud.shape, np.uint8)
@@ -236,7 +239,8 @@ class _Layout:
             steps, sources = _steps(program, count, bands), _sources(program, count, bands, dates)
             rules = _rules(self._encoding if last else plain, work.cubic)
             counter = np.zeros(1, np.int64)
-            arguments = (given, self._given, steps, sources, target, rules, table, _ENVIRONMENT, dates, order, counter)
+            environment = _ENVIRONMENT if loops_average else _ENVIRONMENT[:0]
+            arguments = (given, self._given, steps, sources, target, rules, table, environment, dates, order, counter)
 
             def run(arguments: tuple[Any, ...] = arguments, target: Any = target, last: bool = last) -> None:
                 mine = np.zeros(len(order) + 1, np.int64)
@@ -351,13 +355,17 @@ def _filter(image: Tensor, valid: Tensor, stencil: Stencil, dates: int) -> None:
     """Run a stencil in place, date by date: by compiled loops where there are some for its kernel, else by torch."""
     apart = image.view(len(image) * dates, -1, *image.shape[2:])
     kernel = stencil.kernel
-    if not isinstance(kernel, Taps | CoarseGrid):
+    if not isinstance(kernel, Taps | BandTaps | CoarseGrid):
         apart.copy_(stencils.run(apart, valid.repeat_interleave(dates, 0), stencil))
         return
     every, known = apart.numpy(), valid[:, 0].numpy()
     for row in np.flatnonzero(stencil.applied.numpy()):
         if isinstance(kernel, Taps):
             stencil_loops.blur(every[row], known[row // dates], kernel.weights[row, 0].float().numpy())
+        elif isinstance(kernel, BandTaps):
+            for band, reach in enumerate(kernel.reaches):
+                weights = kernel.weights[row, band, : reach + 1].float().contiguous().numpy()
+                stencil_loops.blur(every[row, band : band + 1], known[row // dates], weights)
         else:
             factor = kernel.factor[row].double().expand(every.shape[1]).numpy()
             stencil_loops.coarsen(every[row], known[row // dates], factor, kernel.phase[row].double().numpy())

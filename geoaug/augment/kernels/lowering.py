@@ -21,7 +21,9 @@ from geoaug.augment.kernels.arrays import (
     AMPLITUDE,
     CELLS,
     DECIBEL,
+    DISPLAY,
     GAMMA,
+    LIGHT,
     LINES,
     NORMAL,
     NUMBERS,
@@ -51,6 +53,8 @@ from geoaug.augment.planning.matrices import Size
 from geoaug.augment.planning.segments import Affine, Annotation, Curve, GammaNoise, Modulation, Segment, Stencil, Steps
 from geoaug.small_arrays import constant, runs_by_numpy
 
+_CURVES = {"amplitude": AMPLITUDE, "db": DECIBEL, "light": LIGHT, "display": DISPLAY}
+
 Pointwise = Affine | GammaNoise | Steps | Curve
 
 
@@ -60,7 +64,7 @@ class Step:
 
     Attributes:
         kind: AFFINE: gain, offset, floor, slope; NORMAL: none; GAMMA: shift, scale, multiply, add; STEPS: ceiling,
-            step; AMPLITUDE, DECIBEL: none.
+            step; AMPLITUDE, DECIBEL, LIGHT, DISPLAY: none.
         terms: those numbers; the last four tell the lattice of its noise (`planning.band_grids`), zeros where the band
             has a pixel for each of the tile.
         lattice: whether any may be other than zero.
@@ -213,10 +217,8 @@ class Lowering:
                 return Step(GAMMA, numbers, lattice=lattice is not None, key=key, channel=channel)
             case Steps():
                 return Step(STEPS, self._numbers(segment.ceiling, segment.step))
-            case Curve(unit="amplitude"):
-                return Step(AMPLITUDE, self._numbers())
-            case Curve():
-                return Step(DECIBEL, self._numbers())
+            case Curve(unit=unit):
+                return Step(_CURVES[unit], self._numbers())
             case _:
                 assert_never(segment)
 

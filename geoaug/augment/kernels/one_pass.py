@@ -74,7 +74,8 @@ def _layers_of(sources, which, row, band, rows, columns, length, size_out, spare
 def _fill_cells(origin, sources, sample, dates, size_out, environment, shares, broad):
     """Work out the surroundings that the sources of a sample need, and interpolate their lines to its columns.
 
-    Gives back these lines, of every source and band: `broad` where that is large enough.
+    Gives back these lines, of every source and band: `broad` where that is large enough. Without an `environment`, they
+    have been worked out.
     """
     many, bands = len(sources.kind), sources.gain.shape[1]
     width, lines = size_out[1], 0
@@ -98,25 +99,27 @@ def _fill_cells(origin, sources, sample, dates, size_out, environment, shares, b
                 index, known = np.empty(places, np.int64), np.empty(places, np.bool_)
                 weights, means = np.empty(cells, np.float64), np.empty((bands, cells), np.float64)
                 kernel, reach = np.empty((2, down, 2 * across - 1), np.float64), np.empty((2, cells), np.float64)
-                cell_loops.means_of_cells(origin, sample, size_out, down, across, index, known, weights, means)
+                if len(environment) > 0:
+                    cell_loops.means_of_cells(origin, sample, size_out, down, across, index, known, weights, means)
                 if many * bands * lines * width > broad.size:
                     broad = np.empty((many, bands, lines, width), np.float32)
             begin = layout[0] + row * layout[1]
             out = sources.values[begin : begin + one_date * cells].reshape(one_date, down, across)
             some = slice(date * one_date, (date + 1) * one_date)
-            cell_loops.surround(
-                environment,
-                np.float64(sources.numbers[source, row, 0]),
-                size_out,
-                down,
-                across,
-                weights,
-                means[some],
-                sources.mixing[source, row],
-                kernel,
-                reach,
-                out,
-            )
+            if len(environment) > 0:
+                cell_loops.surround(
+                    environment,
+                    np.float64(sources.numbers[source, row, 0]),
+                    size_out,
+                    down,
+                    across,
+                    weights,
+                    means[some],
+                    sources.mixing[source, row],
+                    kernel,
+                    reach,
+                    out,
+                )
             cell_loops.widen(out, width, shares, broad[source, some])
     return broad
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geoaug.augment.kernels import warp
 from geoaug.augment.kernels.blocks import for_each_block
-from geoaug.augment.kernels.coarse import coarse_means
+from geoaug.augment.kernels.coarse import Light, coarse_means
 from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.sampling import (
     Decoding,
@@ -67,6 +67,7 @@ class Work:
         most_places: along an axis of an output pixel, how many places at most are averaged.
         interpolation: whether the nearest pixel is taken, a mean of four or sixteen by their weights, or a sinc's.
         grids: where the pixels of bands that are coarser than the tile lie; None where none are.
+        light: by which maps that look at display values see light; None where these are none.
     """
 
     matrix: Float[Tensor, "b 3 3"]
@@ -81,6 +82,7 @@ class Work:
     most_places: int = 1
     interpolation: Interpolation = "sharp"
     grids: BandGrids | None = None
+    light: Light | None = None
 
     def rows(self, samples: Rows) -> tuple[Segment, ...]:
         """The segments of some of the samples."""
@@ -245,7 +247,9 @@ def surroundings_of(
     """
     if dem is not None and work.dates > 1:
         dem = dem.repeat_interleave(work.dates, 0)
-    return Surroundings(dem, lambda: coarse_means(pixels.image, pixels.valid, matrix, work.size, work.dates))
+    return Surroundings(
+        dem, lambda: coarse_means(pixels.image, pixels.valid, matrix, work.size, work.dates, work.light)
+    )
 
 
 def empty_output(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from geoaug.augment.kernels import stencils, warp
 from geoaug.augment.kernels.lattice import lattice_normal
+from geoaug.augment.physics.display import display_of, light_of
 from geoaug.augment.planning.band_grids import BandGrids
 from geoaug.augment.planning.maps import BandMaps, Surroundings
 from geoaug.augment.planning.matrices import Size
@@ -69,7 +70,7 @@ def run_segments(block: Block, segments: Sequence[Segment]) -> None:
             continue
         _settle(block)
         if isinstance(segment, Curve):
-            _curve(block.values, segment)
+            _curve(block, segment)
         elif not certainly(~segment.applied):
             _run_other(block, segment)
     _settle(block)
@@ -331,11 +332,21 @@ def _steps(block: Block, segment: Steps) -> None:
         values.copy_(stepped)
 
 
-def _curve(values: Float[Tensor, "r c h w"], segment: Curve) -> None:
-    if segment.unit == "amplitude":
-        values.clamp_min_(0).sqrt_()
-    else:
-        values.clamp_min_(_LEAST_POWER).log10_().mul_(10)
+def _curve(block: Block, segment: Curve) -> None:
+    values = block.values
+    match segment.unit:
+        case "amplitude":
+            values.clamp_min_(0).sqrt_()
+        case "db":
+            values.clamp_min_(_LEAST_POWER).log10_().mul_(10)
+        case "light" | "display":
+            curved = light_of(values) if segment.unit == "light" else display_of(values)
+            if values.requires_grad:
+                block.values = curved
+            else:
+                values.copy_(curved)
+        case _:
+            assert_never(segment.unit)
 
 
 def _over_pixels(term: Float[Tensor, "r c"]) -> Float[Tensor, "r c 1 1"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,11 +43,12 @@ class LinearFilter(StencilKernel):
 
 @dataclass(frozen=True, slots=True)
 class Taps(LinearFilter):
-    """A symmetric separable filter: `weights[..., n]` for the neighbours at distance n, the same along both axes."""
+    """A symmetric separable filter: `weights[..., n]` for the neighbours at distance n, along both axes; of one
+    band for all, or of each."""
 
-    weights: Float[Tensor, "r 1 n"]
+    weights: Float[Tensor, "r k n"]
 
-    def filtered(self, image: Float[Tensor, "r c h w"]) -> Float[Tensor, "r c h w"]:
+    def filtered(self, image: Float[Tensor, "r n h w"]) -> Float[Tensor, "r c h w"]:
         weights = self.weights[..., None, None, :].to(image.dtype)
         for axis in (-2, -1):
             total, length = image * weights[..., 0], image.shape[axis]
@@ -56,6 +58,25 @@ class Taps(LinearFilter):
                 total.narrow(axis, 0, rest).addcmul_(image.narrow(axis, distance, rest), weight)
             image = total
         return image
+
+
+@dataclass(frozen=True, slots=True)
+class BandTaps(LinearFilter):
+    """As `Taps`, with weights of each band's own, and how far those of each band may reach."""
+
+    weights: Float[Tensor, "r c n"]
+    reaches: tuple[int, ...]
+
+    def apply(self, values: Float[Tensor, "r c h w"], valid: Bool[Tensor, "r 1 h w"]) -> Float[Tensor, "r c h w"]:
+        changed = torch.empty_like(values)
+        start = 0
+        for reach, alike in groupby(self.reaches):
+            bands = slice(start, start := start + len(list(alike)))
+            changed[:, bands] = Taps(self.weights[:, bands, : reach + 1]).apply(values[:, bands], valid)
+        return changed
+
+    def filtered(self, image: Float[Tensor, "r c h w"]) -> Float[Tensor, "r c h w"]:
+        return Taps(self.weights).filtered(image)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,17 @@ import triton
 import triton.language as tl
 
 from geoaug.augment.kernels import arrays
+from geoaug.sensors import srgb
 
 AFFINE = tl.constexpr(arrays.AFFINE)
 NORMAL = tl.constexpr(arrays.NORMAL)
 GAMMA = tl.constexpr(arrays.GAMMA)
 STEPS = tl.constexpr(arrays.STEPS)
 AMPLITUDE = tl.constexpr(arrays.AMPLITUDE)
+LIGHT = tl.constexpr(arrays.LIGHT)
+DISPLAY = tl.constexpr(arrays.DISPLAY)
+SLOPE, LIFT, EXPONENT = tl.constexpr(srgb.SLOPE), tl.constexpr(srgb.LIFT), tl.constexpr(srgb.EXPONENT)
+TOE_DISPLAY, TOE_LIGHT = tl.constexpr(srgb.TOE_DISPLAY), tl.constexpr(srgb.TOE_LIGHT)
 PLANES = tl.constexpr(arrays.PLANES)
 RAMP = tl.constexpr(arrays.RAMP)
 LINES = tl.constexpr(arrays.LINES)
@@ -629,6 +634,12 @@ def fused(
                 value = tl.where(size > 0, rint(value / tl.where(size > 0, size, 1.0)) * size, value)
             elif KINDS[step] == AMPLITUDE:
                 value = tl.sqrt(tl.maximum(value, 0.0))
+            elif KINDS[step] == LIGHT:
+                raised = tl.exp2(tl.log2((tl.maximum(value, TOE_DISPLAY) + LIFT) / (1 + LIFT)) * EXPONENT)
+                value = tl.where(value <= TOE_DISPLAY, value / SLOPE, raised)
+            elif KINDS[step] == DISPLAY:
+                raised = tl.exp2(tl.log2(tl.maximum(value, TOE_LIGHT)) / EXPONENT) * (1 + LIFT) - LIFT
+                value = tl.where(value <= TOE_LIGHT, value * SLOPE, raised)
             else:
                 value = tl.log2(tl.maximum(value, 1e-10)) * 3.010299956639812
         if UNTOUCHED:

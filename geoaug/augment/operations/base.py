@@ -17,19 +17,21 @@ from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentati
 from kornia.augmentation.base import _BasicAugmentationBase as KorniaAugmentation
 from torch import Tensor
 
-from geoaug.augment.kernels.coarse import coarse_means
+from geoaug.augment.kernels.coarse import Light, coarse_means
 from geoaug.augment.kernels.radiometry import Block, run_segments
 from geoaug.augment.kernels.warp import most_places, warp
 from geoaug.augment.planning.band_grids import BandGrids, band_grids
 from geoaug.augment.planning.maps import Surroundings
 from geoaug.augment.planning.matrices import Matrices, Size, identity, translation
 from geoaug.augment.planning.plan import Params
-from geoaug.augment.planning.segments import Affine, OperationSegment, Stencil, StencilKernel
+from geoaug.augment.planning.scale import PixelScale, scaled_segments
+from geoaug.augment.planning.segments import Affine, OperationSegment, Segment, Stencil, StencilKernel
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import map_tensors
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws, random_keys
 from geoaug.sensors import Sensor, get_sensor
+from geoaug.small_arrays import constant
 
 Range = tuple[float, float]
 
@@ -345,6 +347,8 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
     """An operation on pixel values: a few segments, mostly `y = gain*x + offset + sqrt(floor + slope*x)*n` per band.
 
     Values are reflectance (linear power for SAR): a fraction that may exceed 1, never clamped. NaN pixels stay NaN.
+    Under a sensor with a `transfer`, an operation that runs alone takes and gives display values, and works in
+    reflectance.
 
     A subclass has `draw`, and either `terms` or, where terms cannot say it, `segments`; one that looks at neighbours is
     a `StencilOperation`. Its constructor takes `**options: Unpack[RadiometricOptions]` and hands them on. Methods may
@@ -359,6 +363,9 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
 
     domain: str | None = "optical"
     """The kind of sensor whose images the operation describes; None: any."""
+
+    for_pictures = False
+    """Whether it is part of how a picture of 8 bits is made for the eye, which no other image goes through."""
 
     follows: str | None = None
     """Class name of the operation whose parameters it shares, if that stands in the same list."""
@@ -409,6 +416,11 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
             raise ConfigurationError(
                 f"{name} is for {self.domain} images; the sensor '{sensor.name}' is {sensor.domain}"
             )
+        if self.for_pictures and sensor.transfer is None and not sensor.of_8_bits:
+            raise ConfigurationError(
+                f"{name} is for pictures of 8 bits made for the eye; the sensor '{sensor.name}' measures reflectance: "
+                "leave the operation out, or give a sensor with a transfer (such as 'rgb')"
+            )
         if bands is not None and bands != len(sensor.bands):
             raise ConfigurationError(
                 f"{name}: the image has {bands} bands, the sensor '{sensor.name}' {len(sensor.bands)} "
@@ -431,7 +443,12 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         valid = torch.isfinite(values).all(1, keepdim=True)
         values = torch.where(torch.isfinite(values), values, 0.0)
         size = Size(*input.shape[-2:])
-        around = Surroundings(cells=lambda: coarse_means(input, valid, identity(len(input), input.device), size))
+        light = None
+        if self.sensor is not None and self.sensor.transfer is not None:
+            light = Light(*(constant((number,), torch.float32, input.device) for number in (1.0, 0.0)))
+        around = Surroundings(
+            cells=lambda: coarse_means(input, valid, identity(len(input), input.device), size, light=light)
+        )
         grids = None if self.sensor is None else _grids_of(self.sensor, len(input), input.device)
         block = Block(values, valid, around, params["key"].to(input.device), stream=0, grids=grids)
         shape = TileShape(
@@ -447,7 +464,12 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
         def ready(tensor: Tensor) -> Tensor:
             return (tensor.float() if tensor.dtype == torch.float64 else tensor).to(input.device)
 
-        run_segments(block, map_tensors(self.segments(params, shape), ready))
+        segments: tuple[Segment, ...] = self.segments(params, shape)
+        if self.sensor is not None and self.sensor.transfer is not None:
+            shown = PixelScale.of(self.sensor).unscaled
+            rows, bands = input.shape[:2]
+            segments = scaled_segments(segments, shown, shown, None, rows, bands, params["key"].device)
+        run_segments(block, map_tensors(segments, ready))
         return torch.where(torch.isfinite(input), block.values, input.float()).to(input.dtype)
 
 

@@ -1,5 +1,6 @@
 """The optics of the sensor: how sharp it sees, how coarse its pixels are, how well its bands lie on one another."""
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Unpack
 
@@ -7,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoaug.augment.kernels.stencils import CoarseGrid, Taps
+from geoaug.augment.kernels.stencils import BandTaps, CoarseGrid
 from geoaug.augment.operations.base import (
     RadiometricOptions,
     RegistrationOperation,
@@ -18,55 +19,61 @@ from geoaug.augment.operations.base import (
 from geoaug.augment.planning.plan import Params
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
+from geoaug.sensors import Band
 from geoaug.small_arrays import constant
 
-_REACH = 3
-_NEWTON_STEPS = 8
 _LEAST_MTF = 0.02
+# The middle of 0.15 to 0.30, by ratio.
+_USUAL_MTF = 0.21
+# Noise and what lies between pixels grow with detail that is put back: more than this is no sensor's.
+_SHARPEST = 2.0
+# Tiles may be enlarged, and a coarse band's pixels with them, before they are filtered as if they were smaller.
+_ENLARGED = 1.5
 # Standard deviations at which a band's misregistration is cut: the requirement is stated at three.
 _FARTHEST = 3.0
 
 
-def gaussian_taps(mtf: Float[Tensor, " b"]) -> Float[Tensor, "b n"]:
-    """Weights of a sampled Gaussian, of the middle pixel and those beside it, whose transfer at Nyquist is `mtf`.
+def transfer_taps(ratio: Float[Tensor, "r c"], spacing: Float[Tensor, "r c"], reach: int) -> Float[Tensor, "r c n"]:
+    """Weights of the pixel and of those at distances up to `reach` that multiply a band's transfer by a Gaussian.
 
-    With `q = exp(-1 / (2 sigma^2))` the weight at distance n goes with `q^(n^2)`, and the transfer at half a cycle per
-    pixel is `(1 - 2q + 2q^4 - 2q^9) / (1 + 2q + 2q^4 + 2q^9)`; q is found by Newton's method.
+    Two Gaussian transfer functions with values m and m' at the Nyquist frequency of a band have the quotient
+    `q^((f / f_N)^2)`, `q = m' / m`. Five pixels of the band, `a + 2 b cos(t) + 2 c cos(2 t)`, have it exactly at 0, at
+    half of Nyquist and there: `b = (1 - q) / 4`, `c = (1 + q - 2 q^(1/4)) / 8`, `a = q^(1/4) + 2 c`. So q may
+    exceed 1, too.
 
     Args:
-        mtf: in (0, 1]; 1 leaves the image as it is.
+        ratio: q.
+        spacing: of the band's pixels, in pixels of the tile; between two of these, a weight is shared out to both.
+        reach: at least twice the spacing.
     """
-    wanted = mtf.double().clamp(_LEAST_MTF, 1.0)
-    q = (1 - wanted) / (2 * (1 + wanted))
-    for _ in range(_NEWTON_STEPS):
-        odd, even = 2 * q + 2 * q**9, 1 + 2 * q**4
-        odd_slope, even_slope = 2 + 18 * q**8, 8 * q**3
-        # (even - odd) - wanted * (even + odd) = 0
-        value = (even - odd) - wanted * (even + odd)
-        slope = (even_slope - odd_slope) - wanted * (even_slope + odd_slope)
-        q = q - value / slope
-    weights = torch.stack([torch.ones_like(q), *(q ** (n * n) for n in range(1, _REACH + 1))], dim=-1)
-    return weights / (weights[:, :1] + 2 * weights[:, 1:].sum(1, keepdim=True))
+    quarter = ratio**0.25
+    beside, next_one = (1 - ratio) / 4, (1 + ratio - 2 * quarter) / 8
+    distance = torch.arange(reach + 1, dtype=ratio.dtype, device=ratio.device)
+
+    def near(place: Tensor) -> Tensor:
+        return (1 - (distance - place[..., None]).abs()).clamp_min(0)
+
+    centre = near(torch.zeros_like(ratio)) * (quarter + 2 * next_one)[..., None]
+    return centre + near(spacing) * beside[..., None] + near(2 * spacing) * next_one[..., None]
 
 
 class RandomPointSpread(StencilOperation):
-    """Blur by a Gaussian point spread function, given by its modulation transfer (MTF) at the Nyquist frequency.
+    """Another sharpness: the modulation transfer (MTF) that an image has is turned into that of another sensor.
 
-    The Gaussian is sampled at the pixels, so its weights are positive and its transfer at Nyquist is exact; in between
-    the transfer is up to 0.1 lower than that of a Gaussian that is not sampled.
-
-    Sensors are built for 0.15 to 0.30 there (Sentinel-2: Gascon et al., 2017, Remote Sensing 9); a sharper or a
-    softer one sees the same ground with other contrast from pixel to pixel. Pixels without data give nothing.
+    Sensors are built for a transfer of 0.15 to 0.30 at the Nyquist frequency of each band's own pixels (Sentinel-2:
+    Gascon et al., 2017, Remote Sensing 9), and images have it already. So each band is filtered by the quotient of two
+    Gaussian transfer functions: blurred where the wanted one is softer, sharpened a little where it is sharper. A band
+    of 20 m is filtered at its pixels of 20 m. Pixels without data give nothing.
 
     Args:
-        mtf: range of the transfer at half a cycle per pixel; 1 leaves the image alone.
-        present: transfer that the image has already: then `mtf` is that of the result, and the blur makes up the
-            rest. None: `mtf` is the blur's own.
+        mtf: range of the wanted transfer at half a cycle per pixel, the same in all bands.
+        present: transfer that the image has; 1 for one of ideal sharpness, which `mtf` then blurs. None: that of the
+            sensor's bands (`Band.mtf`), 0.21 where it is not known: the middle of what sensors are built for.
         **options: see `RadiometricOptions`.
     """
 
     domain = None
-    neutral: ClassVar = {"mtf": 1.0}
+    neutral: ClassVar = {"ratio": 1.0}
 
     def __init__(
         self,
@@ -82,10 +89,27 @@ class RandomPointSpread(StencilOperation):
         self.flags = {"mtf": self.mtf, **({} if present is None else {"present": present})}
 
     def draw(self, draws: Draws, shape: TileShape) -> Params:
-        return {"mtf": (draws.uniform(*self.mtf) / (self.present or 1.0)).clamp_max(1.0)}
+        bands: Sequence[Band | None] = [None] * shape.bands if shape.sensor is None else shape.sensor.bands
+        known = [self.present or (None if band is None else band.mtf) or _USUAL_MTF for band in bands]
+        present = constant(tuple(known), torch.float64, shape.device)
+        wanted = draws.uniform(*self.mtf)
+        return {"ratio": (wanted[:, None] / present).clamp(_LEAST_MTF, _SHARPEST)}
 
-    def kernel(self, params: Params, shape: TileShape) -> Taps:
-        return Taps(gaussian_taps(params["mtf"])[:, None])
+    def kernel(self, params: Params, shape: TileShape) -> BandTaps:
+        ratio = params["ratio"].double().clamp(_LEAST_MTF, _SHARPEST)
+        spacing = torch.ones_like(ratio)
+        finest, widest = 1.0, [1.0] * shape.bands
+        if shape.sensor is not None and shape.grids_here is not None:
+            inverse, coarse = shape.grids_here.numbers[..., 0].double(), shape.grids_here.numbers[..., 3] > 0
+            spacing = torch.where(coarse, 1 / torch.where(coarse, inverse, 1.0), spacing)
+            sides = [band.gsd_m for band in shape.sensor.bands]
+            finest = min((side for side in sides if side is not None), default=1.0)
+            widest = [1.0 if side is None else max(_ENLARGED * side / finest, 1.0) for side in sides]
+            widest = [1.0 if side is None or side == finest else most for side, most in zip(sides, widest, strict=True)]
+        reaches = tuple(2 * math.ceil(most) for most in widest)
+        most = constant(tuple(float(reach // 2) for reach in reaches), torch.float64, ratio.device)
+        weights = transfer_taps(ratio, torch.minimum(spacing, most), max(reaches))
+        return BandTaps(weights, reaches)
 
 
 class RandomResolution(StencilOperation):

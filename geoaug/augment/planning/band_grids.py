@@ -67,7 +67,7 @@ def band_grids(
     gsd_m: Float[Tensor, " b"] | None,
     matrix: Matrices | None,
     geotransform: Float[Tensor, "b 6"] | None,
-    resampling: BandResampling,
+    resampling: BandResampling | tuple[BandResampling, ...],
     batch: int,
     device: torch.device,
 ) -> BandGrids | None:
@@ -83,7 +83,7 @@ def band_grids(
         matrix: from pixel centres as read to those of the tile; None: nothing has moved.
         geotransform: of the tiles as they were read. The pixels of a product's bands begin at multiples of their size,
             as those of Sentinel-2 do; without it, each band begins a pixel with the tile.
-        resampling: by which coarse bands came to the tile's pixels.
+        resampling: by which coarse bands came to the tile's pixels, one name or one for each sample.
         batch: number of samples.
         device: of the result.
     """
@@ -103,11 +103,14 @@ def band_grids(
     # North-up without an origin: column and row begin at 0.
     none = constant((1.0, 0.0, 0.0, 0.0, 1.0, 0.0), torch.float64, device).expand(batch, 6)
     origin = none if geotransform is None else geotransform.to(pixel)
-    return BandGrids(_numbers(sides, pixel, moved, origin, float(_KERNELS[resampling])), coarse)
+    names = (resampling,) if isinstance(resampling, str) else resampling
+    same = names[:1] if len(set(names)) == 1 else names
+    kernel = constant(tuple(float(_KERNELS[name]) for name in same), torch.float64, device).expand(batch)
+    return BandGrids(_numbers(sides, pixel, moved, origin, kernel), coarse)
 
 
 @by_numpy
-def _numbers(xp: Any, sides: Any, pixel: Any, matrix: Any, origin: Any, kernel: float) -> Numbers:
+def _numbers(xp: Any, sides: Any, pixel: Any, matrix: Any, origin: Any, kernel: Any) -> Numbers:
     ratio = sides / pixel[:, None]
     coarse = ratio > _LEAST_RATIO
     ratio = xp.where(coarse, ratio, xp.ones_like(ratio))
@@ -127,7 +130,7 @@ def _numbers(xp: Any, sides: Any, pixel: Any, matrix: Any, origin: Any, kernel: 
         at = xp.round(xp.where(ahead[:, None], at, -at) / _RESOLUTION) * _RESOLUTION
         return at - xp.floor(at) + 1
 
-    numbers = (1 / step, start(along_x, ahead_x), start(along_y, ahead_y), xp.full_like(step, kernel))
+    numbers = (1 / step, start(along_x, ahead_x), start(along_y, ahead_y), kernel[:, None] + xp.zeros_like(step))
     rows = xp.stack([xp.where(coarse, number, xp.zeros_like(number)) for number in numbers], -1)
     return rows.astype("float32") if hasattr(rows, "astype") else rows.float()
 

@@ -32,11 +32,14 @@ class PixelScale:
 
     Attributes:
         quantity: what the scaled value is. Amplitudes and decibels are turned into power, which radiometry works in.
+        light: where the scaled value is a display value, what is left to do after the curve: reflectance is
+            `(light + offset) / quantification` with these. None: it is no display value.
     """
 
     quantification: tuple[float, ...]
     offset: tuple[float, ...]
     quantity: Quantity = "reflectance"
+    light: PixelScale | None = None
 
     @staticmethod
     def reflectance() -> PixelScale:
@@ -48,7 +51,17 @@ class PixelScale:
         """The digital numbers of a sensor."""
         if sensor is None:
             return PixelScale.reflectance()
-        return PixelScale(sensor.quantification, sensor.offset, sensor.quantity or "reflectance")
+        light = None
+        if sensor.transfer is not None:
+            spans = tuple(band.white - band.black for band in sensor.bands)
+            lifts = tuple(band.black / span for band, span in zip(sensor.bands, spans, strict=True))
+            light = PixelScale(tuple(1 / span for span in spans), lifts)
+        return PixelScale(sensor.quantification, sensor.offset, sensor.quantity or "reflectance", light)
+
+    @property
+    def unscaled(self) -> PixelScale:
+        """Values that want neither factor nor offset: display values where these are, else reflectance or power."""
+        return PixelScale((1.0,), (0.0,), light=self.light)
 
     @property
     def curved(self) -> bool:
@@ -68,7 +81,9 @@ def scaled_segments(
     """The segments on values in the scale of `source` that give values in the scale of `target`, normalised.
 
     Factors are folded in float64, so that the identity between equal scales is exactly the identity; what comes back
-    is float32. A curved source is decoded by whoever reads the pixels, and counts as power here.
+    is float32. A radar's curved source is decoded by whoever reads the pixels, and counts as power here. Display values
+    are resampled as they are, and become light here: overshoot beside an edge stays as small as it looks, and where
+    there is no radiometry, what is stored goes through no curve.
 
     Args:
         segments: in reflectance or power.
@@ -81,6 +96,11 @@ def scaled_segments(
     """
     neutral = PixelScale.reflectance()
     source = neutral if source.curved else source
+    if source.light is not None and target.light is not None and segments:
+        inward = scaled_segments((), replace(source, light=None), neutral, None, rows, bands, device)
+        inner = scaled_segments(segments, source.light, target.light, None, rows, bands, device)
+        outward = scaled_segments((), neutral, replace(target, light=None), normalize, rows, bands, device)
+        return (*inward, Curve("light"), *inner, Curve("display"), *outward)
 
     def identity() -> Affine:
         return Affine(Terms.identity(rows, bands, device))

@@ -207,9 +207,10 @@ class Stencil(PlanPart):
 
 @dataclass(frozen=True, slots=True)
 class Curve(PlanPart):
-    """Backscatter in another unit: from power to "amplitude" or "db"."""
+    """Values in another unit: backscatter from power to "amplitude" or "db"; a display value as the "light" that it
+    stands for, and light as a "display" value, both 0 to 1 from black to white (`geoaug.sensors.srgb`)."""
 
-    unit: Literal["amplitude", "db"]
+    unit: Literal["amplitude", "db", "light", "display"]
 
 
 Segment = Affine | GammaNoise | Steps | Stencil | Curve

@@ -141,7 +141,8 @@ class TileDataset(Dataset[dict[str, Any]]):
 
     `dataset[i]` is the i-th tile of a grid that covers all scenes; samplers ask for any others by `TileRef`. A sample
     is a dict as `Compose` takes it: `image` (C, H, W) as stored, `valid` (1, H, W), `transform` (6,), `crs`, `scene`,
-    `window` (row, column, height, width), and where there are such, `mask` (H, W), `label` and `key`.
+    `band_resampling` (how bands that are coarser than the tile came to its pixels), `window` (row, column, height,
+    width), and where there are such, `mask` (H, W), `label` and `key`.
 
     Args:
         catalog: of the scenes; `Catalog.split` gives those of a split.
@@ -500,6 +501,7 @@ class Reading:
             "valid": valid,
             "transform": _transforms(grids, refs),
             "crs": [grid.crs for grid in grids],
+            "band_resampling": [dataset.view(ref.scene).band_resampling for ref in refs],
             "scene": [dataset.ids[ref.scene] for ref in refs],
             "window": torch.tensor([[ref.row, ref.col, *dataset.size] for ref in refs]).reshape(-1, 4),
         }

@@ -386,6 +386,8 @@ def _by_count(path: str, count: int, kind: str, names: _Names) -> Identification
     """Judge by the number of bands and their type: never certain."""
     if not names.given and kind == "uint8" and count in (3, 4):
         sensor = get_sensor("rgb" if count == 3 else "rgbn")
+        if count == 3 and is_eurosat(path):
+            sensor = get_sensor("eurosat-rgb")
         listed = "red, green, blue" if count == 3 else "red, green, blue, near infrared"
         return Identification(sensor, False, f"{count} bands of 8 bits: taken as {listed}; choose with --sensor")
     if not names.given and kind in ("uint16", "int16") and count in (12, 13):
@@ -453,12 +455,15 @@ def _with_scaling_of_file(
             ],
             [tidy(o / s) if stored else p for (s, o), stored, p in zip(pairs, stated, sensor.offset, strict=True)],
         )
+        sensor = replace(sensor, transfer=None)  # what a file scales is no picture for the eye
         note = f"{_formula(sensor)} by the file's scale and offset"
     elif own or generic or sensor.domain == "sar":
         note = _formula(sensor)
     elif kind.startswith("float"):
         sensor, certain, note = _rescaled(sensor, 1.0), False, "floating point: taken for reflectance as it is"
-    elif kind == "uint8" and not sensor.name.startswith("rgb"):
+    elif kind == "uint8" and sensor.of_8_bits:
+        note = _formula(sensor)
+    elif kind == "uint8":
         sensor, certain = _rescaled(sensor, _quantification(kind)), False
         note = f"8 bits are not the product's own: {_formula(sensor)}"
     elif product is not None and product.baseline is not None and sensor.name.startswith("sentinel-2"):
@@ -483,7 +488,7 @@ def _rescaled(sensor: Sensor, quantification: float) -> Sensor:
     bands = tuple(
         replace(band, quantification=quantification, offset=0.0, nodata=None, saturation=None) for band in sensor.bands
     )
-    return replace(sensor, bands=bands)
+    return replace(sensor, bands=bands, transfer=None)
 
 
 def _quantification(kind: str) -> float:
@@ -503,7 +508,9 @@ def _formula(sensor: Sensor) -> str:
             if (quantification, offset) == (1, 0)
             else f"backscatter = {dn} / {quantification:g}"
         )
-    return f"reflectance = {dn}" if quantification == 1 else f"reflectance = {dn} / {quantification:g}"
+    if sensor.transfer is not None:
+        quantity = "display value"
+    return f"{quantity} = {dn}" if quantification == 1 else f"{quantity} = {dn} / {quantification:g}"
 
 
 def tidy(value: float) -> float:

@@ -253,7 +253,7 @@ def _zero_share(overview: Overview) -> float:
 
 def _value_warnings(sensor: Sensor, bands: tuple[BandInfo, ...]) -> Iterator[str]:
     """Reflectance that cannot be: the scaling is not the one that the sensor was taken to have."""
-    if sensor.domain != "optical":
+    if sensor.domain != "optical" or sensor.transfer is not None:
         return
     shown = [info for info in bands if math.isfinite(info.high)]
     if not shown:

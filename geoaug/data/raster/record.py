@@ -145,6 +145,8 @@ class SceneRecord:
         else:
             plain = (definition or get_sensor(self.sensor)).select(self.band_names)
         scaled = plain.with_scaling([band.quantification for band in self.bands], [band.offset for band in self.bands])
+        if (scaled.quantification, scaled.offset) != (plain.quantification, plain.offset):
+            scaled = replace(scaled, transfer=None)  # the file's numbers are not those that the definition is about
         pairs = zip(scaled.bands, self.bands, strict=True)
         return replace(scaled, bands=tuple(replace(band, nodata=file.nodata) for band, file in pairs))
 

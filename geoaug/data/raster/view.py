@@ -100,6 +100,15 @@ class Stack:
         return rows * cols * (bands * np.dtype(self.like.dtype).itemsize + 1)
 
 
+# Of GDAL's kernels, those that are smoother than straight lines count as cubic; means, modes and ranks of finer pixels
+# take the nearest one where there are none.
+_BAND_RESAMPLING = {
+    "bilinear": "bilinear",
+    **dict.fromkeys(("cubic", "cubic_spline", "lanczos", "gauss"), "cubic"),
+}
+_COARSER = 1.05
+
+
 @dataclass(frozen=True, slots=True)
 class SceneView:
     """A scene on the grid that its tiles are cut from.
@@ -120,6 +129,16 @@ class SceneView:
     def dtype(self) -> str:
         """numpy's name of the type of the image."""
         return next(stack.like.tile_dtype for stack in self.stacks if stack.positions)
+
+    @property
+    def band_resampling(self) -> str:
+        """By which bands that are coarser than the grid came to it, as `geoaug.Compose(band_resampling=...)` has it:
+        "nearest", "bilinear" or "cubic"; "cubic", too, where that was not done here and nobody knows."""
+        for view in self.views:
+            warp = view.source.warp
+            if view.positions and warp is not None and _is_coarser(view.source.grid, self.grid):
+                return _BAND_RESAMPLING.get(warp.resampling, "nearest")
+        return "cubic"
 
     @property
     def views(self) -> Iterator[View]:
@@ -190,6 +209,12 @@ def scene_view(
     if fill is None:
         fill = math.nan if np.dtype(dtype).kind == "f" else 0.0
     return SceneView(record, grid, _stacked(views, most_stacked), fill)
+
+
+def _is_coarser(one: Grid, other: Grid) -> bool:
+    if one.crs == other.crs:
+        return abs(one.transform.determinant) > _COARSER**2 * abs(other.transform.determinant)
+    return one.gsd_m is not None and other.gsd_m is not None and one.gsd_m > _COARSER * other.gsd_m
 
 
 def _stacked(views: list[View], most: int) -> tuple[Stack, ...]:
