@@ -148,8 +148,8 @@ class Compose(nn.Module):
                 f"out_dtype={out_dtype} would round reflectance away; give out_units='dn' and no normalize"
             )
         if interpolation not in get_args(Interpolation):
-            known = ", ".join(map(repr, get_args(Interpolation)))
-            raise ConfigurationError(f"interpolation={interpolation!r} is not one of {known}")
+            choices = ", ".join(map(repr, get_args(Interpolation)))
+            raise ConfigurationError(f"interpolation={interpolation!r} is not one of {choices}")
         if cover not in get_args(Cover):
             raise ConfigurationError(f"cover={cover!r} is not 'leave', 'zoom' or 'reflect'", argument="cover")
         if executor not in EXECUTORS:

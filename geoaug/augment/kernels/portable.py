@@ -195,9 +195,9 @@ def execute(pixels: Pixels, work: Work, encoding: Encoding) -> Pixels:
             values, valid = gathered(taken, x, y, None if raw else work.decoding)
         elif passes is not None:
             places = warp.places(work.matrix[rows], size, counts[rows], most)
-            shift, part = None if work.band_shift is None else work.shift_of(rows), passes.take(rows)
-            taps = taps_for(most)
-            values, valid = sampled_sharp(taken, places, shift, part, size, taps, encoding.min_support, work.decoding)
+            shift = None if work.band_shift is None else work.shift_of(rows)
+            two, taps = passes.take(rows), taps_for(most)
+            values, valid = sampled_sharp(taken, places, shift, two, size, taps, encoding.min_support, work.decoding)
         elif work.band_shift is not None:
             shift = work.shift_of(rows)
             # Each band has its own nearest pixel.

@@ -108,7 +108,8 @@ def _passes(xp: Any, matrix: Any, shift: Any) -> Any:
 
 def taps_for(most: int) -> int:
     """Pixels weighed along an axis where at most so many places of a pixel would be averaged (`places_averaged`)."""
-    return taps_of_width(_widest(most))
+    taps: int = taps_of_width(_widest(most))
+    return taps
 
 
 def _widest(count: Any) -> Any:
@@ -141,7 +142,7 @@ def weights_of_width(width: int, taps: int) -> np.ndarray:
     if width == _WIDTH_STEPS:
         weights[0] = apart[0] == 0
     beside = (taps - own) // 2
-    return np.pad(weights, ((0, 0), (beside, beside))).astype(np.float32)
+    return np.asarray(np.pad(weights, ((0, 0), (beside, beside))), np.float32)
 
 
 def _least_squares(apart: Float[np.ndarray, "p t"], scale: float) -> Float[np.ndarray, "p t"]:
@@ -165,17 +166,15 @@ def _least_squares(apart: Float[np.ndarray, "p t"], scale: float) -> Float[np.nd
     a, b, c = (beside * ones).sum(1), (beside * apart).sum(1), (along * apart).sum(1)
     first, second = 1 - free.sum(1), -(free * apart).sum(1)
     determinant = a * c - b * b
-    return (
-        free
-        + ((c * first - b * second) / determinant)[:, None] * beside
-        + ((a * second - b * first) / determinant)[:, None] * along
-    )
+    weights: np.ndarray = free + ((c * first - b * second) / determinant)[:, None] * beside
+    weights += ((a * second - b * first) / determinant)[:, None] * along
+    return weights
 
 
 def _tables(width: Int[Tensor, "b 2"], taps: int) -> tuple[Float[Tensor, "w p t"], Int[Tensor, "b 2"]]:
     """The weights of all widths that there are, or that so many taps may have; and which of them are whose."""
     if looks_at_values(width.device):
-        there, which = width.unique(return_inverse=True)
+        there, which = torch.unique(width, return_inverse=True)
         return torch.from_numpy(np.stack([weights_of_width(each, taps) for each in there.tolist()])), which
     return _all_tables(taps, width.device), width - _WIDTH_STEPS
 

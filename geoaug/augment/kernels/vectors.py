@@ -264,7 +264,7 @@ def _dots(builder: Any, body: _Body, base: Any, at: Any, stride: Any) -> Any:
     for _ in range(2):
         sums = [paired(sums[i], sums[i + 1]) for i in range(0, len(sums), 2)]
     low, high = ([part, part + 1, part + 2, part + 3, part + 8, part + 9, part + 10, part + 11] for part in (0, 4))
-    return builder.fadd(shuffled(*sums, low), shuffled(*sums, high))
+    return builder.fadd(shuffled(sums[0], sums[1], low), shuffled(sums[0], sums[1], high))
 
 
 @intrinsic
