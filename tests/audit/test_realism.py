@@ -16,7 +16,7 @@ from geoaug.audit.results import AuditReport
 from geoaug.audit.tiles import TileSource
 from geoaug.errors import ConfigurationError
 
-TURNS = {"operations": [{"RandomRotation": {"degrees": 40.0, "p": 1.0}}]}
+TURNS = {"interpolation": "bilinear", "operations": [{"RandomRotation": {"degrees": 40.0, "p": 1.0}}]}
 
 
 def write_scene(path: Path, *, size: int = 192, date: int = 0, empty: int = 0) -> Path:
