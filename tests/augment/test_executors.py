@@ -689,3 +689,16 @@ def test_a_cuda_graph_replays_it() -> None:
     graph.replay()
     torch.cuda.synchronize()
     assert torch.equal(out["image"], expected)
+
+
+@pytest.mark.parametrize("executor", ["torch", CPU])
+def test_a_sample_of_haze_and_noise_does_not_depend_on_its_batch(executor: str) -> None:
+    """Where some samples of a batch have haze, the others go through the same sums as by themselves."""
+    compose = Compose(
+        [RandomHaze(p=0.5), RandomSensorNoise(p=0.7)], sensor=OPTICAL, out_dtype=None, out_units="dn", executor=executor
+    )
+    batch = tiles(8, height=40, width=40)
+    whole = compose(batch)["image"].view(torch.int16)
+    for sample in range(8):
+        alone = compose({name: value[sample : sample + 1] for name, value in batch.items()})["image"]
+        assert torch.equal(alone[0].view(torch.int16), whole[sample]), sample

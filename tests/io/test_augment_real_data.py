@@ -17,7 +17,8 @@ from geoaug.io.augment_tiles import AugmentJob, AugmentReport, run
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
 GEOMETRY = {
-    "operations": ["RandomD4", {"RandomAffine": {"degrees": 20, "scale": [0.87, 1.15], "translate": [0.05, 0.05]}}]
+    "interpolation": "bilinear",
+    "operations": ["RandomD4", {"RandomAffine": {"degrees": 20, "scale": [0.87, 1.15], "translate": [0.05, 0.05]}}],
 }
 SCL = "s2-29rkh/S2A_29RKH_20200219_0_L2A/SCL.tif"
 LABELLED = {

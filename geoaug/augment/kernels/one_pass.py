@@ -245,7 +245,7 @@ def _steps_of_band(
             applied = source >= 0 and sources.applied[source, row]
             # Cells come without noise of their own.
             cells = applied and sources.kind[source] == CELLS
-            if source >= 0 and not noisy and (cells or not applied):
+            if cells and not noisy:
                 # Most often noise follows: one pass over the values does both.
                 after[0], after[1], after[2], after[3] = np.float32(1), zero, zero, zero
                 if step + 1 < len(steps.kind) and steps.kind[step + 1] == AFFINE and steps.source[step + 1] < 0:
@@ -269,10 +269,6 @@ def _steps_of_band(
                     length,
                     size_out[0] * size_out[1],
                 )
-            elif joined == step + 1:
-                after[2], after[3] = after[2] + after[3] * terms[1], after[3] * terms[0]
-                after[0], after[1] = terms[0] * after[0], terms[1] * after[0] + after[1]
-                loops.affine(values, variance, pending, noisy, after, length)
             elif applied:
                 if sources.by_band[source]:
                     _layers_of(sources, source, row, band % bands, rows, columns, length, size_out, spare, layers)

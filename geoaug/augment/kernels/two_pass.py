@@ -179,6 +179,7 @@ def _tables(width: Int[Tensor, "b 2"], taps: int) -> tuple[Float[Tensor, "w p t"
     return _all_tables(taps, width.device), width - _WIDTH_STEPS
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @kept
 def _all_tables(taps: int, device: torch.device) -> Float[Tensor, "w p t"]:
     """The weights of all widths that so many taps may have."""
@@ -226,14 +227,26 @@ def resampled(
         passes = passes.for_each_band(bands)
         image = image.reshape(count * bands, 1, height, width)
         valid = None if valid is None else valid.repeat_interleave(bands, 0)
-    first, second = _places(passes, size, (height, width), taps)
-    values = _by_both(image, first, second, size).view(count, bands, *size)
-    values = torch.minimum(torch.maximum(values, low), high)
-    if valid is None:
-        return Sharp(values, None)
-    weighed = [_weighed(passes.width[:, axis], one, taps) for axis, one in enumerate((first, second))]
-    missing = _by_both((~valid).float(), weighed[0], weighed[1], size)
-    return Sharp(values, (missing == 0).view(count, -1, *size))
+    # The bands of a pixel lie together, so that it is looked up once for all of them.
+    values = _by_pixel(image)
+    missing = None if valid is None else _by_pixel((~valid).float())
+    for axis, places in enumerate((_along_rows, _along_columns)):
+        # One after the other: where pixels come from takes as much memory as they do.
+        one = places(passes, size, (height, width), taps)
+        values = one.of(values)
+        if missing is not None:
+            missing = _weighed(passes.width[:, axis], one, taps).of(missing)
+    made = _by_plane(values, size).view(count, bands, *size)
+    whole = None if missing is None else (_by_plane(missing, size) == 0).view(count, -1, *size)
+    return Sharp(torch.minimum(torch.maximum(made, low), high), whole)
+
+
+def _by_pixel(image: Float[Tensor, "b n h w"]) -> Float[Tensor, "p n"]:
+    return image.permute(0, 2, 3, 1).contiguous().view(-1, image.shape[1])
+
+
+def _by_plane(values: Float[Tensor, "p n"], size: Size) -> Float[Tensor, "b n i j"]:
+    return values.view(-1, *size, values.shape[1]).permute(0, 3, 1, 2).contiguous()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +255,10 @@ class _Pass:
 
     index: Int[Tensor, "p t"]
     weights: Float[Tensor, "p t"]
+
+    def of(self, values: Float[Tensor, "q n"]) -> Float[Tensor, "p n"]:
+        """The sums of values by their weights."""
+        return F.embedding_bag(self.index, values, mode="sum", per_sample_weights=self.weights)
 
 
 def _weighed(width: Int[Tensor, " b"], one: _Pass, taps: int) -> _Pass:
@@ -252,7 +269,12 @@ def _weighed(width: Int[Tensor, " b"], one: _Pass, taps: int) -> _Pass:
     return replace(one, weights=counted.expand(-1, len(one.index) // len(width), -1).reshape(-1, taps))
 
 
-def _places(passes: TwoPasses, size: Size, shape: tuple[int, int], taps: int) -> tuple[_Pass, _Pass]:
+def _beyond(taps: int) -> int:
+    """Rows of the mirror image of the input that the second pass may weigh, on each side."""
+    return taps // 2 + 1
+
+
+def _along_rows(passes: TwoPasses, size: Size, shape: tuple[int, int], taps: int) -> _Pass:
     device, count = passes.terms.device, len(passes.swapped)
     height, width = shape
     tables, which = _tables(passes.width, taps)
@@ -260,9 +282,7 @@ def _places(passes: TwoPasses, size: Size, shape: tuple[int, int], taps: int) ->
     terms = [part[:, None, None] for part in passes.terms[:, 0].unbind(1)]
     column = torch.arange(size.width, device=device)
     along = torch.arange(taps, device=device, dtype=torch.int32)
-    before = taps // 2 - 1
-    # Rows of the input, and those of its mirror image that the second pass may weigh.
-    beyond = before + 2
+    before, beyond = taps // 2 - 1, _beyond(taps)
     lines = max(height, width) + 2 * beyond
     line = torch.arange(-beyond, lines - beyond, device=device)[:, None]
 
@@ -279,28 +299,28 @@ def _places(passes: TwoPasses, size: Size, shape: tuple[int, int], taps: int) ->
     offset = (torch.arange(count, device=device) * (height * width))[:, None, None]
     index = tap * across[..., None] + (other * down + offset).int()[..., None]
     weights = tables[which[:, 0, None, None], _phase(place)]
-    first = _Pass(index.view(-1, taps), weights.view(-1, taps))
+    return _Pass(index.view(-1, taps), weights.view(-1, taps))
 
+
+def _along_columns(passes: TwoPasses, size: Size, shape: tuple[int, int], taps: int) -> _Pass:
+    device, count = passes.terms.device, len(passes.swapped)
+    tables, which = _tables(passes.width, taps)
+    terms = [part[:, None, None] for part in passes.terms[:, 0].unbind(1)]
+    column = torch.arange(size.width, device=device)
+    along = torch.arange(taps, device=device, dtype=torch.int32)
+    before, beyond = taps // 2 - 1, _beyond(taps)
+    lines = max(shape) + 2 * beyond
     line = torch.arange(size.height, device=device)[:, None]
     place = terms[3] * column + (terms[4] * line + terms[5])
     start = ((place >> PLACE_BITS) - before + beyond).clamp(0, lines - taps)
     offset = (torch.arange(count, device=device) * lines)[:, None, None]
     index = ((start + offset).int()[..., None] + along) * size.width + column.int()[:, None]
     weights = tables[which[:, 1, None, None], _phase(place)]
-    return first, _Pass(index.view(-1, taps), weights.view(-1, taps))
+    return _Pass(index.view(-1, taps), weights.view(-1, taps))
 
 
 def _phase(place: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     return (place >> (PLACE_BITS - PHASE_BITS)) & (PHASES - 1)
-
-
-def _by_both(image: Float[Tensor, "b n h w"], first: _Pass, second: _Pass, size: Size) -> Float[Tensor, "b n i j"]:
-    count, bands = image.shape[:2]
-    # The bands of a pixel lie together, so that it is looked up once for all of them.
-    values = image.permute(0, 2, 3, 1).contiguous().view(-1, bands)
-    for one in (first, second):
-        values = F.embedding_bag(one.index, values, mode="sum", per_sample_weights=one.weights)
-    return values.view(count, size.height, size.width, bands).permute(0, 3, 1, 2).contiguous()
 
 
 def _reflected(place: Int[Tensor, "..."], count: Int[Tensor, "..."], once: bool) -> Int[Tensor, "..."]:
