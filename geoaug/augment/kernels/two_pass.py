@@ -63,10 +63,9 @@ class TwoPasses:
         """Those of some of the samples."""
         return TwoPasses(self.swapped[rows], self.terms[rows], self.width[rows])
 
-    def for_each_band(self, bands: int) -> "TwoPasses":
-        """With a sample for each band."""
-        swapped, width = (part.repeat_interleave(bands, 0) for part in (self.swapped, self.width))
-        return replace(self, swapped=swapped, width=width, terms=self.terms.flatten(0, 1)[:, None])
+    def of_band(self, band: int) -> "TwoPasses":
+        """Those of a band that lies elsewhere than others."""
+        return replace(self, terms=self.terms[:, band : band + 1])
 
 
 def two_passes(matrix: Matrices, counts: Int[Tensor, "b 2"], shift: Float[Tensor, "b n 2"] | None = None) -> TwoPasses:
@@ -217,16 +216,14 @@ def resampled(
         size: of the output.
         taps: pixels weighed along an axis, enough for every width (`taps_for`).
     """
-    count, bands, height, width = image.shape
-    apart = passes.terms.shape[1] > 1
+    bands, (height, width) = image.shape[1], image.shape[2:]
+    if passes.terms.shape[1] > 1:
+        parts = [resampled(image[:, n : n + 1], valid, passes.of_band(n), size, taps) for n in range(bands)]
+        wholes = [part.whole for part in parts if part.whole is not None]
+        return Sharp(torch.cat([part.values for part in parts], 1), torch.cat(wholes, 1) if wholes else None)
     held = image if valid is None else torch.where(valid, image, torch.inf)
     low = held.flatten(2).amin(2)[..., None, None]
     high = (image if valid is None else torch.where(valid, image, -torch.inf)).flatten(2).amax(2)[..., None, None]
-    if apart:
-        # Every band lies elsewhere: it is a sample of its own.
-        passes = passes.for_each_band(bands)
-        image = image.reshape(count * bands, 1, height, width)
-        valid = None if valid is None else valid.repeat_interleave(bands, 0)
     # The bands of a pixel lie together, so that it is looked up once for all of them.
     values = _by_pixel(image)
     missing = None if valid is None else _by_pixel((~valid).float())
@@ -236,9 +233,8 @@ def resampled(
         values = one.of(values)
         if missing is not None:
             missing = _weighed(passes.width[:, axis], one, taps).of(missing)
-    made = _by_plane(values, size).view(count, bands, *size)
-    whole = None if missing is None else (_by_plane(missing, size) == 0).view(count, -1, *size)
-    return Sharp(torch.minimum(torch.maximum(made, low), high), whole)
+    whole = None if missing is None else _by_plane(missing, size) == 0
+    return Sharp(torch.minimum(torch.maximum(_by_plane(values, size), low), high), whole)
 
 
 def _by_pixel(image: Float[Tensor, "b n h w"]) -> Float[Tensor, "p n"]:
