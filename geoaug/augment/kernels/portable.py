@@ -119,7 +119,7 @@ class Work:
 
     @property
     def sharp(self) -> bool:
-        """Whether a windowed sinc is used (`kernels.two_pass`)."""
+        """Whether a short sinc is used (`kernels.two_pass`)."""
         return self.interpolation == "sharp"
 
     @property
