@@ -238,7 +238,10 @@ def resampled(
 
 
 def _by_pixel(image: Float[Tensor, "b n h w"]) -> Float[Tensor, "p n"]:
-    return image.permute(0, 2, 3, 1).contiguous().view(-1, image.shape[1])
+    # New memory: a copy of one sample or band keeps strides by which torch would sum in another order.
+    count, bands, height, width = image.shape
+    pixels = image.new_empty(count, height, width, bands)
+    return pixels.copy_(image.permute(0, 2, 3, 1)).view(-1, bands)
 
 
 def _by_plane(values: Float[Tensor, "p n"], size: Size) -> Float[Tensor, "b n i j"]:
