@@ -29,13 +29,8 @@ def audit(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for report.html and report.json.", rich_help_panel="Output"),
-    ] = Path("audit"),
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the whole report as JSON, and no table.", rich_help_panel="Output")
-    ] = False,
+    output: options.ReportFolder = Path("audit"),
+    json: options.ReportJson = False,
     fail_above: Annotated[
         float | None,
         typer.Option(

@@ -30,6 +30,12 @@ class Compression(StrEnum):
     none = "none"
 
 
+ReportFolder = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for report.html and report.json.", rich_help_panel="Output")
+]
+ReportJson = Annotated[
+    bool, typer.Option("--json", help="Print the whole report as JSON, and no table.", rich_help_panel="Output")
+]
 Scenes = Annotated[
     list[str],
     typer.Argument(

@@ -27,13 +27,8 @@ def stress(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for report.html and report.json.", rich_help_panel="Output"),
-    ] = Path("stress"),
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the whole report as JSON, and no table.", rich_help_panel="Output")
-    ] = False,
+    output: options.ReportFolder = Path("stress"),
+    json: options.ReportJson = False,
     fail_above: Annotated[
         float | None,
         typer.Option(

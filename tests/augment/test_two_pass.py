@@ -12,7 +12,6 @@ from geoaug import Compose, get_sensor, sample_keys
 from geoaug.augment import RandomAffine, RandomBandShift, RandomD4, RandomRotation, Resize
 from geoaug.augment.kernels.two_pass import PHASES, taps_for, taps_of_width, weights_of_width
 from geoaug.augment.planning import matrices
-from geoaug.augment.planning.matrices import Size
 from geoaug.errors import ConfigurationError
 from tests.augment.test_executors import COMPILED, agree
 
@@ -188,11 +187,6 @@ def test_small_and_long_images(shape: tuple[int, int], executor: str) -> None:
     assert torch.isfinite(compose(batch)["image"]).all()
     if executor != "torch":
         agree(compose, batch, executor)
-
-
-def test_a_matrix_that_is_exact_needs_no_passes() -> None:
-    symmetry = matrices.symmetry(torch.arange(8), Size(20, 20))
-    assert matrices.is_exact(symmetry).all()
 
 
 def test_interpolation_in_a_recipe(tmp_path: Any) -> None:

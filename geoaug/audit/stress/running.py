@@ -124,7 +124,7 @@ def run_stress(
         results.append(
             NuisanceResult(
                 nuisance.name, nuisance.unit, tuple(levels), float(mean[0]), _measured(losses[-1]),
-                tuple(test.told(number, clean, found) for number in worst),
+                tuple(test.worst_tile(number, clean, found) for number in worst),
                 _verdict(levels, nuisance, subject.metric),
             )
         )  # fmt: skip
@@ -169,8 +169,8 @@ class _Test:
         self.truth = self.truth or tuple(truth)
         return Judged.joined(parts)
 
-    def told(self, number: int, clean: Judged, under: Judged) -> WorstTile:
-        """What the model says of a tile."""
+    def worst_tile(self, number: int, clean: Judged, under: Judged) -> WorstTile:
+        """A tile with its truth, and what the model says of it clean and under a nuisance."""
         return WorstTile(
             number, self._tiles.names[number], self.truth[number], clean.said[number], under.said[number]
         )  # fmt: skip
