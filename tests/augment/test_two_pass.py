@@ -10,8 +10,9 @@ from torch import Tensor
 
 from geoaug import Compose, get_sensor, sample_keys
 from geoaug.augment import RandomAffine, RandomBandShift, RandomD4, RandomRotation, Resize
-from geoaug.augment.kernels.two_pass import PHASES, taps_for, taps_of_width, weights_of_width
+from geoaug.augment.kernels.two_pass import PHASES, resampled, taps_for, taps_of_width, two_passes, weights_of_width
 from geoaug.augment.planning import matrices
+from geoaug.augment.planning.matrices import Size
 from geoaug.errors import ConfigurationError
 from tests.augment.test_executors import COMPILED, agree
 
@@ -154,6 +155,22 @@ def test_weights() -> None:
         assert np.abs(weights[1:, ::-1] - weights[:0:-1]).max() < 1e-6
     assert np.array_equal(weights_of_width(8, 8)[0], np.eye(8)[3])
     assert [taps_for(most) for most in (1, 2, 3, 8)] == [8, 16, 24, 48]
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("apart", [True, False])
+def test_bands_come_out_plane_by_plane(bands: int, apart: bool) -> None:
+    """A kernel reads them by their places in memory, which torch leaves open where there is one band."""
+    size = Size(20, 24)
+    matrix = matrices.about_centre(matrices.rotation(torch.tensor([8.0, 70.0], dtype=torch.float64)), size)
+    shift = torch.rand(2, bands, 2) if apart else None
+    passes = two_passes(matrix, torch.ones(2, 2, dtype=torch.long), shift)
+    valid = torch.ones(2, 1, 20, 24, dtype=torch.bool)
+    out = resampled(torch.rand(2, bands, *size), valid, passes, Size(16, 18), taps_for(1))
+    assert out.whole is not None
+    for planes in (out.values, out.whole):
+        count = planes.shape[1]
+        assert planes.stride() == (count * 16 * 18, 16 * 18, 18, 1)
 
 
 @pytest.mark.parametrize("executor", COMPILED)

@@ -12,44 +12,54 @@ from typing import Any
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from geoaug import Compose, get_sensor, load_recipe
+from geoaug import Compose, Sensor, get_sensor, load_recipe
 from geoaug.augment import RandomAffine, RandomBandShift, RandomD4, RandomHaze, RandomSensorNoise
 from geoaug.rng.draws import sample_keys
 
 
-def tiles(seed: int, radar: bool) -> dict[str, Any]:
+def sensor_for(name: str) -> Sensor:
+    return get_sensor({"sentinel-1": "sentinel-1-db", "aerial-rgb": "rgb"}.get(name, "sentinel-2-l1c"))
+
+
+def tiles(seed: int, sensor: Sensor) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
-    image = torch.rand(3, 2 if radar else 13, 15, 18, generator=generator)
+    image = torch.rand(3, len(sensor.bands), 15, 18, generator=generator)
+    if sensor.transfer is not None:
+        stored = (image * 254 + 1).to(torch.uint8)
+    elif sensor.domain == "sar":
+        stored = image * 20 - 25
+    else:
+        stored = (image * 5000 + 1).to(torch.uint16)
     return {
-        "image": image * 20 - 25 if radar else (image * 5000 + 1).to(torch.uint16),
+        "image": stored,
         "mask": torch.randint(0, 5, (3, 15, 18), generator=generator),
         "valid": torch.rand(3, 1, 15, 18, generator=generator) > 0.05,
         "key": sample_keys(seed, range(3)),
     }
 
 
-def recipe(name: str) -> Compose:
-    optical = get_sensor("sentinel-2-l1c")
+def recipe(name: str, sensor: Sensor) -> Compose:
     if name not in ("bilinear", "bicubic", "nearest"):
-        return load_recipe(name).compose(sensor=get_sensor("sentinel-1-db") if name == "sentinel-1" else optical)
+        return load_recipe(name).compose(sensor=sensor)
     operations = [RandomD4(), RandomAffine(20, scale=(0.8, 1.2), p=0.7), RandomHaze(p=0.7), RandomSensorNoise(p=0.7)]
     return Compose(
         [*operations, RandomBandShift(p=0.5)],
-        sensor=optical,
+        sensor=sensor,
         interpolation=name,  # type: ignore[arg-type]
         channels_last=name == "nearest",
     )
 
 
 def check(name: str, backend: str) -> None:
-    compose = recipe(name)
+    sensor = sensor_for(name)
+    compose = recipe(name, sensor)
     compose.executor = "torch"
     torch._dynamo.reset()
     counter = CompileCounterWithBackend(backend)
     apply = torch.compile(compose.apply, fullgraph=True, backend=counter)
     worst = 0.0
     for seed in range(3):
-        batch = tiles(seed, name == "sentinel-1")
+        batch = tiles(seed, sensor)
         plan = compose.plan(batch)
         plain, out = compose.apply(batch, plan), apply(batch, plan)
         assert torch.equal(plain["valid"], out["valid"]), name

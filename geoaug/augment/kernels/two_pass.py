@@ -245,7 +245,9 @@ def _by_pixel(image: Float[Tensor, "b n h w"]) -> Float[Tensor, "p n"]:
 
 
 def _by_plane(values: Float[Tensor, "p n"], size: Size) -> Float[Tensor, "b n i j"]:
-    return values.view(-1, *size, values.shape[1]).permute(0, 3, 1, 2).contiguous()
+    # New memory, for the same reason: strides of a single band make torch put the bands of a pixel together again.
+    values = values.view(-1, *size, values.shape[1]).permute(0, 3, 1, 2)
+    return values.new_empty(values.shape).copy_(values)
 
 
 @dataclass(frozen=True, slots=True)
