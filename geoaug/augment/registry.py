@@ -146,7 +146,10 @@ def build_operation(name: str, arguments: Mapping[str, Any], imports: Sequence[s
 def operations_within(arguments: Mapping[str, Any]) -> list[str]:
     """Names of the operations that a policy's arguments list."""
     listed = arguments.get("operations")
-    return [each for each in listed if isinstance(each, str)] if isinstance(listed, list | tuple) else []
+    if not isinstance(listed, list | tuple):
+        return []
+    names = [[each] if isinstance(each, str) else list(each) if isinstance(each, Mapping) else [] for each in listed]
+    return [str(name) for part in names for name in part]
 
 
 def _subclasses(base: type) -> Iterator[type]:

@@ -1,5 +1,7 @@
 """Policies: every sample gets as many operations as it should, at the strength it should, whatever its batch."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from scipy import stats
@@ -12,6 +14,7 @@ from geoaug.augment import (
     RandomIllumination,
     RandomRotation,
     RandomSensorNoise,
+    RandomStriping,
     TrivialAugment,
 )
 from geoaug.augment.planning.plan import Plan
@@ -108,6 +111,33 @@ def test_policies_stand_in_recipes() -> None:
     assert recipe.compose(sensor=S2)(batch(2))["image"].shape == (2, 13, 16, 16)
     named = load_recipe({"operations": [{"TrivialAugment": {"operations": ["RandomHaze", "RandomIllumination"]}}]})
     assert len(named.operations[0].operations) == 2
+
+
+def test_operations_of_a_policy_have_arguments_in_recipes_as_in_python(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "operations:\n"
+        "  - TrivialAugment:\n"
+        "      operations:\n"
+        "        - RandomHaze: {aod: [0, 0.3]}\n"
+        "        - RandomSensorNoise: {factor: [0, 2]}\n"
+        "        - RandomStriping\n"
+    )
+    recipe = load_recipe(file)
+    (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+    again = load_recipe(tmp_path / "again.yaml")
+    assert again.specs == recipe.specs
+    pool = [RandomHaze(aod=(0, 0.3)), RandomSensorNoise(factor=(0, 2)), RandomStriping()]
+    pairs = [("RandomHaze", {"aod": (0, 0.3)}), ("RandomSensorNoise", {"factor": (0, 2)}), "RandomStriping"]
+    expected = Compose([TrivialAugment(operations=pool)], sensor=S2)(batch(6))["image"]
+    for compose in (again.compose(sensor=S2), Compose([TrivialAugment(operations=pairs)], sensor=S2)):
+        assert torch.equal(compose(batch(6))["image"], expected)
+    file.write_text(file.read_text().replace("aod", "aot"))
+    with pytest.raises(ConfigurationError, match=r"own\.yaml:3: .*RandomHaze has no argument 'aot'.*'aod'"):
+        load_recipe(file)
+    file.write_text(file.read_text().replace("aot: [0, 0.3]}", "aod: [0, 0.3]}\n          RandomStriping:"))
+    with pytest.raises(ConfigurationError, match="one operation to an entry, not 2: RandomHaze, RandomStriping"):
+        load_recipe(file)
 
 
 def test_radar_has_a_pool_of_its_own() -> None:

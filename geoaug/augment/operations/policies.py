@@ -8,7 +8,7 @@ policy needs no search: two numbers (RandAugment; Cubuk, Zoph, Shlens and Le, 20
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from geoaug.augment.operations.base import GeometricOperation, Operation, RadiometricOperation
-from geoaug.augment.registry import build_operation, operation_name
+from geoaug.augment.registry import OperationError, build_operation
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 
@@ -64,10 +64,7 @@ class Policy(Operation, nn.Module):
         super().__init__()
         if domain not in _POOLS:
             raise ConfigurationError(f"domain={domain!r} is not 'optical' or 'sar'", argument="domain")
-        named: list[nn.Module | tuple[str, dict[str, Any]]] = [
-            (each, {}) if isinstance(each, str) else each for each in operations or ()
-        ]
-        pool = [_built(each) for each in (list(_POOLS[domain]) if operations is None else named)]
+        pool = [_built(each) for each in (_POOLS[domain] if operations is None else operations)]
         if not pool:
             raise ConfigurationError("operations= is empty; name some, or leave it out", argument="operations")
         for operation in pool:
@@ -79,7 +76,9 @@ class Policy(Operation, nn.Module):
                 )
             operation.gated = True
         self.domain: Domain = domain
-        self.named = operations is not None and all(isinstance(each, str) for each in operations)
+        # As a recipe writes them, which has no words for modules.
+        written = operations is not None and not any(isinstance(each, nn.Module) for each in operations)
+        self._written = [dict([each]) if isinstance(each, tuple) else each for each in operations or ()] * written
         self.operations = nn.ModuleList(pool)
 
     @property
@@ -93,8 +92,7 @@ class Policy(Operation, nn.Module):
 
     def arguments(self) -> dict[str, Any]:
         """The constructor arguments that would build this policy again, for recipes and provenance."""
-        names = [operation_name(type(operation)) for operation in self.operations]
-        return {"domain": self.domain, **({"operations": names} if self.named else {})}
+        return {"domain": self.domain, **({"operations": self._written} if self._written else {})}
 
 
 class RandAugment(Policy):
@@ -105,7 +103,8 @@ class RandAugment(Policy):
     Args:
         count: operations for each sample.
         strength: of all of them; 1 is the edge of what is realistic.
-        operations: names, or operations whose own ranges are then strength 1; None: a pool for the domain.
+        operations: names, names with arguments (`{"RandomHaze": {"aod": (0, 0.4)}}`), or operations themselves; their
+            own ranges are then strength 1. None: a pool for the domain.
         domain: "optical" or "sar".
     """
 
@@ -138,7 +137,8 @@ class TrivialAugment(Policy):
 
     Args:
         strength: the greatest; 1 is the edge of what is realistic.
-        operations: names, or operations whose own ranges are then strength 1; None: a pool for the domain.
+        operations: names, names with arguments (`{"RandomHaze": {"aod": (0, 0.4)}}`), or operations themselves; their
+            own ranges are then strength 1. None: a pool for the domain.
         domain: "optical" or "sar".
     """
 
@@ -163,7 +163,18 @@ class TrivialAugment(Policy):
         return {"strength": self.strength, **super().arguments()}
 
 
-def _built(operation: nn.Module | tuple[str, dict[str, Any]]) -> nn.Module:
+def _built(operation: nn.Module | str | tuple[str, dict[str, Any]] | Mapping[str, dict[str, Any] | None]) -> nn.Module:
+    """An operation from itself, its name, or its name with arguments, as a pair or as recipes write it."""
     if isinstance(operation, nn.Module):
         return operation
-    return build_operation(*operation)
+    named = {operation: {}} if isinstance(operation, str) else operation
+    named = dict([named]) if isinstance(named, tuple) else named
+    if len(named) != 1:
+        raise ConfigurationError(
+            f"operations=: one operation to an entry, not {len(named)}: {', '.join(named)}", argument="operations"
+        )
+    [(name, arguments)] = named.items()
+    try:
+        return build_operation(name, arguments or {})
+    except OperationError as error:
+        raise ConfigurationError(str(error), argument="operations") from None
