@@ -107,30 +107,34 @@ def _words_as_they_were() -> Iterator[None]:
     geoaug.rng.philox._compiled_words[:] = before
 
 
+def drawn_words(key: Tensor) -> Tensor:
+    """Draws of every kind from streams of several lengths, one after the other: (N,)."""
+    found = []
+    for draws in Draws.for_streams(key, 3, (5, 0, 9)):
+        drawn = (draws.uniform(2, 3), draws.integer(7), draws.normals(11), draws.uniforms(6), draws.log_uniform(1, 2))
+        found += [part.as_subclass(Tensor).double().flatten() for part in (*drawn, draws.words(9), draws.uniform())]
+    return torch.cat(found)
+
+
+KEY = torch.randint(0, 2**63 - 1, (5,), generator=torch.Generator().manual_seed(1))
+
+
 @pytest.mark.usefixtures("_words_as_they_were")
-def test_words_are_the_same_by_numpy_by_numba_and_by_torch() -> None:
-    key = torch.randint(0, 2**63 - 1, (5,), generator=torch.Generator().manual_seed(1))
-
-    def taken(key: Tensor) -> list[Tensor]:
-        found = []
-        for draws in Draws.for_streams(key, 3, (5, 0, 9)):
-            drawn = (
-                draws.uniform(2, 3),
-                draws.integer(7),
-                draws.normals(11),
-                draws.uniforms(6),
-                draws.log_uniform(1, 2),
-            )
-            found += [part.as_subclass(Tensor).double().flatten() for part in (*drawn, draws.words(9), draws.uniform())]
-        return found
-
+def test_words_are_the_same_by_numpy_and_by_torch() -> None:
     geoaug.rng.philox._compiled_words.clear()
-    by_numpy_alone = torch.cat(taken(key))
-    assert torch.equal(torch.cat(taken(elsewhere(key))), by_numpy_alone)
+    assert torch.equal(drawn_words(elsewhere(KEY)), drawn_words(KEY))
+
+
+# Loading what compiles them may compile all of it.
+@pytest.mark.slow
+@pytest.mark.usefixtures("_words_as_they_were")
+def test_words_are_the_same_by_numpy_and_by_numba() -> None:
+    geoaug.rng.philox._compiled_words.clear()
+    by_numpy_alone = drawn_words(KEY)
     pytest.importorskip("numba")
     executor_for("cpu", torch.device("cpu"))
     if not geoaug.rng.philox._compiled_words:
         from geoaug.augment.kernels.compiled import parameter_words
 
         geoaug.rng.philox.use_words(parameter_words)
-    assert torch.equal(torch.cat(taken(key)), by_numpy_alone)
+    assert torch.equal(drawn_words(KEY), by_numpy_alone)

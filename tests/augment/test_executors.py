@@ -603,10 +603,10 @@ QUICK = ("RandomAffine", "RandomHaze", "standard")
             pytest.param(name, "torch", marks=[pytest.mark.slow] * (name not in QUICK))
             for name in (*sorted(own_operations()), *preset_names())
         ),
-        # Operations are planned the same way for it; what it does itself, presets and policies have all of.
+        # Operations are planned the same way for it; what it does itself, these have all of.
         *(
             pytest.param(name, "triton", marks=pytest.mark.slow)
-            for name in ("RandAugment", "TrivialAugment", *preset_names())
+            for name in ("RandAugment", "strong", "aerial-rgb", "sentinel-1")
         ),
     ],
 )
@@ -625,11 +625,11 @@ def test_nothing_waits_for_a_device_that_is_only_imagined(
         radar = getattr(kind, "domain", None) == "sar"
         more = {"p": 0.7} if "p" in inspect.signature(kind).parameters else {}
         picture = getattr(kind, "for_pictures", False)
-        sensor = PICTURE if picture else RADAR if radar else OPTICAL
+        sensor = PICTURE if picture else RADAR if radar else FEW
         compose = Compose([kind(**ARGUMENTS.get(name, {}), **more)], sensor=sensor)
     else:
         radar, picture = name == "sentinel-1", name in PICTURE_PRESETS
-        sensor = PICTURE if picture else RADAR if radar else OPTICAL
+        sensor = PICTURE if picture else RADAR if radar else FEW
         compose = load_recipe(name).compose(sensor=sensor)
     compose.executor = executor  # type: ignore[assignment]
     given = tiles(bands=len(sensor.bands), radar=radar, picture=picture)

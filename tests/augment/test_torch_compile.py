@@ -37,7 +37,7 @@ def test_one_graph_serves_all_parameters() -> None:
 
 @pytest.mark.slow
 def test_clouds_and_their_shadows_are_one_graph() -> None:
-    names = ("strong", "sentinel-2-segmentation", "aerial-rgb")
+    names = ("strong", "aerial-rgb")
     check(compiled("aot_eager", *names), *names)
 
 

@@ -9,6 +9,7 @@ import pytest
 SMALL = ("--batch", "2", "--tile", "32", "--size", "24", "--bands", "3", "--seconds", "0")
 
 
+@pytest.mark.slow
 def test_every_executor_is_measured(geoaug: Callable, tmp_path: Path) -> None:
     outcome = geoaug("bench", "--device", "cpu", *SMALL, "--json", tmp_path / "bench.json")
     assert outcome.code == 0

@@ -251,23 +251,23 @@ def test_processes_that_are_started_together_do_not_each_choose(
 
 @pytest.mark.slow
 def test_a_killed_process_leaves_what_goes_on_to_the_same_curve(geoaug: Any, trained: Path, tmp_path: Path) -> None:
-    more = ("--config", trained / "config.yaml", "--trainer.max_epochs", 6, "--device", "cpu")
+    more = ("--config", trained / "config.yaml", "--trainer.max_epochs", 4, "--device", "cpu")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     running = own_process(*more, "-o", broken)
     assert running.stderr is not None
     for line in running.stderr:
-        if "epoch 3 of 6" in line:
+        if "epoch 2 of 4" in line:
             break
-    running.send_signal(signal.SIGKILL)  # in the fourth epoch
+    running.send_signal(signal.SIGKILL)  # in the third epoch
     running.communicate()
     assert running.returncode == -signal.SIGKILL
     assert not (broken / "model.safetensors").exists()
-    assert 2 <= len(rows(broken)) < 6
+    assert 1 <= len(rows(broken)) < 4
     resumed = own_process("--resume", "-o", broken)
     _, err = resumed.communicate()
     assert resumed.returncode == 0, err
-    # The line of the third epoch comes just before its checkpoint.
-    assert re.findall(r"epoch (\d) of 6", err) in (["3", "4", "5", "6"], ["4", "5", "6"])
+    # The line of the second epoch comes just before its checkpoint.
+    assert re.findall(r"epoch (\d) of 4", err) in (["2", "3", "4"], ["3", "4"])
     assert geoaug("fit", *more, "-o", whole).code == 0
     assert (broken / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
     one, other = (load_model(folder / "model.safetensors") for folder in (whole, broken))
@@ -336,7 +336,7 @@ def test_a_small_scene_with_three_labelled_places_is_learned_and_predicted(
                 file.write(one.read(1), place)
         file.descriptions = bands
     done = geoaug(
-        "fit", "--data", scene, "--sensor", "landsat-8-l1", "--labels", labels, "--device", "cpu", "--epochs", 12,
+        "fit", "--data", scene, "--sensor", "landsat-8-l1", "--labels", labels, "--device", "cpu", "--epochs", 8,
         "--weights", shared_data / "pretrained" / "resnet18_imagenet.pth", "-o", tmp_path / "run",
         "--trainer.precision", "32-true",
     )  # fmt: skip
