@@ -18,7 +18,7 @@ _LEAST_POWER = 1e-10
 _NEAREST, _CUBIC, _SMOOTH = 1, 3, 4
 MARGIN = 3
 
-OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 # Where a multiplication and an addition may be one instruction; not so for coordinates, which decide about labels.
 CONTRACTED = {**OPTIONS, "fastmath": {"contract"}}
 
