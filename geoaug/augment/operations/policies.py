@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from geoaug.augment.operations.base import GeometricOperation, Operation, RadiometricOperation
-from geoaug.augment.registry import OperationError, build_operation
+from geoaug.augment.registry import OperationError, build_operation, operation_name
 from geoaug.errors import ConfigurationError
 from geoaug.rng.draws import Draws
 
@@ -78,7 +78,7 @@ class Policy(Operation, nn.Module):
         self.domain: Domain = domain
         # As a recipe writes them, which has no words for modules.
         written = operations is not None and not any(isinstance(each, nn.Module) for each in operations)
-        self._written = [dict([each]) if isinstance(each, tuple) else each for each in operations or ()] * written
+        self._given = [_named(each)[1] for each in operations or ()] if written else None
         self.operations = nn.ModuleList(pool)
 
     @property
@@ -92,7 +92,11 @@ class Policy(Operation, nn.Module):
 
     def arguments(self) -> dict[str, Any]:
         """The constructor arguments that would build this policy again, for recipes and provenance."""
-        return {"domain": self.domain, **({"operations": self._written} if self._written else {})}
+        if self._given is None:
+            return {"domain": self.domain}
+        names = [operation_name(type(operation)) for operation in self.operations]
+        listed = [{name: given} if given else name for name, given in zip(names, self._given, strict=True)]
+        return {"domain": self.domain, "operations": listed}
 
 
 class RandAugment(Policy):
@@ -163,18 +167,29 @@ class TrivialAugment(Policy):
         return {"strength": self.strength, **super().arguments()}
 
 
-def _built(operation: nn.Module | str | tuple[str, dict[str, Any]] | Mapping[str, dict[str, Any] | None]) -> nn.Module:
+Named = str | tuple[str, dict[str, Any]] | Mapping[str, dict[str, Any] | None]
+
+
+def _built(operation: nn.Module | Named) -> nn.Module:
     """An operation from itself, its name, or its name with arguments, as a pair or as recipes write it."""
     if isinstance(operation, nn.Module):
         return operation
-    named = {operation: {}} if isinstance(operation, str) else operation
-    named = dict([named]) if isinstance(named, tuple) else named
-    if len(named) != 1:
-        raise ConfigurationError(
-            f"operations=: one operation to an entry, not {len(named)}: {', '.join(named)}", argument="operations"
-        )
-    [(name, arguments)] = named.items()
     try:
-        return build_operation(name, arguments or {})
+        return build_operation(*_named(operation))
     except OperationError as error:
         raise ConfigurationError(str(error), argument="operations") from None
+
+
+def _named(operation: Named) -> tuple[str, dict[str, Any]]:
+    """The name of an operation and its arguments."""
+    if isinstance(operation, str):
+        return operation, {}
+    if isinstance(operation, tuple):
+        return operation
+    if len(operation) != 1:
+        raise ConfigurationError(
+            f"operations=: one operation to an entry, not {len(operation)}: {', '.join(operation)}",
+            argument="operations",
+        )
+    [(name, arguments)] = operation.items()
+    return name, arguments or {}
