@@ -8,9 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import (
@@ -26,7 +29,7 @@ from geoaug.sensors import (
 # ESA's table, in the order of the product.
 S2_BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
 S2_RADIANCE = [129, 128, 128, 108, 74.6, 68.2, 66.7, 103, 52.4, 8.77, 6, 4, 1.7]
-S2_SNR = [129, 154, 168, 142, 117, 89, 105, 174, 72, 114, 50, 100, 100]
+S2_SNR = [1372, 214, 249, 230, 253, 220, 227, 221, 161, 222, 390, 159, 167]
 
 
 def sun_as_black_body(wavelength_nm: float) -> float:
@@ -65,6 +68,29 @@ def test_sentinel_2_noise_is_as_published() -> None:
     assert list(level_1c.band_names) == S2_BANDS
     assert [band.reference_radiance for band in level_1c.bands] == S2_RADIANCE
     assert [band.snr for band in level_1c.bands] == S2_SNR
+
+
+@pytest.mark.real_data
+def test_the_calmest_ground_has_no_less_noise_than_the_sensor_and_less_than_it_was_required_to(
+    shared_data: Path,
+) -> None:
+    """By the second difference along both axes, which smooth ground does not have (Immerkaer 1996)."""
+    band = get_sensor("sentinel-2-l1c").bands[0]
+    assert band.solar_irradiance is not None
+    assert band.reference_radiance is not None
+    assert band.snr is not None
+    with rasterio.open(shared_data / "s2-60m-jp2" / "B01.jp2") as file:
+        dn = file.read(1).astype(np.float64)[:1824, :1824]
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
+    blocks = [part.reshape(76, 24, 76, 24).swapaxes(1, 2) for part in (dn, ndimage.convolve(dn, kernel))]
+    noise = np.sqrt((blocks[1] ** 2).mean((2, 3)))[blocks[0].min((2, 3)) > 0]
+    level = blocks[0].mean((2, 3))[blocks[0].min((2, 3)) > 0]
+    calm = noise <= np.quantile(noise, 0.02)
+    mean = level[calm].mean()
+    # The sun is at some 50 degrees.
+    radiance = mean / 10_000 * band.solar_irradiance * math.sin(math.radians(50)) / math.pi
+    expected = [mean / snr / math.sqrt(radiance / band.reference_radiance) for snr in (band.snr, 129)]
+    assert expected[0] < noise[calm].mean() < expected[1] / 2
 
 
 def test_levels_of_one_instrument_agree() -> None:

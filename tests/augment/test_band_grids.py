@@ -135,7 +135,7 @@ def test_bands_as_fine_as_the_tile_keep_their_noise_to_the_bit() -> None:
 def edges(plane: Tensor) -> tuple[list[int], list[int]]:
     """Columns and rows at which a new pixel of a band begins."""
     return tuple(
-        (torch.nonzero((plane.diff(dim=axis).abs() > 1e-3).any(1 - axis))[:, 0] + 1).tolist() for axis in (1, 0)
+        (torch.nonzero((plane.diff(dim=axis).abs() > 1e-6).any(1 - axis))[:, 0] + 1).tolist() for axis in (1, 0)
     )  # type: ignore[return-value]
 
 
