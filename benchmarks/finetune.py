@@ -134,7 +134,7 @@ def read_rgb(archive: Path, seed: int, split: str, tested_from: slice | None = N
             return torch.from_numpy(np.stack(found)).movedim(-1, 1).contiguous()
 
         label = torch.from_numpy(of)
-        return Chips(images(learned), label[learned], images(tested), label[tested], "rgb")
+        return Chips(images(learned), label[learned], images(tested), label[tested], "eurosat-rgb")
 
 
 def read_multiband(archive: Path, seed: int) -> Chips:
@@ -162,10 +162,13 @@ def read_multiband(archive: Path, seed: int) -> Chips:
 
 
 def selected(chips: Chips, row: Row) -> tuple[Chips, Any]:
-    """The row's bands of the chips, and their sensor."""
+    """The row's bands of the chips, and their sensor.
+
+    EuroSAT's RGB chips hold reflectance in 8 bits; the preset for pictures made for the eye takes them for such.
+    """
+    if chips.sensor == "eurosat-rgb":
+        return chips, get_sensor("rgb" if row.augment in ("geoaug", "aerial-rgb") else chips.sensor)
     sensor = get_sensor(chips.sensor)
-    if chips.sensor == "rgb":
-        return chips, sensor
     stored = sensor.select(BANDS)
     places = [stored.index(name) for name in row.bands.split(",")]
     picked = replace(chips, image=chips.image[:, places], test_image=chips.test_image[:, places])
@@ -178,7 +181,7 @@ def preparing(row: Row, sensor: Any, normalize: Any, size: int) -> Callable[[Ten
     plain = Compose([], **options).eval()
     photographic = row.augment in ("kornia", "kornia+d4")
     if row.augment != "none" and not photographic:
-        preset = "aerial-rgb" if sensor.name == "rgb" else "sentinel-2-classification"
+        preset = "aerial-rgb" if len(sensor) == 3 else "sentinel-2-classification"
         recipe = load_recipe(preset if row.augment == "geoaug" else row.augment)
         ours = recipe.compose(**{k: v for k, v in options.items() if k != "fit"})
         ours.fit = "resize"

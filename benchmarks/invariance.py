@@ -34,7 +34,7 @@ from geoaug import get_sensor
 
 RECIPES = Path(__file__).parent / "invariance"
 # RGB chips that are tested clean, and under each nuisance; the same for validation, which has chips of its own.
-CLEAN, EACH = {"test": 1500, "validation": 800}, {"test": 250, "validation": 100}
+CLEAN, EACH = {"test": 1500, "validation": 2000}, {"test": 250, "validation": 130}
 KEPT_BACK = 2000
 # EuroSAT's RGB chips show reflectances up to .275 in 8 bits.
 RGB = Camera((664.6, 559.8, 492.4), (1, 1, 1), 0.275 / 255, 255)

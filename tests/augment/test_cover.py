@@ -20,6 +20,7 @@ from geoaug.augment import (
 )
 from geoaug.augment.planning.matrices import Size, footprint, growth, inverse, is_exact
 from geoaug.augment.planning.plan import Plan
+from geoaug.augment.recipe import Recipe
 from geoaug.errors import ConfigurationError
 from geoaug.presets import preset_names
 from geoaug.rng.draws import sample_keys
@@ -216,12 +217,24 @@ def test_it_can_be_written_in_a_recipe() -> None:
         Compose([], cover="stretch")  # type: ignore[arg-type]
 
 
+def moves_of(recipe: Recipe) -> list[dict[str, dict[str, Any]]]:
+    """What of a recipe, also within its policies, turns and scales."""
+    found = []
+    for spec in recipe.specs:
+        within = [each for each in spec.arguments.get("operations", ()) if "RandomAffine" in each]
+        if within:
+            found.append({spec.name: {**spec.arguments, "operations": within}})
+        elif spec.name == "RandomAffine":
+            found.append({spec.name: spec.arguments})
+    return found
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_chips_under_presets_have_no_corners(name: str) -> None:
     recipe = load_recipe(name)
-    moves = [spec for spec in recipe.specs if spec.name == "RandomAffine"]
+    moves = moves_of(recipe)
     assert (recipe.cover == "zoom") == bool(moves)
-    geometry = {"cover": recipe.cover, "operations": [{spec.name: spec.arguments} for spec in moves]}
+    geometry = {"cover": recipe.cover, "operations": moves}
     assert load_recipe(geometry).compose()(tiles(64, 64))["valid"].all()
 
 
