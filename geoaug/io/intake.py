@@ -15,7 +15,7 @@ from geoaug.data.catalog.inputs import SAVED_CATALOGS, SceneInput, Scenes, open_
 from geoaug.data.labels.label_source import LabelSource
 from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
-from geoaug.data.raster.grid import Grid, target_grid
+from geoaug.data.raster.grid import WORLD, Grid, target_grid
 from geoaug.data.raster.identify import Identification
 from geoaug.data.raster.record import SceneRecord
 from geoaug.data.raster.view import SceneView, scene_view
@@ -25,8 +25,6 @@ from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.io.job import AugmentJob, Failure, SensorUse
 from geoaug.io.pixel_types import PixelType
 from geoaug.sensors import Sensor
-
-_REGION_CRS = "EPSG:4326"
 
 
 class NoRoomError(RasterError):
@@ -219,7 +217,7 @@ def _take(
     try:
         own = own if record.mask_path is not None else None
         grid = target_grid(record.grid, None, job.gsd_m)
-        region = None if source.region is None else grid.in_pixels(source.region, _REGION_CRS)
+        region = None if source.region is None else grid.in_pixels(source.region, WORLD)
         windows = tile_grid(grid.height, grid.width, job.tile, job.stride)
         if region is not None:
             windows = _windows_in(region, grid, job)

@@ -18,6 +18,7 @@ from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.catalog.products.classes import LARGEST_CHIP
 from geoaug.data.raster.grid import Grid, reproject_points
+from geoaug.data.raster.meridians import DEGREES, cut_at_180, in_one_piece, whole_shape
 from geoaug.data.sampling.coverage import Coverage
 from geoaug.data.sampling.ground_blocks import (
     GEOGRAPHIC,
@@ -27,7 +28,6 @@ from geoaug.data.sampling.ground_blocks import (
     class_amounts,
     class_ids,
     ground_m2,
-    unwrapped,
 )
 from geoaug.data.sampling.scene_overlap import Outlines
 from geoaug.earth import METRES_PER_DEGREE
@@ -283,7 +283,7 @@ class BlockSplit:
                 found[name] = True
             elif region.area > 0:
                 pieces = [piece for piece in shapely.get_parts(region) if piece.geom_type == "Polygon"]
-                found[name] = local.degrees(shapely.MultiPolygon(pieces))
+                found[name] = cut_at_180(whole_shape(local.degrees(shapely.MultiPolygon(pieces)), DEGREES))
         return found
 
 
@@ -320,6 +320,6 @@ def _outline(grid: Grid) -> tuple[shapely.Polygon, tuple[float, float, float, fl
     outline = grid.footprint(GEOGRAPHIC, steps=21)
     if outline is None:
         raise ConfigurationError(f"a scene in {str(grid.crs)[:60]} cannot be located in longitude and latitude")
-    outline = unwrapped(outline)
+    outline = in_one_piece(outline)
     west, south, east, north = shapely.bounds(outline).tolist()
     return outline, (west, south, east, north)
