@@ -181,9 +181,13 @@ def scene_notes(scenes: Sequence[JobScene]) -> tuple[str, ...]:
     notes = []
     without = [scene for scene in scenes if scene.crs is None]
     if without:
-        points = any(scene.source.header is not None and scene.source.header.gcp_count for scene in without)
-        hint = "; ground control points are not applied" if points else ""
+        headers = [scene.source.header for scene in without]
+        control = next((header.control for header in headers if header is not None and header.control), None)
+        hint = "" if control is None else f"; {control} are not applied here: gdalwarp does, and TileDataset(crs=...)"
         notes.append(f"no CRS in {_some(without)}: tiles are written without one{hint}")
+    nowhere = [scene for scene in scenes if scene.crs is not None and not scene.view.grid.has_place]
+    if nowhere:
+        notes.append(f"the CRS of {_some(nowhere)} has no place on Earth: tiles have it, and no footprint")
     classes = [scene for scene in scenes if scene.source.header is not None and scene.source.header.holds_classes]
     if classes:
         notes.append(

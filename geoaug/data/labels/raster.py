@@ -23,7 +23,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from geoaug.data.labels.label_source import check_crs, label_dtype
-from geoaug.data.raster.files import open_dataset
+from geoaug.data.raster.files import open_dataset, place_of
 from geoaug.data.raster.grid import Coordinates, centres_on, crs_text, footprint_in, same_crs, turn_of
 from geoaug.data.raster.meridians import moved
 from geoaug.data.raster.window import Window
@@ -65,8 +65,7 @@ class RasterLabels:
         flags = dataset.mask_flag_enums[self._band - 1]
         self._has_mask = MaskFlags.per_dataset in flags
         self._nodata = dataset.nodatavals[self._band - 1]
-        self.crs: CRS | None = dataset.crs or None
-        self.transform: Affine = dataset.transform
+        self.crs, self.transform, _ = place_of(dataset)
         self.height, self.width = int(dataset.height), int(dataset.width)
         self.block_shape: tuple[int, int] = dataset.block_shapes[self._band - 1]
         small = stored.kind in "ui" and stored.itemsize <= 2

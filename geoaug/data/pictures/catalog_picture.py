@@ -79,7 +79,7 @@ def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> 
     """
     located = np.array([shape is not None for shape in catalog.footprints])
     if not located.any():
-        raise ConfigurationError("no scene of this catalog has a CRS, so that none can be drawn on a map")
+        raise ConfigurationError("no scene of this catalog has a place on Earth, so that none can be drawn on a map")
     shapes = _shapes(catalog, located, colour)
     counts = Counter(shapes.category)
     colours = _colours([*counts, *(name for _, name in shapes.filled)])

@@ -256,7 +256,7 @@ def _warped_grid(grid: Grid, crs: str) -> Grid:
     if b or d:
         # Of a turned grid the bounds are not its corners: these say as points where it lies.
         corners = [(row, col) for row in (0, grid.height) for col in (0, grid.width)]
-        points = [GroundControlPoint(row, col, *(grid.transform * (col, row))) for row, col in corners]
+        points = [GroundControlPoint(row, col, *(grid.transform * (col, row)), 0.0) for row, col in corners]
         place: dict[str, Any] = {"gcps": points}
     else:
         edges = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)

@@ -206,12 +206,11 @@ def _identity_warnings(record: SceneRecord, sensor: Sensor, header: Header | Non
         yield "the sensor is a guess: confirm it with --sensor"
     grid = record.grid
     if grid.crs is None:
-        points = (
-            ", though ground control points, which geoaug does not apply (gdalwarp does)"
-            if header is not None and header.gcp_count
-            else ""
-        )
+        control = None if header is None else header.control
+        points = "" if control is None else f", though {control}, by which TileDataset(crs=...) and gdalwarp warp it"
         yield f"no CRS{points}: tiles are written without one, and labels must be without one, too"
+    elif not grid.has_place:
+        yield "the CRS has no place on Earth: footprints are empty, and splits are by folder, attribute, date or chance"
     elif CRS.from_user_input(grid.crs).is_geographic:
         yield "the CRS is in degrees: pixels are not square on the ground, and turns bend; warp it to a metric CRS"
     else:

@@ -26,7 +26,7 @@ GEOGRAPHIC: Final = WORLD
 Array = npt.NDArray[Any]
 
 _RADIUS_M = 6371008.8  # of the sphere with the Earth's mean radius
-_LEAST_SIDE_M, _GREATEST_SIDE_M = 1.0, 2_000_000.0
+LEAST_SIDE_M, GREATEST_SIDE_M = 1.0, 2_000_000.0
 _EDGE_DEGREES = 0.009  # between points on an edge: a parallel bends by a centimetre at most between them
 
 
@@ -38,9 +38,11 @@ class GroundBlocks:
     """
 
     def __init__(self, side_m: float) -> None:
-        if not _LEAST_SIDE_M <= side_m <= _GREATEST_SIDE_M:
+        if not LEAST_SIDE_M <= side_m <= GREATEST_SIDE_M:
             raise ConfigurationError(
-                f"blocks of {side_m:g} m: their side must be from {_LEAST_SIDE_M:g} m to {_GREATEST_SIDE_M / 1000:g} km"
+                f"blocks of {side_m:g} m: their side must be from {LEAST_SIDE_M:g} m to {GREATEST_SIDE_M / 1000:g} km "
+                "(block_m, --block-m)",
+                argument="block_m",
             )
         self.rows = max(1, round(math.pi * _RADIUS_M / side_m))
         self.side_m = math.pi * _RADIUS_M / self.rows

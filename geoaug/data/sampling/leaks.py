@@ -99,6 +99,8 @@ def _ground(part: Catalog, size: int | tuple[int, int] | None) -> tuple[list[str
         raise ConfigurationError(f"scene '{part.ids[crs.index(None)]}' has no CRS, so it cannot be compared")
     ids = part.ids
     shapes = part.footprints.copy()
+    if None in (found := shapes.tolist()):
+        raise ConfigurationError(f"scene '{ids[found.index(None)]}' has no place on Earth, so it cannot be compared")
     gsd = part.column("gsd_m")
     side = None if size is None else min(size) if isinstance(size, tuple) else size
     if "region" in part.table.column_names:
