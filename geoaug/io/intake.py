@@ -4,7 +4,7 @@ A scene that cannot be used is set aside with its reason; wrong use that concern
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -198,6 +198,17 @@ def scene_notes(scenes: Sequence[JobScene]) -> tuple[str, ...]:
         if note is not None:
             notes.append(note)
     return tuple(notes)
+
+
+def doubt_notes(doubts: Mapping[str, str]) -> tuple[str, ...]:
+    """Doubts of scenes by path, the same ones said once."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for path, doubt in doubts.items():
+        alike[doubt].append(path)
+    return tuple(
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {doubt}"
+        for doubt, paths in alike.items()
+    )
 
 
 def _some(scenes: Sequence[JobScene]) -> str:

@@ -198,6 +198,7 @@ def _unless_set(options: Mapping[str, Any]) -> dict[str, Any]:
 
 _MOST_IDLE = 256
 _MOVED = 0.5  # pixels; catalogs of others round
+_HALF_OFF = 0.05  # pixels
 _WARP_MEMORY_MB = 64
 # In pixels. GDAL's usual approximation depends on the window, so that tiles would not fit together; none at all (0) is
 # refused by rasterio 1.4 where source and target have one CRS.
@@ -373,9 +374,21 @@ def _check_unchanged(dataset: Any, source: Source) -> None:
         corners = ((0, 0), (grid.width, 0), (0, grid.height))
         if any(math.dist(to_known * corner, corner) > _MOVED for corner in corners):
             changed = "lies at another place than it did"
+            if all(
+                abs(abs(there - here) - 0.5) < _HALF_OFF
+                for corner in corners
+                for there, here in zip(to_known * corner, corner, strict=True)
+            ):
+                raise RasterError(
+                    f"{source.path}: lies half a pixel from where the catalog has it, which counts from pixel centres: "
+                    "a STAC item's proj:transform is of the first pixel's outer corner. Mend the item, or read the "
+                    "files' own headers (Catalog.from_stac(..., open_headers=True)), which hold the right one",
+                    path=source.path,
+                )
     if changed:
         raise RasterError(
-            f"{source.path}: was changed since it was indexed: it {changed}; index it again (geoaug index --refresh)",
+            f"{source.path}: was changed since it was indexed: it {changed}; index it again (geoaug index "
+            "--refresh; of STAC, Catalog.from_stac(..., open_headers=True))",
             path=source.path,
         )
 

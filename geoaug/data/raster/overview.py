@@ -18,7 +18,7 @@ from geoaug.data.raster.files import gdal_environment, open_dataset
 from geoaug.data.raster.headers import Header
 from geoaug.data.raster.record import BandFile, SceneRecord
 from geoaug.errors import RasterError
-from geoaug.sensors import Band, Sensor
+from geoaug.sensors import Band, Sensor, doubt_of_numbers
 
 LARGEST = 1024
 _LARGE = 2048  # pixels; below, large blocks matter little
@@ -251,11 +251,14 @@ def _zero_share(overview: Overview) -> float:
 
 
 def _value_warnings(sensor: Sensor, bands: tuple[BandInfo, ...]) -> Iterator[str]:
-    """Reflectance that cannot be: the scaling is not the one that the sensor was taken to have."""
-    if sensor.domain != "optical" or sensor.transfer is not None:
-        return
+    """Reflectance or backscatter that cannot be: the scaling is not the one that the sensor was taken to have."""
     shown = [info for info in bands if math.isfinite(info.high)]
-    if not shown:
+    if not shown or sensor.transfer is not None:
+        return
+    if sensor.domain != "optical":
+        doubt = doubt_of_numbers(sensor, min(info.least for info in shown), max(info.high for info in shown))
+        if doubt is not None:
+            yield doubt
         return
     brightest = max((info.high + info.band.offset) / info.band.quantification for info in shown)
     if brightest > 2 or brightest < 0.01:
