@@ -16,12 +16,13 @@ from affine import Affine
 
 from geoaug.data import Catalog, GridTileSampler, TileDataset, survey_catalog
 from geoaug.data.labels.opening import open_labels
-from geoaug.data.raster.grid import WORLD, Grid, reproject_points
+from geoaug.data.raster.grid import WORLD, Grid, reproject_points, turn_of
 from geoaug.data.raster.meridians import cut_at_180, in_one_piece
 from geoaug.data.raster.window import Window
 from geoaug.data.sampling.leaks import check_leaks
 from geoaug.data.sampling.splits import split_by_blocks, summarise
 from geoaug.io.manifest import Manifest, TileRecord, read_manifest
+from geoaug.models.predict.polygons import save_polygons
 
 PIXELS, SIDE_M = 96, 30.0
 ZONES = {60: 180.0, 59: 174.0}
@@ -286,6 +287,36 @@ def test_splits_across_the_date_line_are_those_of_shifted_ground(tmp_path: Path)
             assert (cols > 56).any()
     # The blocks differ a little in where they begin.
     assert tiles[60] == pytest.approx(tiles[59], rel=0.15)
+
+
+@pytest.mark.parametrize("crs", [WORLD, "EPSG:3857"])
+def test_a_scene_across_the_date_line_is_warped_as_shifted_ground_is(tmp_path: Path, crs: str) -> None:
+    grids, samples = {}, {}
+    for zone in ZONES:
+        catalog = Catalog.from_files([scene(tmp_path, zone)])
+        grids[zone] = TileDataset(catalog, 64, crs=crs).grid(0)
+        samples[zone] = TileDataset(catalog, grids[zone].shape, crs=crs)[0]
+    assert grids[60].shape == grids[59].shape
+    shift = turn_of(crs) / 60
+    a, _, c, _, e, f = grids[59].transform[:6]
+    assert grids[60].transform.almost_equals(Affine(a, 0, c + shift, 0, e, f), 1e-9 * shift)
+    assert samples[59]["valid"].float().mean() > 0.9
+    different = samples[60]["image"].int() - samples[59]["image"].int()
+    assert different.abs().max() <= 1  # roundings of the longitude
+
+
+def test_polygons_of_maps_of_several_crs_are_cut_at_the_date_line(tmp_path: Path) -> None:
+    x, y = reproject_points(np.array([180.0]), np.array([-17.0]), WORLD, "EPSG:32760")
+    across = geopandas.GeoDataFrame(
+        {"c": [1]}, geometry=[shapely.box(x[0] - 50, y[0], x[0] + 50, y[0] + 80)], crs=32760
+    )
+    beside = geopandas.GeoDataFrame({"c": [2]}, geometry=[shapely.box(5e5, 8e6, 5e5 + 100, 8e6 + 80)], crs=32733)
+    save_polygons([across, beside], tmp_path / "map.gpkg")
+    found = geopandas.read_file(tmp_path / "map.gpkg")
+    assert found.crs.to_epsg() == 4326
+    assert found.geometry.is_valid.all()
+    areas = [abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)[0]) for shape in found.geometry]
+    np.testing.assert_allclose(areas, [8000, 8000], rtol=2e-3)
 
 
 def test_surveyed_ground_across_the_date_line_is_that_of_shifted_ground(tmp_path: Path) -> None:

@@ -251,6 +251,9 @@ def _at_gsd(grid: Grid, gsd_m: float) -> Grid:
 def _warped_grid(grid: Grid, crs: str) -> Grid:
     """The grid of a CRS that GDAL chooses for a grid of another one."""
     assert grid.crs is not None
+    across = _across_the_date_line(grid, crs)
+    if across is not None:
+        return across
     source, target = CRS.from_user_input(grid.crs), CRS.from_user_input(crs)
     _, b, _, d, _, _ = grid.transform[:6]
     if b or d:
@@ -276,6 +279,26 @@ def _warped_grid(grid: Grid, crs: str) -> Grid:
     if transform is None or width is None or height is None:
         raise ConfigurationError(f"the CRS {_short(crs)} does not reach a scene in {_short(grid.crs)}", argument="crs")
     return Grid(crs, transform, int(height), int(width))
+
+
+def _across_the_date_line(grid: Grid, crs: str) -> Grid | None:
+    """GDAL's choice for a grid that goes on beyond the edge of the other map; None where it does not.
+
+    GDAL takes what lies there for the other side of the map, and its grid for one around the world. As it chooses
+    elsewhere (`GDALSuggestedWarpOutput2`), pixels are squares, as many along the diagonal as the grid has.
+    """
+    turn, steps = turn_of(crs), 20
+    outline = None if turn is None else grid.footprint(crs, steps=steps)
+    if turn is None or outline is None:
+        return None
+    points = shapely.get_coordinates(outline)
+    west, south, east, north = outline.bounds
+    middle = _middle_of_map(crs)
+    if (abs(west - middle) <= turn / 2 and abs(east - middle) <= turn / 2) or east - west >= turn:
+        return None
+    pixel = math.dist(points[0], points[2 * steps]) / math.hypot(grid.width, grid.height)
+    height, width = max(1, int((north - south) / pixel + 0.5)), max(1, int((east - west) / pixel + 0.5))
+    return Grid(crs, Affine(pixel, 0, west, 0, -pixel, north), height, width)
 
 
 def _short(crs: str | None) -> str:
@@ -372,6 +395,15 @@ def reproject_shape(shape: shapely.Geometry, source: str, target: str) -> shapel
 def reaches_earth(crs: CRS | str) -> bool:
     """Whether a CRS is one of places on Earth: not of the Moon, nor a local plan (LOCAL_CS)."""
     return _transformer(crs_text(crs) or "", WORLD) is not None
+
+
+@lru_cache(maxsize=256)
+def _middle_of_map(crs: str) -> float:
+    """The x that lies half a turn from both edges of a map of the world; of a CRS that has a turn."""
+    known = _crs(crs)
+    known = known.sub_crs_list[0] if known.is_compound else known
+    parameters = known.coordinate_operation.params if known.is_projected else ()
+    return next((float(one.value) for one in parameters if one.name == "False easting"), 0.0)
 
 
 @lru_cache(maxsize=256)
