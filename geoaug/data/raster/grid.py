@@ -402,7 +402,8 @@ def _middle_of_map(crs: str) -> float:
     """The x that lies half a turn from both edges of a map of the world; of a CRS that has a turn."""
     known = _crs(crs)
     known = known.sub_crs_list[0] if known.is_compound else known
-    parameters = known.coordinate_operation.params if known.is_projected else ()
+    operation = known.coordinate_operation if known.is_projected else None
+    parameters = () if operation is None else operation.params
     return next((float(one.value) for one in parameters if one.name == "False easting"), 0.0)
 
 
