@@ -119,7 +119,7 @@ def split(
     for row in roomless:
         print_note(
             f"split '{row.name}' holds no tile of {size} pixels: its blocks are smaller (--block-m), its buffer "
-            "takes them (--buffer-m), or tiles are to be smaller (--size)"
+            f"takes them (--buffer-m), or tiles are to be smaller ({_smaller(found, method, size, len(rows))})"
         )
     if shared is not None:
         print_note(f"{shared}; a split by {method.value} does not keep ground apart")
@@ -129,6 +129,16 @@ def split(
     print_out(f"written to {target}")
     if roomless:
         raise typer.Exit(1)
+
+
+def _smaller(catalog: "Catalog", method: Method, size: int, parts: int) -> str:
+    """The option that gives smaller tiles, with a size that has room where blocks follow from it."""
+    from geoaug.data.sampling.split_ground import distinct_grids, roomy_size
+
+    if method not in (Method.blocks, Method.kfold):
+        return "--size"
+    fitting = roomy_size(distinct_grids(catalog)[0], parts)
+    return f"--size {fitting}" if fitting < size else "--size"
 
 
 @dataclass(frozen=True)

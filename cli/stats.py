@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoaug.cli import options
-from geoaug.cli.console import note_unnamed_class, print_error, print_out, stdout_console, work_bar
+from geoaug.cli.console import note_unnamed_class, print_error, print_note, print_out, stdout_console, work_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,6 +123,9 @@ def stats(
     measured = replace(found.statistics, split=split)
     note_unnamed_class(labels, label_field)
     _show(stdout_console(), measured)
+    doubt = measured.doubt()
+    if doubt is not None:
+        print_note(doubt)
     if output is not None:
         measured.save(output)
         print_out(f"wrote    {output}")

@@ -26,6 +26,10 @@ _ORDER = (
 )
 
 
+GENERAL = {"optical": "standard", "sar": "sentinel-1"}
+"""The preset for images of each domain of which nothing more is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecipeSummary:
     """A preset's name and what it is for, in a line."""

@@ -6,6 +6,7 @@ no more than this.
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import yaml
 
 from geoaug.errors import ConfigurationError
-from geoaug.sensors import Band, Sensor
+from geoaug.sensors import Band, Sensor, doubt_of_backscatter
 
 Units = Literal["reflectance", "dn", "db"]
 
@@ -119,6 +120,16 @@ class Statistics:
     covariance: npt.NDArray[np.float64] | None = None
     class_counts: Mapping[int, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+
+    def doubt(self) -> str | None:
+        """Why the numbers cannot be what they are taken for; None where nothing is wrong, as in all but radar."""
+        known = [band for band in self.bands if math.isfinite(band.minimum)]
+        if not known:
+            return None
+        low = min((band.minimum + band.offset) / band.quantification for band in known)
+        greatest = ((max(band.percentiles.values(), default=band.maximum), band) for band in known)
+        high = max((number + band.offset) / band.quantification for number, band in greatest)
+        return doubt_of_backscatter(self.sensor, self.quantity, low, high)
 
     @property
     def band_names(self) -> tuple[str, ...]:

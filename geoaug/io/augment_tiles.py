@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import geoaug
 from geoaug.errors import ConfigurationError, GeoaugError
-from geoaug.io.intake import Intake, JobScene, scene_notes, scenes_of, sensor_uses, take_in, usable
+from geoaug.io.intake import Intake, JobScene, doubt_notes, scene_notes, scenes_of, sensor_uses, take_in, usable
 from geoaug.io.job import AugmentJob, AugmentReport, Failure, Progress, Tally
 from geoaug.io.manifest import Manifest
 from geoaug.io.output import OutputFolder
@@ -148,7 +148,7 @@ def _report(
         dropped=tally.dropped,
         unlabelled=sum(record.class_counts == {} for record in tally.records),
         failures=failures,
-        notes=(*intake.notes, *scene_notes(scenes)),
+        notes=(*intake.notes, *scene_notes(scenes), *doubt_notes(tally.doubts)),
         sensors=sensor_uses(scenes),
         seconds=time.perf_counter() - tally.started,
         cancelled=tally.cancel.is_set(),

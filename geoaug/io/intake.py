@@ -4,7 +4,7 @@ A scene that cannot be used is set aside with its reason; wrong use that concern
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from geoaug.data.catalog.inputs import SAVED_CATALOGS, SceneInput, Scenes, open_
 from geoaug.data.labels.label_source import LabelSource
 from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
-from geoaug.data.raster.grid import Grid, target_grid
+from geoaug.data.raster.grid import WORLD, Grid, target_grid
 from geoaug.data.raster.identify import Identification
 from geoaug.data.raster.record import SceneRecord
 from geoaug.data.raster.view import SceneView, scene_view
@@ -25,8 +25,6 @@ from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.io.job import AugmentJob, Failure, SensorUse
 from geoaug.io.pixel_types import PixelType
 from geoaug.sensors import Sensor
-
-_REGION_CRS = "EPSG:4326"
 
 
 class NoRoomError(RasterError):
@@ -183,9 +181,13 @@ def scene_notes(scenes: Sequence[JobScene]) -> tuple[str, ...]:
     notes = []
     without = [scene for scene in scenes if scene.crs is None]
     if without:
-        points = any(scene.source.header is not None and scene.source.header.gcp_count for scene in without)
-        hint = "; ground control points are not applied" if points else ""
+        headers = [scene.source.header for scene in without]
+        control = next((header.control for header in headers if header is not None and header.control), None)
+        hint = "" if control is None else f"; {control} are not applied here: gdalwarp does, and TileDataset(crs=...)"
         notes.append(f"no CRS in {_some(without)}: tiles are written without one{hint}")
+    nowhere = [scene for scene in scenes if scene.crs is not None and not scene.view.grid.has_place]
+    if nowhere:
+        notes.append(f"the CRS of {_some(nowhere)} has no place on Earth: tiles have it, and no footprint")
     classes = [scene for scene in scenes if scene.source.header is not None and scene.source.header.holds_classes]
     if classes:
         notes.append(
@@ -196,6 +198,17 @@ def scene_notes(scenes: Sequence[JobScene]) -> tuple[str, ...]:
         if note is not None:
             notes.append(note)
     return tuple(notes)
+
+
+def doubt_notes(doubts: Mapping[str, str]) -> tuple[str, ...]:
+    """Doubts of scenes by path, the same ones said once."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for path, doubt in doubts.items():
+        alike[doubt].append(path)
+    return tuple(
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {doubt}"
+        for doubt, paths in alike.items()
+    )
 
 
 def _some(scenes: Sequence[JobScene]) -> str:
@@ -219,7 +232,7 @@ def _take(
     try:
         own = own if record.mask_path is not None else None
         grid = target_grid(record.grid, None, job.gsd_m)
-        region = None if source.region is None else grid.in_pixels(source.region, _REGION_CRS)
+        region = None if source.region is None else grid.in_pixels(source.region, WORLD)
         windows = tile_grid(grid.height, grid.width, job.tile, job.stride)
         if region is not None:
             windows = _windows_in(region, grid, job)

@@ -268,6 +268,7 @@ class Tally:
         records: of the tiles that were written.
         unreadable: errors of windows, by the id of their scene.
         windows: number of windows, by the id of their scene.
+        doubts: why the numbers of a scene cannot be what its sensor takes them for, by its path.
     """
 
     on_progress: Callable[[Progress], None]
@@ -280,6 +281,7 @@ class Tally:
     records: "list[TileRecord]" = field(default_factory=list)
     unreadable: dict[str, list[GeoaugError]] = field(default_factory=lambda: defaultdict(list))
     windows: dict[str, int] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
     _reported: float = 0.0
 
     def settle(self, record: "TileRecord | None") -> None:

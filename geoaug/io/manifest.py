@@ -18,7 +18,7 @@ import shapely
 from affine import Affine
 from shapely.geometry.polygon import orient
 
-from geoaug.data.raster.grid import footprint, reproject_points
+from geoaug.data.raster.grid import WORLD, Grid, footprint, reproject_points
 from geoaug.errors import RasterError
 from geoaug.io.geotiff import replace_file
 
@@ -48,7 +48,8 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """The columns of a manifest, as `TileRecord` describes them, and `geometry`: the footprint in EPSG:4326."""
 
-_WORLD = "EPSG:4326"
+_WIDE_DEGREES = 5.0  # of longitude: sides of wider tiles are bent; some cross 180 degrees, or hold a pole
+_STEPS = 21  # that each of their sides is cut into
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ class Manifest:
         """Write the manifest as GeoParquet, at once: an earlier file at `path` is replaced whole.
 
         `geometry` is the footprint in EPSG:4326 (longitude, latitude): the four corners of the tile through
-        its geotransform. It is null for a tile without a CRS, of which only `transform` tells the place.
+        its geotransform, cut in two where it crosses 180 degrees (RFC 7946). It is null for a tile without a CRS, or
+        with one that has no place on Earth: only `transform` tells the place then.
         `class_counts` (`{"1": 65536}`) and `parameters` are JSON. Raises `GeoaugError` where the file cannot
         be written.
         """
@@ -151,28 +153,36 @@ def read_manifest(path: str | Path) -> "geopandas.GeoDataFrame":
     return table
 
 
-def _world_footprints(records: list[TileRecord]) -> list[shapely.Polygon | None]:
-    outlines: list[shapely.Polygon | None] = [None] * len(records)
+def _world_footprints(records: list[TileRecord]) -> list[shapely.Geometry | None]:
+    outlines: list[shapely.Geometry | None] = [None] * len(records)
     by_crs: dict[str, list[int]] = defaultdict(list)
     for number, record in enumerate(records):
         if record.crs:
             by_crs[record.crs].append(number)
     for crs, numbers in by_crs.items():
         corners = np.stack([shapely.get_coordinates(records[number].footprint) for number in numbers])
-        longitude, latitude = reproject_points(corners[..., 0], corners[..., 1], crs, _WORLD)
+        longitude, latitude = reproject_points(corners[..., 0], corners[..., 1], crs, WORLD)
         for number, points in zip(numbers, np.stack([longitude, latitude], axis=-1), strict=True):
-            if np.isfinite(points).all():
-                outlines[number] = orient(shapely.Polygon(points))
+            if not np.isfinite(points).all():
+                continue
+            outline: shapely.Geometry | None = shapely.Polygon(points)
+            if np.ptp(points[:, 0]) > _WIDE_DEGREES or np.abs(points[:, 0]).max() > 180:
+                record = records[number]
+                height, width = record.size or (record.height, record.width)
+                outline = Grid(crs, record.transform, height, width).world_footprint(steps=_STEPS)
+            if outline is not None:
+                parts = [orient(part) for part in shapely.get_parts(outline)]
+                outlines[number] = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
     return outlines
 
 
-def _geo_metadata(outlines: list[shapely.Polygon | None]) -> dict[str, Any]:
+def _geo_metadata(outlines: list[shapely.Geometry | None]) -> dict[str, Any]:
     """The `geo` entry of GeoParquet 1.0.0 (https://geoparquet.org/releases/v1.0.0/)."""
     present = [outline for outline in outlines if outline is not None]
     column: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": ["Polygon"] if present else [],
-        "crs": pyproj.CRS.from_user_input(_WORLD).to_json_dict(),
+        "geometry_types": sorted({outline.geom_type for outline in present}),
+        "crs": pyproj.CRS.from_user_input(WORLD).to_json_dict(),
         "edges": "planar",
         "orientation": "counterclockwise",
     }

@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
+import numpy as np
+
 from geoaug.data.raster.window import Window
 from geoaug.errors import RasterError
 from geoaug.io.augmenter import Augmenter, Sample, SharedCompose
@@ -19,6 +21,7 @@ from geoaug.io.output import OutputFolder, OutputTile, TileWriter
 from geoaug.io.source_tiles import SourceTile, TileReader
 from geoaug.processors import usable_processors
 from geoaug.read_ahead import in_order
+from geoaug.sensors import doubt_of_numbers
 
 
 def _threads(workers: int | None) -> tuple[int, int]:
@@ -101,6 +104,15 @@ class Pipeline:
         self._ahead = len(samples)
         return self._augmenter.augment(shared, samples)
 
+    def _doubt(self, scene: JobScene, tile: SourceTile) -> None:
+        """Keep why backscatter cannot be what its sensor says, once for each scene."""
+        if scene.sensor.domain != "sar" or scene.record.path in self._tally.doubts or not tile.valid.any():
+            return
+        numbers = tile.image[:, tile.valid]
+        doubt = doubt_of_numbers(scene.sensor, float(numbers.min()), float(np.median(numbers)))
+        if doubt is not None:
+            self._tally.doubts[scene.record.path] = doubt
+
     def _read(
         self, scenes: Sequence[JobScene], reader: TileReader, readers: ThreadPoolExecutor, threads: int
     ) -> Iterator[tuple[JobScene, SourceTile | None]]:
@@ -132,4 +144,6 @@ class Pipeline:
                 tile = None
             else:
                 tally.skipped += tile is None
+                if tile is not None:
+                    self._doubt(scene, tile)
             yield scene, tile

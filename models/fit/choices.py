@@ -269,6 +269,8 @@ class _Choosing:
         names = list(sensor.band_names)
         found = catalog_statistics(self.catalog.split("train"), bands=names, progress=self.progress)
         found.save(statistics)
+        if (doubt := found.doubt()) is not None:
+            self.log("backscatter", str(found.quantity), f"doubtful: {doubt}")
         constant = [band.name for band in found.bands if not band.std > 0]
         why = "as given" if request.bands else "all that there are"
         if constant:

@@ -12,6 +12,8 @@ import rasterio
 import rasterio.features
 import shapely.geometry
 
+from geoaug.data.raster.grid import WORLD, reproject_shape
+from geoaug.data.raster.meridians import cut_at_180
 from geoaug.errors import ConfigurationError, GeoaugError
 
 __all__ = ["check_polygon_file", "map_polygons", "save_polygons"]
@@ -46,6 +48,15 @@ def map_polygons(path: str | Path, names: Sequence[str] = ()) -> geopandas.GeoDa
     return frame
 
 
+def _in_degrees(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    """Polygons in longitude and latitude, cut at 180 degrees where they cross them."""
+    if frame.crs is None:
+        return frame.to_crs(WORLD)  # which refuses it by name
+    crs = frame.crs.to_wkt()
+    shapes = [cut_at_180(reproject_shape(shape, crs, WORLD)) for shape in frame.geometry]
+    return frame.set_geometry(geopandas.GeoSeries(shapes, crs=WORLD, index=frame.index))
+
+
 def check_polygon_file(path: Path) -> None:
     """Raise `ConfigurationError` where polygons cannot be written to a file of this name."""
     if path.suffix.lower() not in _FORMATS:
@@ -61,7 +72,7 @@ def save_polygons(frames: Sequence[geopandas.GeoDataFrame], path: Path) -> None:
     """
     check_polygon_file(path)
     if len({frame.crs for frame in frames}) > 1:
-        frames = [frame.to_crs("EPSG:4326") for frame in frames]
+        frames = [_in_degrees(frame) for frame in frames]
     whole = geopandas.GeoDataFrame(pd.concat(frames, ignore_index=True), crs=frames[0].crs)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -136,9 +136,13 @@ def test_a_flatter_view_scatters_less_back() -> None:
 
 
 def test_optical_and_radar_refuse_each_other() -> None:
-    with pytest.raises(ConfigurationError, match=r"RandomSpeckle is for sar images; .* is optical"):
+    with pytest.raises(
+        ConfigurationError, match=r"RandomSpeckle is for sar .* is optical, for which .* preset 'standard'"
+    ):
         Compose([RandomSpeckle()], sensor="sentinel-2-l1c")
-    with pytest.raises(ConfigurationError, match=r"RandomHaze is for optical images; .* is sar"):
+    with pytest.raises(
+        ConfigurationError, match=r"RandomHaze is for optical images; .* is sar, .* preset 'sentinel-1'"
+    ):
         Compose([RandomHaze()], sensor="sentinel-1-db")
     with pytest.raises(ConfigurationError, match="out_units='db' is for backscatter"):
         Compose([], sensor="sentinel-2-l1c", out_units="db")

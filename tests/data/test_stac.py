@@ -54,6 +54,30 @@ def test_what_an_item_leaves_out_is_read_from_the_files(tmp_path: Path, projecti
         assert (band.quantification, band.offset) == (10000, -1000)
 
 
+@pytest.mark.parametrize(("pixels", "half"), [(0.5, True), (-0.5, True), (3.0, False)])
+def test_an_item_that_is_half_a_pixel_off_is_told_what_helps(tmp_path: Path, pixels: float, half: bool) -> None:
+    item = make_item(tmp_path)
+
+    def shift(part: Any) -> None:
+        if isinstance(part, dict):
+            for key, value in part.items():
+                if key == "proj:transform":
+                    value[2] += pixels * value[0]
+                    value[5] += pixels * value[4]
+                else:
+                    shift(value)
+
+    shift(item)
+    catalog = Catalog.from_stac(item)
+    with pytest.raises(RasterError) as caught:
+        TileDataset(catalog, 48)[TileRef(0, 0, 0)]
+    assert ("half a pixel from where the catalog has it, which counts from pixel centres" in str(caught.value)) == half
+    assert ("--refresh" in str(caught.value)) == (not half)
+    assert "open_headers=True" in str(caught.value)
+    helped = TileDataset(Catalog.from_stac(item, open_headers=True), 48)[TileRef(0, 0, 0)]
+    assert [int(band[0, 0]) for band in helped["image"]] == [1000, 2000, 3000]
+
+
 def test_an_offset_that_was_taken_out_is_not_applied_again(tmp_path: Path) -> None:
     item = make_item(tmp_path, properties={"earthsearch:boa_offset_applied": True, "s2:processing_baseline": "05.09"})
     assert {band.offset for band in only(Catalog.from_stac(item)).bands} == {0}

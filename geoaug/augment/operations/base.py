@@ -29,6 +29,7 @@ from geoaug.augment.planning.segments import Affine, OperationSegment, Segment, 
 from geoaug.augment.planning.terms import Terms
 from geoaug.augment.planning.tree import map_tensors
 from geoaug.errors import ConfigurationError
+from geoaug.presets import GENERAL
 from geoaug.rng.draws import Draws, random_keys
 from geoaug.sensors import Sensor, get_sensor
 from geoaug.small_arrays import constant
@@ -414,7 +415,8 @@ class RadiometricOperation(_KeyedParameters, IntensityAugmentationBase2D):
             return
         if self.domain is not None and sensor.domain != self.domain:
             raise ConfigurationError(
-                f"{name} is for {self.domain} images; the sensor '{sensor.name}' is {sensor.domain}"
+                f"{name} is for {self.domain} images; the sensor '{sensor.name}' is {sensor.domain}, for which "
+                f"there is the preset '{GENERAL[sensor.domain]}'"
             )
         if self.for_pictures and sensor.transfer is None and not sensor.of_8_bits:
             raise ConfigurationError(

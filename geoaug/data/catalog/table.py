@@ -160,7 +160,7 @@ SCHEMA: Final = pa.schema(
 def row_of(record: SceneRecord) -> dict[str, Any]:
     """The row of a scene."""
     grid = record.grid
-    outline = grid.footprint(FOOTPRINT_CRS.to_string())
+    outline = grid.world_footprint()
     finest = next(band for band in record.bands if band.grid == grid)
     return {
         "id": record.id,

@@ -23,8 +23,9 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from geoaug.data.labels.label_source import check_crs, label_dtype
-from geoaug.data.raster.files import open_dataset
-from geoaug.data.raster.grid import Coordinates, centres_on, footprint_in, same_crs
+from geoaug.data.raster.files import open_dataset, place_of
+from geoaug.data.raster.grid import Coordinates, centres_on, crs_text, footprint_in, same_crs, turn_of
+from geoaug.data.raster.meridians import moved
 from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError, RasterError
 
@@ -32,6 +33,7 @@ _LARGEST_READ = 16_000_000  # pixels; labels much finer than the tile are read i
 _SHIFT_TOLERANCE = 1e-3  # pixels over the whole tile, within which two grids are the same
 # A centre on the very edge between two label pixels belongs to the later one, whatever rounding says.
 _TIE = 1e-6
+_LOOKED_AT = 64  # pixel centres down, and across, by which it is found whether a grid and the labels meet
 
 
 class RasterLabels:
@@ -63,8 +65,7 @@ class RasterLabels:
         flags = dataset.mask_flag_enums[self._band - 1]
         self._has_mask = MaskFlags.per_dataset in flags
         self._nodata = dataset.nodatavals[self._band - 1]
-        self.crs: CRS | None = dataset.crs or None
-        self.transform: Affine = dataset.transform
+        self.crs, self.transform, _ = place_of(dataset)
         self.height, self.width = int(dataset.height), int(dataset.width)
         self.block_shape: tuple[int, int] = dataset.block_shapes[self._band - 1]
         small = stored.kind in "ui" and stored.itemsize <= 2
@@ -91,11 +92,12 @@ class RasterLabels:
         check_crs(self.path, self.crs, crs)
         labels = np.full((height, width), self.ignore_index, dtype=self.dtype)
         shift = self._shift(transform, crs, height, width)
-        if shift is None:
+        inner = None if shift is None else shift.inside(self.height, self.width)
+        if shift is None or (inner != shift and self._turn is not None):
             columns, rows = centres_on(self.transform, self.crs, transform, crs, height, width)
-            self._gather(columns, rows, labels)
+            for side in self._sides(columns):
+                self._gather(side, rows, labels)
             return labels
-        inner = shift.inside(self.height, self.width)
         if inner is not None:
             where = np.s_[
                 inner.row - shift.row : inner.row_stop - shift.row,
@@ -108,13 +110,19 @@ class RasterLabels:
         """Whether the raster and a grid share any ground."""
         check_crs(self.path, self.crs, crs)
         outline = footprint_in(transform, crs or "", height, width, self.crs or "")
-        if outline is None:
-            return False
+        if outline is None or not outline.is_valid:  # torn in this CRS, or reaching past it
+            coarse = min(height, _LOOKED_AT), min(width, _LOOKED_AT)
+            scaled = transform * Affine.scale(width / coarse[1], height / coarse[0])
+            columns, rows = centres_on(self.transform, self.crs, scaled, crs, *coarse)
+            return any(self._inside(side, rows).any() for side in self._sides(columns))
         a, b, c, d, e, f = (~self.transform)[:6]
         on_labels = shapely.transform(
             outline, lambda xy: np.stack([xy @ np.array([a, b]) + c, xy @ np.array([d, e]) + f], axis=1)
         )
-        return bool(shapely.intersection(on_labels, shapely.box(0, 0, self.width, self.height)).area > _TIE)
+        box = shapely.box(0, 0, self.width, self.height)
+        turn = self._turn
+        places = [on_labels] if turn is None else [moved(on_labels, turns * turn) for turns in (-1, 0, 1)]
+        return any(shapely.intersection(place, box).area > _TIE for place in places)
 
     def close(self) -> None:
         """Close the files that the threads have open."""
@@ -149,14 +157,41 @@ class RasterLabels:
             return None
         return Window(round(f), round(c), height, width)
 
+    @cached_property
+    def _turn(self) -> float | None:
+        """How many columns one turn around the Earth is; None where columns do not lead around it."""
+        turn = None if self.crs is None else turn_of(crs_text(self.crs) or "")
+        a, b, _, d, _, _ = self.transform[:6]
+        return None if turn is None or b or d else abs(turn / a)
+
+    def _sides(self, columns: Coordinates) -> list[Coordinates]:
+        """Columns as the raster counts them: a turn around the Earth further on or back where it lies there.
+
+        Where a tile lies over both the first and the last columns of a raster of the world, each side for itself, NaN
+        at the other: what lies between is not read.
+        """
+        turn = self._turn
+        with np.errstate(invalid="ignore"):
+            if turn is None or ((columns >= -_TIE) & (columns < self.width)).all():
+                found = columns
+            else:
+                found = (columns + _TIE) % turn - _TIE
+            if turn is None or not np.nanmax(found) - np.nanmin(found) > turn / 2:
+                return [found]
+            return [np.where(found < turn / 2, found, np.nan), np.where(found >= turn / 2, found, np.nan)]
+
+    def _inside(self, columns: Coordinates, rows: Coordinates) -> npt.NDArray[np.bool_]:
+        with np.errstate(invalid="ignore"):
+            columns, rows = np.floor(columns + _TIE), np.floor(rows + _TIE)
+            return (columns >= 0) & (columns < self.width) & (rows >= 0) & (rows < self.height)
+
     def _gather(self, columns: Coordinates, rows: Coordinates, labels: npt.NDArray[Any]) -> None:
         """Write to `labels` the ids at fractional (columns, rows) of the raster, where those lie inside
         it."""
-        with np.errstate(invalid="ignore"):
-            columns, rows = np.floor(columns + _TIE), np.floor(rows + _TIE)
-            inside = (columns >= 0) & (columns < self.width) & (rows >= 0) & (rows < self.height)
+        inside = self._inside(columns, rows)
         if not inside.any():
             return
+        columns, rows = np.floor(columns + _TIE), np.floor(rows + _TIE)
         column, row = columns[inside].astype(np.int64), rows[inside].astype(np.int64)
         first_row, first_col = int(row.min()), int(column.min())
         window = Window(first_row, first_col, int(row.max()) - first_row + 1, int(column.max()) - first_col + 1)

@@ -5,12 +5,13 @@ Only the features near the tile are projected to its CRS and drawn, found throug
 
 import difflib
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import geopandas
 import numpy as np
@@ -24,10 +25,13 @@ from rasterio.features import rasterize
 
 from geoaug.data.labels.label_source import check_crs, label_dtype
 from geoaug.data.raster.files import georeference_optional
-from geoaug.data.raster.grid import crs_text, footprint_in, reproject_points, same_crs
+from geoaug.data.raster.grid import Coordinates, crs_text, footprint_in, reproject_points, same_crs, turn_of
+from geoaug.data.raster.meridians import moved, whole_shape
 from geoaug.errors import ConfigurationError
 
+_log = logging.getLogger("geoaug")
 _PARQUET = (".parquet", ".geoparquet")
+_LOOKED_AT = 64  # pixel centres down, and across, by which it is found whether a grid and the features meet
 _MARGIN = 0.05  # of a tile's extent, kept around it when features are cut down before they are projected
 
 
@@ -56,6 +60,8 @@ class VectorLabels:
         kept = labelled & ~(features.geometry.isna() | features.geometry.is_empty).to_numpy()
         self._ids = ids[kept]
         self._features: geopandas.GeoSeries = features.geometry[kept].reset_index(drop=True)
+        if features.crs is not None and (turn := turn_of(features.crs.to_wkt())) is not None:
+            self._features = _whole(self.path, self._features, turn)
         if not len(self._ids):
             raise ConfigurationError(f"{path}: no feature has both a geometry and a class", path=path)
         self.class_names: Mapping[int, str] = MappingProxyType(names)
@@ -80,14 +86,18 @@ class VectorLabels:
         """The ids (height, width) on a grid; see `LabelSource.read`."""
         near = self._near(transform, crs, height, width)
         unlabelled = np.full((height, width), self.ignore_index, dtype=self.dtype)
-        if near is None:
+        if not len(near.found):
             return unlabelled
-        outline, found = near
-        shapes = self._features.to_numpy()[found]
+        shapes = near.shapes(self._features.to_numpy())
+        if near.outline is None:
+            self._fill_in(shapes, self._ids[near.found], _centres(transform, crs, height, width, self._crs), unlabelled)
+            return unlabelled
         if crs is not None and self._crs is not None and not same_crs(self._crs, crs):
-            shapes = _projected(shapes, outline, self._crs, crs)
+            shapes = _projected(shapes, near.outline, self._crs, crs)
         drawn = [
-            (shape, int(number)) for shape, number in zip(shapes, self._ids[found], strict=True) if not shape.is_empty
+            (shape, int(number))
+            for shape, number in zip(shapes, self._ids[near.found], strict=True)
+            if not shape.is_empty
         ]
         if not drawn:
             return unlabelled
@@ -98,24 +108,74 @@ class VectorLabels:
     def overlaps(self, transform: Affine, crs: CRS | str | None, height: int, width: int) -> bool:
         """Whether any feature touches a grid."""
         near = self._near(transform, crs, height, width)
-        if near is None:
-            return False
-        outline, found = near
-        return bool(shapely.intersects(shapely.make_valid(self._features.to_numpy()[found]), outline).any())
+        shapes = shapely.make_valid(near.shapes(self._features.to_numpy()))
+        if near.outline is not None:
+            return bool(shapely.intersects(shapes, near.outline).any())
+        coarse = min(height, _LOOKED_AT), min(width, _LOOKED_AT)
+        scaled = transform * Affine.scale(width / coarse[1], height / coarse[0])
+        x, y = _centres(scaled, crs, *coarse, self._crs)
+        return any(shapely.intersects_xy(shape, x, y).any() for shape in shapes)
 
     def close(self) -> None:
         """Nothing is open: the features are in memory."""
 
-    def _near(
-        self, transform: Affine, crs: CRS | str | None, height: int, width: int
-    ) -> tuple[shapely.Polygon, npt.NDArray[np.intp]] | None:
+    def _near(self, transform: Affine, crs: CRS | str | None, height: int, width: int) -> "_Near":
         """The grid's outline in the features' CRS, and which features may touch it, in the file's order."""
         check_crs(self.path, self._crs, crs)
         outline = footprint_in(transform, crs or "", height, width, self._crs or "")
-        if outline is None:
-            return None
-        found = np.sort(self._index.query(outline))
-        return (outline, found) if len(found) else None
+        if outline is None or not outline.is_valid:  # torn in this CRS, or reaching past it
+            every = np.arange(len(self._ids))
+            return _Near(None, every, np.zeros(len(every)))
+        turn = None if self._crs is None else turn_of(self._crs)
+        # Features may lie a turn around the Earth from the grid: at -179 degrees, and the grid at 181.
+        distances = [0.0] if turn is None else [-turn, 0.0, turn]
+        found = [self._index.query(moved(outline, -distance)) for distance in distances]
+        index = np.concatenate(found)
+        order = np.argsort(index, kind="stable")
+        return _Near(outline, index[order], np.repeat(distances, [len(part) for part in found])[order])
+
+    def _fill_in(
+        self,
+        shapes: npt.NDArray[np.object_],
+        ids: npt.NDArray[np.int64],
+        centres: tuple[Coordinates, Coordinates],
+        labels: npt.NDArray[Any],
+    ) -> None:
+        """Write ids to the pixels whose centres lie in shapes, all in the features' CRS: slow, and always right."""
+        for shape, number in zip(shapely.make_valid(shapes), ids.tolist(), strict=True):
+            shapely.prepare(shape)
+            labels[shapely.intersects_xy(shape, *centres)] = number
+
+
+class _Near(NamedTuple):
+    """Features that may touch a grid.
+
+    Attributes:
+        outline: of the grid in the features' CRS, None where it has none in one piece there.
+        found: positions of the features.
+        distances: how far along x each is moved to lie by the outline: no or one turn around the Earth.
+    """
+
+    outline: shapely.Polygon | None
+    found: npt.NDArray[np.intp]
+    distances: npt.NDArray[np.float64]
+
+    def shapes(self, features: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+        """The features beside the outline."""
+        shapes = features[self.found]
+        for number in np.flatnonzero(self.distances).tolist():
+            shapes[number] = moved(shapes[number], float(self.distances[number]))
+        return shapes
+
+
+def _centres(
+    transform: Affine, crs: CRS | str | None, height: int, width: int, target: str | None
+) -> tuple[Coordinates, Coordinates]:
+    """The centres of a grid's pixels in another CRS, each of shape (height, width); NaN where it has none."""
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    a, b, c, d, e, f = transform[:6]
+    found = reproject_points(a * x + b * y + c, d * x + e * y + f, crs_text(crs) or "", target or "")
+    return tuple(np.where(np.isfinite(axis), axis, np.nan) for axis in found)  # type: ignore[return-value]
 
 
 def vector_fields(path: str | Path) -> tuple[str, ...] | None:
@@ -163,6 +223,20 @@ def _projected(
     return np.asarray(
         shapely.transform(near, lambda xy: np.stack(reproject_points(xy[:, 0], xy[:, 1], source, text), axis=1))
     )
+
+
+def _whole(path: str, features: geopandas.GeoSeries, turn: float) -> geopandas.GeoSeries:
+    """Features of which no polygon is torn at 180 degrees, as those are that were brought to degrees point by point."""
+    wide = np.flatnonzero(features.bounds.eval("maxx - minx").to_numpy() > turn / 2)
+    if not len(wide):
+        return features
+    shapes = features.to_numpy().copy()
+    for number in wide.tolist():
+        shapes[number] = whole_shape(shapes[number], turn)
+    mended = sum(shapes[number] is not features.iloc[number] for number in wide.tolist())
+    if mended:
+        _log.warning("%s: %d features jump over 180 degrees, and are taken to cross the date line there", path, mended)
+    return geopandas.GeoSeries(shapes, crs=features.crs)
 
 
 def _read_features(path: str, layer: str | None) -> geopandas.GeoDataFrame:

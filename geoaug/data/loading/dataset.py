@@ -27,6 +27,7 @@ from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
 from geoaug.data.loading.options import Size, TileKeywords, TileMemory, TileOptions
 from geoaug.data.raster.bands import band_list
+from geoaug.data.raster.files import controlled_grid
 from geoaug.data.raster.grid import Grid, target_grid
 from geoaug.data.raster.reading import Assembly, BatchBuffers, Reader, Task, empty_batch
 from geoaug.data.raster.record import SceneRecord, TileRef
@@ -229,6 +230,8 @@ class TileDataset(Dataset[dict[str, Any]]):
     def grid(self, scene: int) -> Grid:
         """The grid that the tiles of a scene are cut from."""
         own = self._choice.grid(scene, self._crs_of_scenes[scene])
+        if own.crs is None and self.options.crs is not None:
+            return controlled_grid(self.catalog[scene].bands[0].path, self.options.crs, self.options.gsd_m)
         return target_grid(own, self.options.crs, self.options.gsd_m)
 
     def __enter__(self) -> Self:

@@ -57,8 +57,9 @@ class TileOptions:
         target: a column of the catalog to learn, in place of "label": numbers for regression, names of classes, or
             lists of names, which come as 0 and 1 for each class.
         ignore_index: where there is no label.
-        crs: to warp all scenes to; by default each keeps its own.
-        gsd_m: ground sampling distance of the tiles in metres; by default that of the finest wanted band.
+        crs: to warp all scenes to, also those that ground control points or RPCs locate; by default each keeps its own.
+        gsd_m: ground sampling distance of the tiles in metres, whose pixels are squares then; by default that of the
+            finest wanted band, or GDAL's choice for another CRS.
         resampling: GDAL's name, for what has to be warped (labels always take the nearest).
         dtype: numpy's name of the type of the tiles; by default the stored one.
         min_valid: tiles with a smaller share of valid pixels are left out, and counted in `skipped`.

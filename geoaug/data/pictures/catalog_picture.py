@@ -24,50 +24,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.pictures.composites import Colour, class_colours
 from geoaug.data.pictures.page import DPI, INK, QUIET
+from geoaug.data.raster.meridians import from_edge, map_edge
 from geoaug.earth import METRES_PER_DEGREE
 from geoaug.errors import ConfigurationError
-
-
-def map_edge(outlines: npt.NDArray[np.object_]) -> float:
-    """The longitude that a map of outlines (degrees) begins at: -180, or where nothing lies if something crosses 180.
-
-    So it is, too, where the outlines fit into half of the world across 180, and not otherwise.
-    """
-    bounds = shapely.bounds(outlines)
-    west, east = bounds[:, 0].copy(), bounds[:, 2].copy()
-    crossing = _crosses(outlines)
-    for scene in np.flatnonzero(crossing):
-        longitudes = shapely.get_coordinates(outlines[scene])[:, 0]
-        west[scene], east[scene] = longitudes[longitudes > 0].min(), longitudes[longitudes < 0].max() + 360
-    order = np.argsort(west)
-    # How far east everything reaches that begins no further east; what crosses 180 covers ground in the west again.
-    reached = np.maximum.accumulate(np.concatenate([[east.max() - 360], east[order]]))[: len(order)]
-    gaps = west[order] - reached
-    widest = int(gaps.argmax())
-    wide = bounds[:, 2].max() - bounds[:, 0].min() > 180 and 360 - gaps[widest] <= 180
-    if gaps[widest] <= 0 or not (crossing.any() or wide):
-        return -180.0
-    return float(west[order][widest] - gaps[widest] / 2)
-
-
-def from_edge(shapes: npt.NDArray[np.object_], edge: float) -> npt.NDArray[np.object_]:
-    """Shapes with longitudes from the edge of a map on; None stays."""
-    if edge == -180:
-        return shapes
-    moved: npt.NDArray[np.object_] = shapely.transform(
-        shapes, lambda xy: np.stack([edge + (xy[:, 0] - edge) % 360, xy[:, 1]], axis=1)
-    )
-    return moved
-
-
-def _crosses(outlines: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-    """Which outlines jump from one side of the 180th meridian to the other."""
-    corners, owner = shapely.get_coordinates(outlines, return_index=True)
-    jumps = (np.abs(np.diff(corners[:, 0])) > 180) & (np.diff(owner) == 0)
-    found = np.zeros(len(outlines), dtype=bool)
-    found[owner[1:][jumps]] = True
-    return found
-
 
 _SPLIT_COLOURS = {"train": (0.27, 0.47, 0.67), "val": (0.93, 0.60, 0.20), "test": (0.80, 0.20, 0.30)}
 _MOST_NAMED = 14
@@ -120,7 +79,7 @@ def draw_catalog(catalog: Catalog, *, colour: str = "auto", title: str = "") -> 
     """
     located = np.array([shape is not None for shape in catalog.footprints])
     if not located.any():
-        raise ConfigurationError("no scene of this catalog has a CRS, so that none can be drawn on a map")
+        raise ConfigurationError("no scene of this catalog has a place on Earth, so that none can be drawn on a map")
     shapes = _shapes(catalog, located, colour)
     counts = Counter(shapes.category)
     colours = _colours([*counts, *(name for _, name in shapes.filled)])
@@ -271,9 +230,11 @@ def _draw(
     for name, paths in patches.items():
         axes.add_collection(PathCollection(paths, facecolors=[(*colours[name], 0.45)], edgecolors="none"))
     edges = [colours[name] for name in shapes.category]
-    corners, ring = shapely.get_coordinates(shapely.get_exterior_ring(shapes.outline), return_index=True)
+    parts, scene = shapely.get_parts(shapes.outline, return_index=True)
+    frames = [edges[number] for number in scene.tolist()]
+    corners, ring = shapely.get_coordinates(shapely.get_exterior_ring(parts), return_index=True)
     rings = np.split(corners, np.flatnonzero(np.diff(ring)) + 1)
-    axes.add_collection(PolyCollection(rings, facecolors="none", edgecolors=edges, linewidths=0.8))
+    axes.add_collection(PolyCollection(rings, facecolors="none", edgecolors=frames, linewidths=0.8))
     size = shapely.bounds(shapes.outline)
     tiny = np.maximum(size[:, 2] - size[:, 0], size[:, 3] - size[:, 1]) < _SMALLEST * extent
     if tiny.any():

@@ -15,12 +15,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 import rasterio
+from affine import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.env import get_gdal_config, set_gdal_config
@@ -28,9 +30,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
-from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.grid import Grid, target_grid
 from geoaug.data.raster.inputs import is_remote
-from geoaug.errors import RasterError
+from geoaug.errors import ConfigurationError, RasterError
 
 # A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in it. On a
 # disk each is asked for by its name: listing the thousands of files of some folders takes most of the time of opening.
@@ -71,6 +73,77 @@ def open_dataset(path: str) -> DatasetReader:
     except (RasterioError, OSError) as error:
         forget_cached(path)
         raise RasterError(f"{path}: not a raster that GDAL can read ({error})", path=path) from error
+
+
+def place_of(dataset: DatasetReader) -> tuple[CRS | None, Affine, str | None]:
+    """What tells where an open raster lies: its CRS, its geotransform, and its control.
+
+    The CRS is None, too, where a file has one without a geotransform: its pixels do not lie at (0, 0). What locates
+    them in place of it is "ground control points" or "RPCs", else None.
+
+    Raises:
+        RasterError: the geotransform holds NaN or infinity, or its pixels have no area.
+    """
+    transform = dataset.transform
+    numbers = ", ".join(f"{number:g}" for number in transform[:6])
+    if not all(map(math.isfinite, transform[:6])) or transform.determinant == 0:
+        fault = "pixels without an area" if all(map(math.isfinite, transform[:6])) else "numbers that are not finite"
+        raise RasterError(
+            f"{dataset.name}: its geotransform ({numbers}) has {fault}: give it another one (rio edit-info "
+            "--transform), or none (gdal_edit.py -unsetgt)",
+            path=dataset.name,
+        )
+    if not transform.is_identity:
+        return dataset.crs or None, transform, None
+    if dataset.gcps[0]:
+        return None, transform, "ground control points"
+    return None, transform, "RPCs" if dataset.rpcs else None
+
+
+@lru_cache(maxsize=1024)
+def controlled_grid(path: str, crs: str, gsd_m: float | None) -> Grid:
+    """The grid of a CRS that GDAL chooses for a raster which ground control points or RPCs locate.
+
+    RPCs count at the height that they are centred on (HEIGHT_OFF): there is no model of the terrain.
+
+    Args:
+        path: of the raster.
+        crs: of the grid.
+        gsd_m: ground sampling distance in metres, GDAL's choice where it is None. RPCs have that choice alone, as
+            rasterio warps by them to no other grid.
+
+    Raises:
+        ConfigurationError: nothing locates the raster, the CRS does not reach it, or RPCs and `gsd_m`.
+        RasterError: it cannot be read.
+    """
+    with gdal_environment(path)(), open_dataset(path) as dataset:
+        control = place_of(dataset)[2]
+        if control is None:
+            raise ConfigurationError(
+                f"{path}: has no CRS, ground control points or RPCs, and so no place to be warped from: leave crs out",
+                path=path,
+                argument="crs",
+            )
+        if control == "RPCs" and gsd_m is not None:
+            raise ConfigurationError(
+                f"{path}: RPCs locate it, by which it is warped to the pixels of GDAL's choice alone: leave gsd_m "
+                "(--gsd) out, or warp it first (gdalwarp -rpc -tr)",
+                path=path,
+                argument="gsd_m",
+            )
+        try:
+            with WarpedVRT(dataset, crs=CRS.from_user_input(crs), **_height_of(dataset)) as warped:
+                grid = Grid(crs, warped.transform, warped.height, warped.width)
+        except (RasterioError, CPLE_BaseError) as error:
+            raise ConfigurationError(
+                f"{path}: cannot be warped to the CRS {crs} by its {control} ({error})", path=path, argument="crs"
+            ) from error
+    return target_grid(grid, None, gsd_m)
+
+
+def _height_of(dataset: DatasetReader) -> dict[str, Any]:
+    """GDAL's option for the height that RPCs are taken at."""
+    return {} if dataset.gcps[0] or not dataset.rpcs else {"RPC_HEIGHT": dataset.rpcs.height_off}
 
 
 def forget_cached(path: str) -> None:
@@ -125,6 +198,7 @@ def _unless_set(options: Mapping[str, Any]) -> dict[str, Any]:
 
 _MOST_IDLE = 256
 _MOVED = 0.5  # pixels; catalogs of others round
+_HALF_OFF = 0.05  # pixels
 _WARP_MEMORY_MB = 64
 # In pixels. GDAL's usual approximation depends on the window, so that tiles would not fit together; none at all (0) is
 # refused by rasterio 1.4 where source and target have one CRS.
@@ -268,12 +342,13 @@ def _open(source: Source) -> Any:
         return dataset
     warp, grid = source.warp, source.warp.grid
     options: dict[str, Any] = {"add_alpha": True} if warp.nodata is None else {"nodata": warp.nodata}
+    if source.grid.crs is None and (height := _height_of(dataset)):
+        options |= height  # to the grid of GDAL's choice, see `controlled_grid`
+    else:
+        options |= {"transform": grid.transform, "height": grid.height, "width": grid.width}
     return WarpedVRT(
         dataset,
         crs=None if grid.crs is None else CRS.from_user_input(grid.crs),
-        transform=grid.transform,
-        height=grid.height,
-        width=grid.width,
         resampling=Resampling[warp.resampling],
         src_nodata=warp.nodata,
         tolerance=_WARP_TOLERANCE,
@@ -299,9 +374,21 @@ def _check_unchanged(dataset: Any, source: Source) -> None:
         corners = ((0, 0), (grid.width, 0), (0, grid.height))
         if any(math.dist(to_known * corner, corner) > _MOVED for corner in corners):
             changed = "lies at another place than it did"
+            if all(
+                abs(abs(there - here) - 0.5) < _HALF_OFF
+                for corner in corners
+                for there, here in zip(to_known * corner, corner, strict=True)
+            ):
+                raise RasterError(
+                    f"{source.path}: lies half a pixel from where the catalog has it, which counts from pixel centres: "
+                    "a STAC item's proj:transform is of the first pixel's outer corner. Mend the item, or read the "
+                    "files' own headers (Catalog.from_stac(..., open_headers=True)), which hold the right one",
+                    path=source.path,
+                )
     if changed:
         raise RasterError(
-            f"{source.path}: was changed since it was indexed: it {changed}; index it again (geoaug index --refresh)",
+            f"{source.path}: was changed since it was indexed: it {changed}; index it again (geoaug index "
+            "--refresh; of STAC, Catalog.from_stac(..., open_headers=True))",
             path=source.path,
         )
 

@@ -7,9 +7,10 @@ follow rasterio: (0, 0) is the outer corner of the first pixel. Rows and columns
 """
 
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +19,25 @@ import rasterio.transform
 import rasterio.warp
 import shapely
 from affine import Affine
+from rasterio._err import CPLE_BaseError
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
+from geoaug.data.raster.meridians import DEGREES, cut_at_180, in_one_piece, near_to, ring_polygon, whole_shape
 from geoaug.data.raster.window import Window
-from geoaug.earth import degrees_to_metres
+from geoaug.earth import METRES_PER_DEGREE
 from geoaug.errors import ConfigurationError
 
 Coordinates = npt.NDArray[np.float64]
 
+WORLD = "EPSG:4326"
+"""What places on Earth are kept in: longitude and latitude on WGS 84."""
+
+_SQUARE = 1e-3  # of a side, within which pixels count as square
 _LATTICE_STEP = 16  # pixels between the points that are projected exactly; between them positions are interpolated
 _LATTICE_TOLERANCE = 0.01  # pixels of the other grid
+_CYLINDRICAL = re.compile(r"^(?!.*(transverse|oblique)).*(mercator|cylindrical)", re.IGNORECASE)
 
 
 # Pixels over the whole grid within which two grids are the same.
@@ -63,15 +73,28 @@ class Grid:
 
     @property
     def gsd_m(self) -> float | None:
-        """Side in metres of a square of a pixel's area, at the grid's centre; None without a CRS."""
-        if self.crs is None:
+        """Side in metres of a square of a pixel's area, at the grid's centre; None without a CRS of known units."""
+        steps = self._steps_m()
+        if steps is None:
             return None
-        side = math.sqrt(abs(self.transform.determinant))
-        crs = CRS.from_user_input(self.crs)
-        if crs.is_geographic:
-            _, latitude = self.transform * (self.width / 2, self.height / 2)
-            return degrees_to_metres(side, latitude)
-        return side * float(crs.linear_units_factor[1])
+        (a, d), (b, e) = steps
+        return math.sqrt(abs(a * e - b * d))
+
+    @property
+    def sides_m(self) -> tuple[float, float] | None:
+        """(across, down): the lengths in metres of a pixel's sides at the grid's centre; None as `gsd_m`."""
+        steps = self._steps_m()
+        return None if steps is None else (math.hypot(*steps[0]), math.hypot(*steps[1]))
+
+    def _steps_m(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """(east, north) in metres from a pixel to the next one across, and to the next one down."""
+        unit = None if self.crs is None else unit_of(self.crs)
+        if unit is None:
+            return None
+        a, b, _, d, e, _ = self.transform[:6]
+        _, y = self.transform * (self.width / 2, self.height / 2)
+        east = unit.metres_at(y)
+        return (a * east, d * unit.metres), (b * east, e * unit.metres)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -131,66 +154,194 @@ class Grid:
             bounds = other.bounds
         else:
             outline = None if self.crs is None else other.footprint(self.crs)
-            if outline is None:
+            if outline is None or self.crs is None:
                 return None
-            bounds = outline.bounds
+            bounds = self._at_hand(outline, self.crs).bounds
         own = self.bounds
         if bounds[0] >= own[2] or own[0] >= bounds[2] or bounds[1] >= own[3] or own[1] >= bounds[3]:
             return None
         return self.window_of(bounds).inside(self.height, self.width)
 
+    @property
+    def has_place(self) -> bool:
+        """Whether it lies on Earth, as far as is known: not without a CRS, on a map of the Moon, or a local plan."""
+        return self.crs is not None and reaches_earth(self.crs)
+
     def footprint(self, crs: str, *, steps: int = 5) -> shapely.Polygon | None:
-        """The outline in another CRS, each side cut into `steps` parts; None where that CRS does not reach it."""
+        """The outline in another CRS, each side cut into `steps` parts; None where that CRS does not reach it.
+
+        In one piece: longitudes run on beyond 180 degrees where the grid crosses them.
+        """
         if self.crs is None:
             return None
         return footprint_in(self.transform, self.crs, self.height, self.width, crs, steps=steps)
 
+    def world_footprint(self, *, steps: int = 5) -> shapely.Polygon | shapely.MultiPolygon | None:
+        """The outline in longitude and latitude (WGS 84), cut at 180 degrees where it crosses them, as in RFC 7946.
+
+        None where the grid has no place on Earth, or reaches past it.
+        """
+        outline = self.footprint(WORLD, steps=steps)
+        return None if outline is None else cut_at_180(outline if outline.is_valid else shapely.make_valid(outline))
+
     def in_pixels(self, shape: shapely.Geometry, crs: str) -> shapely.Geometry:
         """A geometry of a CRS as (column, row) of this grid, counted from the outer corner of the first pixel.
+
+        Of degrees and the like, it may lie a turn around the Earth apart, and be cut at 180 degrees.
 
         Raises:
             ConfigurationError: the grid has no CRS.
         """
-        own, to_pixels = self.crs, ~self.transform
+        own = self.crs
         if own is None:
             raise ConfigurationError("a grid without a CRS has no place on the ground")
+        a, b, c, d, e, f = (~self.transform)[:6]
+        return shapely.transform(
+            self._at_hand(reproject_shape(shape, crs, own), own),
+            lambda xy: np.stack([xy @ np.array([a, b]) + c, xy @ np.array([d, e]) + f], axis=1),
+        )
 
-        def change(points: Coordinates) -> Coordinates:
-            x, y = reproject_points(points[:, 0], points[:, 1], crs, own)
-            return np.stack(_apply(to_pixels, x, y), axis=1)
-
-        return shapely.transform(shape, change)
+    def _at_hand(self, shape: shapely.Geometry, crs: str) -> shapely.Geometry:
+        """A shape in the grid's own CRS where whole turns around the Earth bring it to the grid."""
+        turn = turn_of(crs)
+        west, _, east, _ = self.bounds
+        return shape if turn is None else near_to(shape, west, east, turn)
 
 
 def target_grid(grid: Grid, crs: str | None, gsd_m: float | None) -> Grid:
     """The grid that a scene's tiles are cut from: its own, or one of another CRS or ground sampling distance.
 
-    A grid of another gsd begins at the same corner. One of another CRS covers the scene, with GDAL's choice of pixel
-    size unless `gsd_m` (in metres; for a geographic CRS, at the scene's centre) says otherwise.
+    A grid of another gsd begins at the same corner, and its pixels are squares on the ground: `gsd_m` metres wide and
+    high, at the scene's centre. One of another CRS covers the scene, turned or not, with GDAL's choice of pixels
+    (`gdalwarp` without -tr: square ones, as many along the diagonal as the scene has) unless `gsd_m` says otherwise.
 
     Raises:
-        ConfigurationError: the scene has no CRS, the CRS does not reach it, or `gsd_m` is no distance.
+        ConfigurationError: the scene has no CRS or none with a place on Earth, the CRS does not reach it, or `gsd_m` is
+            no distance.
     """
     if crs is None and gsd_m is None:
         return grid
     if gsd_m is not None and not gsd_m > 0:
         raise ConfigurationError(f"gsd_m (--gsd) is {gsd_m:g}: it is a distance in metres, above 0", argument="gsd_m")
-    own = grid.gsd_m
-    if own is None:
+    if grid.crs is None:
         raise ConfigurationError(
             "a scene without a CRS has no place to be warped to: leave crs and gsd_m (--gsd) out", argument="gsd_m"
         )
     if crs is None or same_crs(crs, grid.crs):
-        return grid.zoom(1.0 if gsd_m is None else gsd_m / own)
-    bounds = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
+        return grid if gsd_m is None else _at_gsd(grid, gsd_m)
+    warped = _warped_grid(grid, crs)
+    return warped if gsd_m is None else _at_gsd(warped, gsd_m)
+
+
+def _at_gsd(grid: Grid, gsd_m: float) -> Grid:
+    """Over the same ground, from the same corner, pixels that are squares of `gsd_m` metres."""
+    sides = grid.sides_m
+    if sides is None:
+        raise ConfigurationError(
+            f"the units of the CRS {_short(grid.crs)} are not known in metres: leave gsd_m (--gsd) out",
+            argument="gsd_m",
+        )
+    across, down = (gsd_m / side for side in sides)
+    if abs(across / down - 1) < _SQUARE:
+        return grid.zoom(gsd_m / math.sqrt(sides[0] * sides[1]))
+    height, width = max(1, round(grid.height / down)), max(1, round(grid.width / across))
+    return Grid(grid.crs, grid.transform * Affine.scale(across, down), height, width)
+
+
+def _warped_grid(grid: Grid, crs: str) -> Grid:
+    """The grid of a CRS that GDAL chooses for a grid of another one."""
+    assert grid.crs is not None
+    across = _across_the_date_line(grid, crs)
+    if across is not None:
+        return across
     source, target = CRS.from_user_input(grid.crs), CRS.from_user_input(crs)
-    transform, width, height = rasterio.warp.calculate_default_transform(
-        source, target, grid.width, grid.height, *bounds
-    )
+    _, b, _, d, _, _ = grid.transform[:6]
+    if b or d:
+        # Of a turned grid the bounds are not its corners: these say as points where it lies.
+        corners = [(row, col) for row in (0, grid.height) for col in (0, grid.width)]
+        points = [GroundControlPoint(row, col, *(grid.transform * (col, row)), 0.0) for row, col in corners]
+        place: dict[str, Any] = {"gcps": points}
+    else:
+        edges = rasterio.transform.array_bounds(grid.height, grid.width, grid.transform)
+        place = dict(zip(("left", "bottom", "right", "top"), edges, strict=True))
+    try:
+        transform, width, height = rasterio.warp.calculate_default_transform(
+            source, target, grid.width, grid.height, **place
+        )
+    except (CRSError, CPLE_BaseError) as error:
+        if not grid.has_place:
+            raise ConfigurationError(
+                f"a scene in {_short(grid.crs)} has no place on Earth to be warped from: leave crs out", argument="crs"
+            ) from error
+        raise ConfigurationError(
+            f"the CRS {_short(crs)} does not reach a scene in {_short(grid.crs)} ({error})", argument="crs"
+        ) from error
     if transform is None or width is None or height is None:
-        raise ConfigurationError(f"the CRS {crs} does not reach a scene in {grid.crs}", argument="crs")
-    warped = Grid(crs, transform, int(height), int(width))
-    return warped if gsd_m is None else target_grid(warped, None, gsd_m)
+        raise ConfigurationError(f"the CRS {_short(crs)} does not reach a scene in {_short(grid.crs)}", argument="crs")
+    return Grid(crs, transform, int(height), int(width))
+
+
+def _across_the_date_line(grid: Grid, crs: str) -> Grid | None:
+    """GDAL's choice for a grid that goes on beyond the edge of the other map; None where it does not.
+
+    GDAL takes what lies there for the other side of the map, and its grid for one around the world. As it chooses
+    elsewhere (`GDALSuggestedWarpOutput2`), pixels are squares, as many along the diagonal as the grid has.
+    """
+    turn, steps = turn_of(crs), 20
+    outline = None if turn is None else grid.footprint(crs, steps=steps)
+    if turn is None or outline is None:
+        return None
+    points = shapely.get_coordinates(outline)
+    west, south, east, north = outline.bounds
+    middle = _middle_of_map(crs)
+    if (abs(west - middle) <= turn / 2 and abs(east - middle) <= turn / 2) or east - west >= turn:
+        return None
+    pixel = math.dist(points[0], points[2 * steps]) / math.hypot(grid.width, grid.height)
+    height, width = max(1, int((north - south) / pixel + 0.5)), max(1, int((east - west) / pixel + 0.5))
+    return Grid(crs, Affine(pixel, 0, west, 0, -pixel, north), height, width)
+
+
+def _short(crs: str | None) -> str:
+    """A CRS in a message: its code, or its name."""
+    if crs is None or len(crs) < 40:
+        return str(crs)
+    return str(_crs(crs).name)
+
+
+class CrsUnit(NamedTuple):
+    """What a unit of a CRS is on the ground.
+
+    Attributes:
+        metres: along y.
+        radians: of latitude, where x shrinks with its cosine; None where it does not.
+    """
+
+    metres: float
+    radians: float | None
+
+    def metres_at(self, y: float) -> float:
+        """Along x, at a latitude in units of the CRS."""
+        return self.metres if self.radians is None else self.metres * max(math.cos(y * self.radians), 0.0)
+
+
+@lru_cache(maxsize=256)
+def unit_of(crs: str) -> CrsUnit | None:
+    """What a unit of a CRS is on the ground; None where that is not known.
+
+    A degree is one of the CRS's own body: 30 km on the Moon, 111 km on Earth (of WGS 84, whatever the ellipsoid).
+    """
+    known = _crs(crs)
+    if known.is_compound:
+        known = known.sub_crs_list[0]
+    if not known.axis_info:
+        return None
+    factor = float(known.axis_info[0].unit_conversion_factor)
+    if not known.is_geographic:
+        return CrsUnit(factor, None) if factor > 0 else None
+    radians = math.radians(1) if math.isclose(factor, math.radians(1), rel_tol=1e-9) else factor
+    if reaches_earth(crs) or known.ellipsoid is None:
+        return CrsUnit(METRES_PER_DEGREE * (radians / math.radians(1)), radians)
+    return CrsUnit(float(known.ellipsoid.semi_major_metre) * radians, radians)
 
 
 def crs_text(crs: CRS | str | None) -> str | None:
@@ -210,9 +361,71 @@ def same_crs(first: CRS | str | None, second: CRS | str | None) -> bool:
 
 def reproject_points(x: Coordinates, y: Coordinates, source: str, target: str) -> tuple[Coordinates, Coordinates]:
     """Points (easting or longitude, northing or latitude) from one CRS to another; infinite where that has no
-    image."""
-    east, north = _transformer(source, target).transform(x, y, errcheck=False)
-    return np.asarray(east, dtype=np.float64), np.asarray(north, dtype=np.float64)
+    image, or where no way leads from one CRS to the other.
+
+    From degrees to degrees a longitude keeps its turn: 181 does not become -179.
+    """
+    transformer = _transformer(source, target)
+    if transformer is None:
+        nowhere = np.full(np.shape(x), np.inf)
+        return nowhere, nowhere.copy()
+    east, north = transformer.transform(x, y, errcheck=False)
+    east, north = np.asarray(east, dtype=np.float64), np.asarray(north, dtype=np.float64)
+    if transformer.source_crs.is_geographic and transformer.target_crs.is_geographic:
+        one, other = turn_of(source), turn_of(target)
+        if one == other == DEGREES:
+            with np.errstate(invalid="ignore"):
+                east = east + DEGREES * np.round((np.asarray(x) - east) / DEGREES)
+    return east, north
+
+
+def reproject_shape(shape: shapely.Geometry, source: str, target: str) -> shapely.Geometry:
+    """A geometry from one CRS to another, its polygons in one piece; infinite points where that has no image."""
+    if turn_of(source) == DEGREES:
+        shape = in_one_piece(shape)
+    if same_crs(source, target):
+        return shape
+    there = shapely.transform(shape, lambda xy: np.stack(reproject_points(xy[:, 0], xy[:, 1], source, target), axis=1))
+    turn = turn_of(target)
+    if turn is None or not np.isfinite(shapely.get_coordinates(there)).all():
+        return there
+    return whole_shape(there, turn)
+
+
+def reaches_earth(crs: CRS | str) -> bool:
+    """Whether a CRS is one of places on Earth: not of the Moon, nor a local plan (LOCAL_CS)."""
+    return _transformer(crs_text(crs) or "", WORLD) is not None
+
+
+@lru_cache(maxsize=256)
+def _middle_of_map(crs: str) -> float:
+    """The x that lies half a turn from both edges of a map of the world; of a CRS that has a turn."""
+    known = _crs(crs)
+    known = known.sub_crs_list[0] if known.is_compound else known
+    operation = known.coordinate_operation if known.is_projected else None
+    parameters = () if operation is None else operation.params
+    return next((float(one.value) for one in parameters if one.name == "False easting"), 0.0)
+
+
+@lru_cache(maxsize=256)
+def turn_of(crs: str) -> float | None:
+    """How far x grows in one turn around the Earth, in units of the CRS; None where it does not go on like this.
+
+    360 for degrees; for cylindrical projections (Mercator, Plate Carree, EASE-Grid) the width of the map of the world.
+    """
+    known = _crs(crs)
+    if known.is_compound:
+        known = known.sub_crs_list[0]
+    if known.is_geographic:
+        radians = float(known.axis_info[0].unit_conversion_factor)
+        return DEGREES if math.isclose(radians, math.radians(1), rel_tol=1e-9) else math.tau / radians
+    operation = known.coordinate_operation if known.is_projected else None
+    if operation is None or not _CYLINDRICAL.search(operation.method_name):
+        return None
+    # The longitude that such a map begins at lies in one of these steps at most.
+    x, _ = reproject_points(np.array([0.0, 1.0, 90.0, 91.0]), np.zeros(4), WORLD, crs)
+    step = min(abs(float(x[1] - x[0])), abs(float(x[3] - x[2])))
+    return DEGREES * step if math.isfinite(step) and step > 0 else None
 
 
 def footprint(transform: Affine, height: int, width: int, *, steps: int = 1) -> shapely.Polygon:
@@ -226,14 +439,20 @@ def footprint(transform: Affine, height: int, width: int, *, steps: int = 1) -> 
 def footprint_in(
     transform: Affine, crs: CRS | str, height: int, width: int, target: CRS | str, *, steps: int = 21
 ) -> shapely.Polygon | None:
-    """The outline of a grid in the CRS `target`, or None where that CRS does not reach it."""
+    """The outline of a grid in the CRS `target`, in one piece, or None where that CRS does not reach it.
+
+    Its longitudes run on beyond 180 degrees where the grid crosses them, and it reaches to a pole that the grid holds.
+    """
     source, goal = crs_text(crs), crs_text(target)
     outline = footprint(transform, height, width, steps=steps)
     if source is None or goal is None or same_crs(source, goal):
         return outline
     points = shapely.get_coordinates(outline)
     x, y = reproject_points(points[:, 0], points[:, 1], source, goal)
-    return shapely.Polygon(np.stack([x, y], axis=1)) if np.isfinite([x, y]).all() else None
+    if not np.isfinite([x, y]).all():
+        return None
+    turn, there = turn_of(goal), np.stack([x, y], axis=1)
+    return shapely.Polygon(there) if turn is None else ring_polygon(there, turn)
 
 
 def centres_on(
@@ -313,4 +532,8 @@ def _equal(first: str, second: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _transformer(source: str, target: str) -> Any:
-    return pyproj.Transformer.from_crs(_crs(source), _crs(target), always_xy=True)
+    """None where no way leads from one CRS to the other, such as from the Moon to the Earth."""
+    try:
+        return pyproj.Transformer.from_crs(_crs(source), _crs(target), always_xy=True)
+    except pyproj.exceptions.ProjError:
+        return None

@@ -4,6 +4,7 @@ Pixels are not read here. What belongs together as a scene is decided by those w
 the modules of products. Which sensor's bands a file holds is judged in `geoaug.data.raster.identify`.
 """
 
+import logging
 import math
 import os
 import re
@@ -20,7 +21,7 @@ from rasterio.enums import MaskFlags
 
 from geoaug.data.raster.advice import A_SCENE_A_FILE
 from geoaug.data.raster.bands import band_list, choose_bands, identify_bands, image_indexes
-from geoaug.data.raster.files import open_dataset
+from geoaug.data.raster.files import open_dataset, place_of
 from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.identify import Identification, is_categorical
 from geoaug.data.raster.inputs import is_remote
@@ -40,6 +41,7 @@ SUPPORTED_DTYPES: tuple[str, ...] = (
     "float64",
 )
 
+_log = logging.getLogger("geoaug")
 _ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip)/(.+?\.(?:zip|tar\.gz|tgz|tar|gz))(?:/|$)", re.IGNORECASE)
 
 
@@ -53,7 +55,7 @@ class Header:
         height: in pixels.
         width: in pixels.
         dtype: of the chosen bands.
-        crs: None where the file has none; `transform` is then often the identity.
+        crs: None where the file has none, or no geotransform with it; `transform` is then often the identity.
         transform: the geotransform.
         band_nodata: for each chosen band which stored value is nodata, None where none is.
         block_shape: (rows, columns) that are compressed together.
@@ -64,7 +66,8 @@ class Header:
         has_mask: whether the file also holds a mask or alpha band of its own.
         scales: GDAL's, of the chosen bands.
         offsets: likewise.
-        gcp_count: of ground control points, which geoaug does not apply.
+        control: what locates the file in place of a geotransform: "ground control points" or "RPCs"; None where
+            nothing does, or a geotransform. Pixels are warped by it where a CRS is asked for.
     """
 
     path: str
@@ -83,7 +86,7 @@ class Header:
     has_mask: bool
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
-    gcp_count: int
+    control: str | None
 
     @property
     def grid(self) -> Grid:
@@ -178,14 +181,17 @@ def read_header(
         # An alpha band that was taken for an image band masks nothing, though GDAL says it masks all the
         # others.
         alpha_is_image = len(indexes) == dataset.count and any(MaskFlags.alpha in flag for flag in flags)
+        crs, transform, control = place_of(dataset)
+        if crs is None:
+            _tell_once(name, control, stated=bool(dataset.crs))
         return Header(
             path=name,
             count=len(indexes),
             height=dataset.height,
             width=dataset.width,
             dtype=dtype,
-            crs=dataset.crs or None,
-            transform=dataset.transform,
+            crs=crs,
+            transform=transform,
             band_nodata=tuple(
                 usable_nodata(dtype, dataset.nodatavals[band], of_sensor.nodata)
                 for band, of_sensor in zip(chosen, chosen_sensor.bands, strict=True)
@@ -198,8 +204,26 @@ def read_header(
             has_mask=not alpha_is_image and any(_has_mask(flag) for flag in flags),
             scales=tuple(dataset.scales[band] for band in chosen),
             offsets=tuple(dataset.offsets[band] for band in chosen),
-            gcp_count=len(dataset.gcps[0]),
+            control=control,
         )
+
+
+@lru_cache(maxsize=1)
+def _said() -> set[str]:
+    return set()
+
+
+def _tell_once(path: str, control: str | None, *, stated: bool) -> None:
+    """Say of the first file of a kind that it is read without a place, though something tells its place."""
+    if control is not None:
+        line = f"has {control} and no geotransform, so it is read without a place; with crs=, tiles are warped by them"
+    elif stated:
+        line = "has a CRS and no geotransform, so it is read without a place; rio edit-info --transform gives it one"
+    else:
+        return
+    if line not in _said():
+        _said().add(line)
+        _log.warning("%s: %s (said once of all such files)", path, line)
 
 
 def header_of(path: str, options: HeaderOptions) -> Header:

@@ -18,7 +18,7 @@ from geoaug.data.raster.files import gdal_environment, open_dataset
 from geoaug.data.raster.headers import Header
 from geoaug.data.raster.record import BandFile, SceneRecord
 from geoaug.errors import RasterError
-from geoaug.sensors import Band, Sensor
+from geoaug.sensors import Band, Sensor, doubt_of_numbers
 
 LARGEST = 1024
 _LARGE = 2048  # pixels; below, large blocks matter little
@@ -206,12 +206,11 @@ def _identity_warnings(record: SceneRecord, sensor: Sensor, header: Header | Non
         yield "the sensor is a guess: confirm it with --sensor"
     grid = record.grid
     if grid.crs is None:
-        points = (
-            ", though ground control points, which geoaug does not apply (gdalwarp does)"
-            if header is not None and header.gcp_count
-            else ""
-        )
+        control = None if header is None else header.control
+        points = "" if control is None else f", though {control}, by which TileDataset(crs=...) and gdalwarp warp it"
         yield f"no CRS{points}: tiles are written without one, and labels must be without one, too"
+    elif not grid.has_place:
+        yield "the CRS has no place on Earth: footprints are empty, and splits are by folder, attribute, date or chance"
     elif CRS.from_user_input(grid.crs).is_geographic:
         yield "the CRS is in degrees: pixels are not square on the ground, and turns bend; warp it to a metric CRS"
     else:
@@ -252,11 +251,14 @@ def _zero_share(overview: Overview) -> float:
 
 
 def _value_warnings(sensor: Sensor, bands: tuple[BandInfo, ...]) -> Iterator[str]:
-    """Reflectance that cannot be: the scaling is not the one that the sensor was taken to have."""
-    if sensor.domain != "optical" or sensor.transfer is not None:
-        return
+    """Reflectance or backscatter that cannot be: the scaling is not the one that the sensor was taken to have."""
     shown = [info for info in bands if math.isfinite(info.high)]
-    if not shown:
+    if not shown or sensor.transfer is not None:
+        return
+    if sensor.domain != "optical":
+        doubt = doubt_of_numbers(sensor, min(info.least for info in shown), max(info.high for info in shown))
+        if doubt is not None:
+            yield doubt
         return
     brightest = max((info.high + info.band.offset) / info.band.quantification for info in shown)
     if brightest > 2 or brightest < 0.01:

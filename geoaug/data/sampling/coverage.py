@@ -14,7 +14,8 @@ import pyarrow as pa
 import shapely
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
-from geoaug.data.raster.grid import Grid, footprint, reproject_points, same_crs
+from geoaug.data.raster.grid import WORLD, Grid, reproject_shape
+from geoaug.data.raster.meridians import cut_at_180
 
 if TYPE_CHECKING:
     from geoaug.data.catalog.catalog import Catalog
@@ -32,8 +33,6 @@ COVERAGE_TYPE: Final = pa.struct(
         ("class_pixels", pa.list_(pa.int64())),
     ]
 )
-
-_OUTLINE_CRS: Final = "EPSG:4326"
 
 
 def cell_size(height: int, width: int) -> int:
@@ -82,24 +81,18 @@ class Coverage:
         if grid.crs is None:
             return None
         if (self.valid > 0).all():
-            shape = footprint(grid.transform, grid.height, grid.width, steps=5)
-        else:
-            down, across = np.nonzero(self.valid)
-            row, col = down * self.cell, across * self.cell
-            row_stop = np.minimum(row + self.cell, grid.height)
-            col_stop = np.minimum(col + self.cell, grid.width)
-            cells = shapely.coverage_union_all(shapely.box(col, row, col_stop, row_stop))
-            a, b, c, d, e, f = grid.transform[:6]
-            shape = shapely.transform(
-                cells, lambda xy: np.stack([xy @ np.array([a, b]) + c, xy @ np.array([d, e]) + f], axis=1)
-            )
-        if same_crs(grid.crs, _OUTLINE_CRS):
-            return shape
-        crs = grid.crs
-        there = shapely.transform(
-            shape, lambda xy: np.stack(reproject_points(xy[:, 0], xy[:, 1], crs, _OUTLINE_CRS), axis=1)
+            return grid.world_footprint()
+        down, across = np.nonzero(self.valid)
+        row, col = down * self.cell, across * self.cell
+        row_stop = np.minimum(row + self.cell, grid.height)
+        col_stop = np.minimum(col + self.cell, grid.width)
+        cells = shapely.coverage_union_all(shapely.box(col, row, col_stop, row_stop))
+        a, b, c, d, e, f = grid.transform[:6]
+        shape = shapely.transform(
+            cells, lambda xy: np.stack([xy @ np.array([a, b]) + c, xy @ np.array([d, e]) + f], axis=1)
         )
-        return there if np.isfinite(shapely.get_coordinates(there)).all() else None
+        there = reproject_shape(shape, grid.crs, WORLD)
+        return cut_at_180(there) if np.isfinite(shapely.get_coordinates(there)).all() else None
 
     @staticmethod
     def of(catalog: "Catalog", scene: int) -> "Coverage | None":

@@ -16,17 +16,17 @@ import shapely
 from affine import Affine
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.raster.grid import reproject_points
+from geoaug.data.raster.grid import WORLD, reproject_points
+from geoaug.data.raster.meridians import DEGREES, in_one_piece
 from geoaug.data.sampling.coverage import Coverage, cell_size
 from geoaug.errors import ConfigurationError
 
-GEOGRAPHIC: Final = "EPSG:4326"
+GEOGRAPHIC: Final = WORLD
 
 Array = npt.NDArray[Any]
 
 _RADIUS_M = 6371008.8  # of the sphere with the Earth's mean radius
-_LEAST_SIDE_M, _GREATEST_SIDE_M = 1.0, 2_000_000.0
-_DATE_LINE_EAST = -160.0
+LEAST_SIDE_M, GREATEST_SIDE_M = 1.0, 2_000_000.0
 _EDGE_DEGREES = 0.009  # between points on an edge: a parallel bends by a centimetre at most between them
 
 
@@ -38,9 +38,11 @@ class GroundBlocks:
     """
 
     def __init__(self, side_m: float) -> None:
-        if not _LEAST_SIDE_M <= side_m <= _GREATEST_SIDE_M:
+        if not LEAST_SIDE_M <= side_m <= GREATEST_SIDE_M:
             raise ConfigurationError(
-                f"blocks of {side_m:g} m: their side must be from {_LEAST_SIDE_M:g} m to {_GREATEST_SIDE_M / 1000:g} km"
+                f"blocks of {side_m:g} m: their side must be from {LEAST_SIDE_M:g} m to {GREATEST_SIDE_M / 1000:g} km "
+                "(block_m, --block-m)",
+                argument="block_m",
             )
         self.rows = max(1, round(math.pi * _RADIUS_M / side_m))
         self.side_m = math.pi * _RADIUS_M / self.rows
@@ -110,22 +112,6 @@ class LocalMetres:
         return shapely.transform(
             geometry, lambda xy: np.stack(self._to.transform(xy[:, 0], xy[:, 1], direction="INVERSE"), axis=1)
         )
-
-
-def unwrapped(shapes: Any) -> Any:
-    """Shapes in degrees, one or an array, of which none is torn at 180 degrees.
-
-    Those that lie across it, and in their company those just east of it, get longitudes of up to 360.
-    """
-    several = np.atleast_1d(shapes)
-    bounds = shapely.bounds(several)
-    across = (bounds[:, 2] - bounds[:, 0] > 180) | (bounds[:, 2] > 180)
-    if not across.any():
-        return shapes
-    across |= bounds[:, 2] < _DATE_LINE_EAST
-    turned = several.copy()
-    turned[across] = shapely.transform(several[across], lambda xy: np.stack([xy[:, 0] % 360, xy[:, 1]], axis=1))
-    return turned if isinstance(shapes, np.ndarray) else turned[0]
 
 
 def cell_centres(crs: str, transform: Affine, height: int, width: int) -> tuple[Array, Array, Array]:
@@ -214,9 +200,9 @@ def cells_inside(part: Catalog, scene: int) -> npt.NDArray[np.bool_]:
     grid = part[scene].grid
     assert grid.crs is not None
     longitude, latitude, _ = cell_centres(grid.crs, grid.transform, grid.height, grid.width)
-    region = unwrapped(shapely.from_wkb(part.table.column("region")[scene].as_py()))
-    if shapely.bounds(region)[2] > 180:
-        longitude = longitude % 360
+    region = in_one_piece(shapely.from_wkb(part.table.column("region")[scene].as_py()))
+    west = float(shapely.bounds(region)[0])
+    longitude = west + (longitude - west) % DEGREES
     shapely.prepare(region)
     coverage = Coverage.of(part, scene)
     assert coverage is not None

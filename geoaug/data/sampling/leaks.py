@@ -13,7 +13,8 @@ import pyproj
 import shapely
 
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.sampling.ground_blocks import LocalMetres, unwrapped
+from geoaug.data.raster.meridians import in_one_piece
+from geoaug.data.sampling.ground_blocks import LocalMetres
 from geoaug.data.sampling.scene_overlap import overlapping
 from geoaug.errors import ConfigurationError
 
@@ -98,6 +99,8 @@ def _ground(part: Catalog, size: int | tuple[int, int] | None) -> tuple[list[str
         raise ConfigurationError(f"scene '{part.ids[crs.index(None)]}' has no CRS, so it cannot be compared")
     ids = part.ids
     shapes = part.footprints.copy()
+    if None in (found := shapes.tolist()):
+        raise ConfigurationError(f"scene '{ids[found.index(None)]}' has no place on Earth, so it cannot be compared")
     gsd = part.column("gsd_m")
     side = None if size is None else min(size) if isinstance(size, tuple) else size
     if "region" in part.table.column_names:
@@ -105,7 +108,7 @@ def _ground(part: Catalog, size: int | tuple[int, int] | None) -> tuple[list[str
         for scene, stored in enumerate(regions):
             if stored is not None:
                 # With its scene it is plain on which side of 180 degrees a region lies.
-                outline, region = unwrapped(np.array([shapes[scene], shapely.from_wkb(stored)]))
+                outline, region = in_one_piece(np.array([shapes[scene], shapely.from_wkb(stored)]))
                 shapes[scene] = shapely.intersection(outline, region)
                 if side is not None and not shapes[scene].is_empty:
                     shapes[scene] = _wide_enough(shapes[scene], side * float(gsd[scene]))
@@ -125,7 +128,7 @@ def _wide_enough(shape: shapely.Geometry, side_m: float) -> shapely.Geometry:
 def _worst(one: tuple[list[str], Array], other: tuple[list[str], Array], distance_m: float) -> Any:
     """The two scenes that are nearest to each other, and how near, where that is too near."""
     (names, shapes), (others, other_shapes) = one, other
-    shapes, other_shapes = np.split(unwrapped(np.concatenate([shapes, other_shapes])), [len(shapes)])
+    shapes, other_shapes = np.split(in_one_piece(np.concatenate([shapes, other_shapes])), [len(shapes)])
     bounds = shapely.bounds(shapes)
     tall = 1.01 * distance_m / _DEGREE_M
     wide = tall / np.maximum(np.cos(np.deg2rad(np.abs(bounds[:, [1, 3]]).max(axis=1) + tall)), 1e-3)

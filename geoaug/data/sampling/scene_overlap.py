@@ -8,7 +8,7 @@ import shapely
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.sampling.ground_blocks import unwrapped
+from geoaug.data.raster.meridians import in_one_piece
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +31,7 @@ class Outlines:
         self.distance_m = distance_m
         self.of_scene = np.full(len(catalog), -1)
         self.of_scene[located] = which
-        self._shapes = unwrapped(shapely.from_wkb(stored))
+        self._shapes = in_one_piece(shapely.from_wkb(stored))
         bounds = shapely.bounds(self._shapes).reshape(-1, 4)
         north, east = _metres_per_degree(np.abs(bounds[:, [1, 3]]).max(axis=1))
         tall, wide = distance_m / north * 1.01, distance_m / east * 1.01

@@ -4,12 +4,14 @@
 scene belongs to which split. Both are used by `geoaug.data.sampling.splits`, where the splits are written down.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyproj
 import shapely
 import torch
 from affine import Affine
@@ -17,17 +19,19 @@ from affine import Affine
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.catalog.products.classes import LARGEST_CHIP
-from geoaug.data.raster.grid import Grid, reproject_points
+from geoaug.data.raster.grid import Grid, reaches_earth, reproject_points
+from geoaug.data.raster.meridians import DEGREES, cut_at_180, in_one_piece, whole_shape
 from geoaug.data.sampling.coverage import Coverage
 from geoaug.data.sampling.ground_blocks import (
     GEOGRAPHIC,
+    GREATEST_SIDE_M,
+    LEAST_SIDE_M,
     GroundBlocks,
     LocalMetres,
     cell_centres,
     class_amounts,
     class_ids,
     ground_m2,
-    unwrapped,
 )
 from geoaug.data.sampling.scene_overlap import Outlines
 from geoaug.earth import METRES_PER_DEGREE
@@ -104,6 +108,7 @@ def _greedy(order: Array, size: npt.NDArray[np.float64], shares: Array) -> npt.N
     return chosen
 
 
+_QUARTER_M = 1e7  # from the equator to a pole
 _BLOCKS = 200  # that hold the scenes, by default
 # Scenes of fewer tiles across are not cut, where there are enough of them.
 _TILES_OF_CHIP = 3
@@ -146,6 +151,8 @@ class BlockSplit:
         self.catalog, self.buffer_m = catalog, buffer_m
         self._grids, self._grid = distinct_grids(catalog)
         side, self.cut = self._side_and_cut(block_m, cut, size, parts)
+        if self.cut:
+            self._check_extent()
         self._ground = GroundBlocks(side)
         self.notes = {"block_m": self._ground.side_m, "buffer_m": buffer_m, "cut": self.cut}
         self._measure()
@@ -247,11 +254,43 @@ class BlockSplit:
             # Wider blocks have fewer scenes at their borders, which are left out.
             most = float(np.sqrt(self._outlines.ground_m2() / _LEAST_BLOCKS))
             side = max(side, min(_SCENES_ACROSS * float(np.sqrt(area.max())), most))
-        return side, cut
+        return side if block_m is not None else self._feasible(side, gsd, size, parts), cut
+
+    def _feasible(self, side: float, gsd: npt.NDArray[np.float64], size: int | None, parts: int) -> float:
+        """A side that was not asked for within what blocks can have.
+
+        Raises:
+            ConfigurationError: tiles are wider than any block.
+        """
+        pixel = float(np.median(gsd))
+        if size is not None and size * pixel > GREATEST_SIDE_M:
+            self._check_extent()
+            raise ConfigurationError(
+                f"tiles of {size} pixels of {pixel / 1000:.3g} km are {size * pixel / 1000:.4g} km wide, and a block "
+                f"of ground {GREATEST_SIDE_M / 1000:g} km at most: give smaller tiles (size, --size "
+                f"{roomy_size(self._grids, parts)}), or split whole scenes (at random, by date or folder)",
+                argument="size",
+            )
+        return min(max(side, LEAST_SIDE_M), GREATEST_SIDE_M)
 
     @cached_property
     def _outlines(self) -> Outlines:
         return Outlines(self.catalog, self.buffer_m)
+
+    def _check_extent(self) -> None:
+        """Raise `ConfigurationError` where a scene reaches too far for one map in metres."""
+        for number, grid in enumerate(self._grids):
+            west, south, east, north = _outline(grid)[1]
+            x, y = np.meshgrid(np.linspace(west, east, 9), np.linspace(south, north, 9))
+            middle = np.full(x.size, (west + east) / 2), np.full(x.size, (south + north) / 2)
+            if pyproj.Geod(ellps="WGS84").inv(*middle, x.ravel(), y.ravel())[2].max() > _QUARTER_M:
+                name = self.catalog.ids[int(np.flatnonzero(self._grid == number)[0])]
+                raise ConfigurationError(
+                    f"scene '{name}' covers more than half of the Earth, which no map of blocks can show in metres: "
+                    "cut it into scenes of a continent or less (gdal_retile.py -ps), or split whole scenes (at random, "
+                    "by date or folder)",
+                    scene=name,
+                )
 
     def _regions(self, grid: Grid, parts: Mapping[str, Part]) -> dict[str, Any]:
         outline, bounds = _outline(grid)
@@ -283,8 +322,18 @@ class BlockSplit:
                 found[name] = True
             elif region.area > 0:
                 pieces = [piece for piece in shapely.get_parts(region) if piece.geom_type == "Polygon"]
-                found[name] = local.degrees(shapely.MultiPolygon(pieces))
+                found[name] = cut_at_180(whole_shape(local.degrees(shapely.MultiPolygon(pieces)), DEGREES))
         return found
+
+
+def roomy_size(grids: Sequence[Grid], parts: int) -> int:
+    """The side in pixels of tiles of which two fit side by side into blocks, three of these for each split."""
+    pixels = sum(grid.height * grid.width for grid in grids)
+    coarsest = max(grid.gsd_m or 0.0 for grid in grids)
+    most = math.sqrt(pixels / (3 * parts)) / 2
+    if coarsest > 0:
+        most = min(most, GREATEST_SIDE_M / coarsest / 2)
+    return max(int(most) // 8 * 8 if most >= 8 else int(most), 1)
 
 
 def distinct_grids(catalog: Catalog) -> tuple[list[Grid], npt.NDArray[np.int64]]:
@@ -299,6 +348,13 @@ def distinct_grids(catalog: Catalog) -> tuple[list[Grid], npt.NDArray[np.int64]]
         raise ConfigurationError(
             f"scene '{name}' has no CRS, so its ground is not known: split by folder, attribute, date or at random"
         )
+    for text in dict.fromkeys(crs):
+        if not reaches_earth(text):
+            name = catalog.ids[crs.index(text)]
+            raise ConfigurationError(
+                f"scene '{name}' has a CRS without a place on Earth, so its ground is not known: split by folder, "
+                "attribute, date or at random"
+            )
     texts, codes = np.unique(np.array(crs, dtype=object).astype(str), return_inverse=True)
     transform = to_numpy(catalog.table.column("transform").combine_chunks().flatten()).reshape(-1, 6)
     size = catalog.column("height"), catalog.column("width")
@@ -320,6 +376,6 @@ def _outline(grid: Grid) -> tuple[shapely.Polygon, tuple[float, float, float, fl
     outline = grid.footprint(GEOGRAPHIC, steps=21)
     if outline is None:
         raise ConfigurationError(f"a scene in {str(grid.crs)[:60]} cannot be located in longitude and latitude")
-    outline = unwrapped(outline)
+    outline = in_one_piece(outline)
     west, south, east, north = shapely.bounds(outline).tolist()
     return outline, (west, south, east, north)

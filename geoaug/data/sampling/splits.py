@@ -19,6 +19,7 @@ import shapely
 
 from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.catalog.products.classes import SPLITS
+from geoaug.data.raster.meridians import in_one_piece
 from geoaug.data.sampling.grid_sampler import GridTileSampler
 from geoaug.data.sampling.ground_blocks import (
     LocalMetres,
@@ -27,7 +28,6 @@ from geoaug.data.sampling.ground_blocks import (
     class_ids,
     class_name,
     ground_m2,
-    unwrapped,
 )
 from geoaug.data.sampling.scene_overlap import overlap_groups
 from geoaug.data.sampling.split_ground import BlockSplit, checked_shares, dealt
@@ -316,8 +316,8 @@ def _ground_km2(part: Catalog) -> float:
         for scene, stored in enumerate(regions):
             if stored is None:
                 continue
-            outline = unwrapped(part.footprints[scene])
+            outline = in_one_piece(part.footprints[scene])
             local = LocalMetres(outline.centroid.x, outline.centroid.y)
-            whole, region = local.metres(outline), local.metres(shapely.from_wkb(stored))
+            whole, region = local.metres(outline), local.metres(in_one_piece(shapely.from_wkb(stored)))
             area[scene] *= region.intersection(whole).area / whole.area
     return float(area.sum() / 1e6)

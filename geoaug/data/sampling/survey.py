@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import rasterio
 import shapely
+from affine import Affine
 from rasterio.features import rasterize
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
@@ -30,7 +31,7 @@ from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
 from geoaug.data.raster.bands import band_list
 from geoaug.data.raster.files import georeference_optional
-from geoaug.data.raster.grid import Grid, reproject_points, same_crs
+from geoaug.data.raster.grid import WORLD, Grid
 from geoaug.data.raster.record import SceneRecord
 from geoaug.data.raster.view import SceneView, scene_view
 from geoaug.data.raster.window import Window
@@ -82,8 +83,6 @@ def chip_classes(
 
 
 Progress = Callable[[int, int], None]
-
-_WGS84 = "EPSG:4326"
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,9 +379,8 @@ def _factor(own: Grid, view: SceneView) -> int:
 
 def _drawn(shape: shapely.Geometry, grid: Grid) -> npt.NDArray[np.bool_]:
     """Where the pixel centres of a grid lie in a shape (WGS 84)."""
-    if grid.crs is not None and not same_crs(grid.crs, _WGS84):
-        crs = grid.crs
-        shape = shapely.transform(shape, lambda xy: np.stack(reproject_points(xy[:, 0], xy[:, 1], _WGS84, crs), axis=1))
+    if grid.crs is not None:
+        shape, grid = grid.in_pixels(shape, WORLD), Grid(None, Affine.identity(), grid.height, grid.width)
     if shape.is_empty:
         return np.zeros((grid.height, grid.width), dtype=bool)
     with georeference_optional():

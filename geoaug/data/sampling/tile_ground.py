@@ -18,7 +18,7 @@ import shapely
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.raster.grid import Grid, reproject_points
+from geoaug.data.raster.grid import WORLD, Grid
 from geoaug.data.sampling.coverage import COLUMN
 from geoaug.data.sampling.region_grid import pieces
 from geoaug.data.sampling.tile_source import TileSource
@@ -27,7 +27,6 @@ from geoaug.errors import ConfigurationError
 Array = npt.NDArray[Any]
 
 REGION_COLUMN = "region"
-_STORED_CRS = "EPSG:4326"
 _MOST_KEPT = 4096
 
 
@@ -81,14 +80,7 @@ def in_pixels(region: shapely.Geometry, grid: Grid, catalog: Catalog, scene: int
     if grid.crs is None:
         name = catalog.ids[scene]
         raise ConfigurationError(f"scene '{name}' has a region on the ground, but no CRS to find it by")
-    crs, inverse = grid.crs, ~grid.transform
-    a, b, c, d, e, f = inverse[:6]
-
-    def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        x, y = reproject_points(points[:, 0], points[:, 1], _STORED_CRS, crs)
-        return np.stack([a * x + b * y + c, d * x + e * y + f], axis=1)
-
-    return shapely.transform(region, to_pixels)
+    return grid.in_pixels(region, WORLD)
 
 
 Numbers = npt.NDArray[np.float64]

@@ -5,12 +5,10 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.crs import CRS
 
 from geoaug.data.catalog.arrow_arrays import to_numpy
 from geoaug.data.catalog.catalog import Catalog
-from geoaug.data.raster.grid import Grid
-from geoaug.earth import METRES_PER_DEGREE
+from geoaug.data.raster.grid import Grid, unit_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +56,9 @@ def ground_area_m2(
     height: npt.NDArray[np.int64],
     width: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """The area on the ground of a pixel of each grid (at its centre, where the CRS is geographic); 1 without a CRS.
+    """The area on the ground of a pixel of each grid (at its centre, where the CRS is geographic).
+
+    It is 1 without a CRS of known units.
 
     Args:
         crs: authority code, WKT or None, one for each grid.
@@ -70,13 +70,12 @@ def ground_area_m2(
     middle_y = transform[:, 3] * width / 2 + transform[:, 4] * height / 2 + transform[:, 5]
     area = np.ones(len(crs))
     for text in {text for text in crs if text is not None}:
-        rows = crs == text
-        known = CRS.from_user_input(text)
-        if known.is_geographic:
-            cosine = np.maximum(np.cos(np.deg2rad(middle_y[rows])), 0.0)
-            area[rows] = determinant[rows] * METRES_PER_DEGREE**2 * cosine
-        else:
-            area[rows] = determinant[rows] * float(known.linear_units_factor[1]) ** 2
+        unit = unit_of(text)
+        if unit is not None:
+            rows = crs == text
+            area[rows] = determinant[rows] * unit.metres**2
+            if unit.radians is not None:
+                area[rows] *= np.maximum(np.cos(middle_y[rows] * unit.radians), 0.0)
     return area
 
 
