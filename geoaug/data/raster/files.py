@@ -30,6 +30,7 @@ from rasterio.vrt import WarpedVRT
 
 from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.inputs import is_remote
+from geoaug.data.raster.masks import with_validity
 from geoaug.errors import RasterError
 
 # A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in it. On a
@@ -141,12 +142,16 @@ class Warp:
         nodata: the stored value that is left out of the interpolation, and is given where nothing is known; None where
             the raster has no such value: validity is then an alpha band.
         dtype: the type that pixels come in.
+        has_mask: whether the raster has a mask or an alpha band, whose pixels are left out of the interpolation, too.
+        alpha: the index of its alpha band.
     """
 
     grid: Grid
     resampling: str
     nodata: float | None
     dtype: str
+    has_mask: bool = False
+    alpha: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +272,11 @@ def _open(source: Source) -> Any:
     if source.warp is None:
         return dataset
     warp, grid = source.warp, source.warp.grid
+    virtual = with_validity(dataset, source.bands[0][0], has_mask=warp.has_mask, alpha=warp.alpha, nodata=warp.nodata)
+    if virtual is not None:
+        with dataset, georeference_optional():
+            dataset = rasterio.open(virtual)
+    masked = virtual is not None and warp.has_mask
     options: dict[str, Any] = {"add_alpha": True} if warp.nodata is None else {"nodata": warp.nodata}
     return WarpedVRT(
         dataset,
@@ -275,10 +285,11 @@ def _open(source: Source) -> Any:
         height=grid.height,
         width=grid.width,
         resampling=Resampling[warp.resampling],
-        src_nodata=warp.nodata,
+        src_nodata=None if masked else warp.nodata,  # GDAL would go by this value, and not by the mask
         tolerance=_WARP_TOLERANCE,
         dtype=warp.dtype,
         warp_mem_limit=_WARP_MEMORY_MB,
+        UNIFIED_SRC_NODATA="NO",  # else a value counts as nodata only where all bands of the file hold it
         **options,
     )
 

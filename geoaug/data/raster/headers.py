@@ -16,14 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
 
 from geoaug.data.raster.advice import A_SCENE_A_FILE
-from geoaug.data.raster.bands import band_list, choose_bands, identify_bands, image_indexes
+from geoaug.data.raster.bands import band_list, choose_bands, identify_bands, image_and_alpha
 from geoaug.data.raster.files import open_dataset
 from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.identify import Identification, is_categorical
 from geoaug.data.raster.inputs import is_remote
+from geoaug.data.raster.masks import is_mask
 from geoaug.data.raster.quality import check_chosen
 from geoaug.data.raster.record import BandFile, QualityLayer
 from geoaug.errors import ConfigurationError, RasterError
@@ -65,6 +65,7 @@ class Header:
         scales: GDAL's, of the chosen bands.
         offsets: likewise.
         gcp_count: of ground control points, which geoaug does not apply.
+        alpha: 1-based index of the alpha band, None where there is none.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Header:
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     gcp_count: int
+    alpha: int | None = None
 
     @property
     def grid(self) -> Grid:
@@ -166,7 +168,7 @@ def read_header(
                 f"{name}: holds no bands of its own" + (f"; name one of its subdatasets:{inside}" if inside else ""),
                 path=name,
             )
-        indexes = image_indexes(dataset, given, wanted)
+        indexes, alpha = image_and_alpha(dataset, given, wanted)
         descriptions = tuple(dataset.descriptions[index - 1] for index in indexes)
         identification = identify_bands(dataset, name, indexes, descriptions, given, wanted)
         positions = choose_bands(name, identification.sensor, wanted)
@@ -174,10 +176,9 @@ def read_header(
         chosen = [indexes[position] - 1 for position in positions]
         dtype = _common_dtype(name, [dataset.dtypes[band] for band in chosen])
         flags_of_all = dataset.mask_flag_enums  # each look computes them all
-        flags = [flags_of_all[band] for band in chosen]
         # An alpha band that was taken for an image band masks nothing, though GDAL says it masks all the
         # others.
-        alpha_is_image = len(indexes) == dataset.count and any(MaskFlags.alpha in flag for flag in flags)
+        masked = any(is_mask(flags_of_all[band], alpha=False) for band in chosen)
         return Header(
             path=name,
             count=len(indexes),
@@ -195,10 +196,11 @@ def read_header(
             sensor=chosen_sensor,
             band_indexes=tuple(band + 1 for band in chosen),
             identification=identification,
-            has_mask=not alpha_is_image and any(_has_mask(flag) for flag in flags),
+            has_mask=masked or alpha is not None,
             scales=tuple(dataset.scales[band] for band in chosen),
             offsets=tuple(dataset.offsets[band] for band in chosen),
             gcp_count=len(dataset.gcps[0]),
+            alpha=alpha,
         )
 
 
@@ -223,6 +225,7 @@ def band_files(header: Header) -> tuple[BandFile, ...]:
             has_mask=header.has_mask,
             quantification=band.quantification,
             offset=band.offset,
+            alpha=header.alpha,
         )
         for band, index, nodata in bands
     )
@@ -281,7 +284,12 @@ def single_band(name: str, path: str) -> BandFile:
 def quality_layer(path: str, kind: Literal["classes", "bits"], invalid: Sequence[int], index: int = 1) -> QualityLayer:
     """The layer of a file of classes or flags, in which no value means "no data" by itself."""
     band = replace(
-        band_files(read_header(path, bands=[index]))[0], nodata=None, has_mask=False, quantification=1.0, offset=0.0
+        band_files(read_header(path, bands=[index]))[0],
+        nodata=None,
+        has_mask=False,
+        quantification=1.0,
+        offset=0.0,
+        alpha=None,
     )
     return QualityLayer(band, kind, tuple(invalid))
 
@@ -339,7 +347,3 @@ def _common_dtype(path: str, names: list[str]) -> np.dtype[Any]:
             f"{path}: pixels of type {kinds[0]} are not supported: convert them to one of {known}", path=path
         )
     return np.dtype(kinds[0])
-
-
-def _has_mask(flags: Sequence[MaskFlags]) -> bool:
-    return MaskFlags.all_valid not in flags and MaskFlags.nodata not in flags

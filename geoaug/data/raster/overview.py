@@ -16,6 +16,7 @@ from rasterio.errors import RasterioError
 
 from geoaug.data.raster.files import gdal_environment, open_dataset
 from geoaug.data.raster.headers import Header
+from geoaug.data.raster.masks import is_mask
 from geoaug.data.raster.record import BandFile, SceneRecord
 from geoaug.errors import RasterError
 from geoaug.sensors import Band, Sensor
@@ -78,8 +79,13 @@ def _read_reduced(bands: list[BandFile], height: int, width: int, valid: npt.NDA
     try:
         with gdal_environment(path)(), open_dataset(path) as dataset:
             image: npt.NDArray[Any] = dataset.read(indexes, out_shape=(len(indexes), height, width))
-            if bands[0].has_mask:
-                valid &= (dataset.read_masks(indexes, out_shape=image.shape) != 0).all(axis=0)
+            alpha = bands[0].alpha
+            flags = dataset.mask_flag_enums if bands[0].has_mask else ()
+            masked = [index for index in indexes if flags and is_mask(flags[index - 1], alpha=alpha is None)]
+            if masked:
+                valid &= (dataset.read_masks(masked, out_shape=(len(masked), height, width)) != 0).all(axis=0)
+            if alpha is not None:
+                valid &= dataset.read(alpha, out_shape=(height, width)) != 0
     except (RasterioError, OSError) as error:
         raise RasterError(f"{path}: cannot be read: it may be damaged or cut short ({error})", path=path) from error
     return image
