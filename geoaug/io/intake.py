@@ -125,6 +125,7 @@ def scenes_of(job: AugmentJob) -> Scenes:
         bands=job.bands,
         kind=job.kind,
         invalid=job.invalid,
+        nodata=job.nodata,
         split=job.split,
         labels=job.labels,
     )

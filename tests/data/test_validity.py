@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
 from affine import Affine
 from rasterio.enums import ColorInterp
 
-from geoaug.data import Catalog, GridTileSampler, TileDataset
+from geoaug.data import Catalog, GridTileSampler, TileDataset, open_scenes
 from geoaug.data.raster.overview import read_overview
+from geoaug.errors import ConfigurationError
 
 PLACE = Affine(10, 0, 500000, 0, -10, 6000000)
 ROWS, COLS = np.s_[:20], np.s_[:20]  # of which the mask or the alpha band, and nodata, take these
@@ -152,3 +154,45 @@ def test_an_alpha_band_is_kept_in_a_saved_catalog(tmp_path: Path) -> None:
     catalog.save(tmp_path / "catalog.parquet")
     [record] = Catalog.open(tmp_path / "catalog.parquet")
     assert [band.alpha for band in record.bands] == [5] * 4
+
+
+def test_a_nodata_value_that_is_given_counts_in_place_of_the_tag(tmp_path: Path) -> None:
+    image = np.full((2, 60, 60), 1000, "int16")
+    image[:, ROWS], image[:, 20:30] = -1, 0
+    path = put(tmp_path / "scene.tif", image, nodata=0)
+    for given, invalid in (
+        (None, image[0] == 0),
+        (-1, image[0] == -1),
+        ("-1", image[0] == -1),
+        ("none", np.zeros((60, 60), dtype=bool)),
+    ):
+        catalog = Catalog.from_files([path], nodata=given)
+        [(_, valid)] = tiles(catalog)
+        np.testing.assert_array_equal(~valid, invalid)
+        [(warped, valid)] = tiles(catalog, gsd_m=15)
+        assert ((warped[:, valid] == 0).any(), (warped[:, valid] == -1).any()) == (
+            given is not None,
+            given in (None, "none"),
+        )
+        assert open_scenes([path], nodata=given).scenes[0].record.nodata == catalog[0].nodata
+    with pytest.raises(ConfigurationError, match=r"0\.5, which no pixel of type int16 holds"):
+        Catalog.from_files([path], nodata=0.5)
+    with pytest.raises(ConfigurationError, match="give a number, nan, or none"):
+        Catalog.from_files([path], nodata="zero")
+    catalog.save(tmp_path / "catalog.parquet")
+    assert Catalog.from_files([path], nodata="none", refresh=catalog).notes["refreshed"]["unchanged"] == 1
+    [record] = Catalog.from_files([path], nodata=-1, refresh=catalog)
+    assert record.nodata == -1
+    with pytest.raises(ConfigurationError, match=r"nodata .*is settled when files are indexed"):
+        open_scenes([tmp_path / "catalog.parquet"], nodata=0)
+
+
+def test_a_mask_counts_beside_a_nodata_value_that_is_given(tmp_path: Path) -> None:
+    image = np.full((2, 60, 60), 1000, "uint16")
+    image[:, :, COLS] = 5
+    unmasked = np.ones((60, 60), dtype=bool)
+    unmasked[ROWS] = False
+    path = put(tmp_path / "scene.tif", image, mask=unmasked, nodata=5)
+    for given, valid in (("none", unmasked), (1000, unmasked & (image[0] == 5))):
+        [(_, found)] = tiles(Catalog.from_files([path], nodata=given))
+        np.testing.assert_array_equal(found, valid)

@@ -25,7 +25,7 @@ from geoaug.data.raster.identify import Identification, is_categorical
 from geoaug.data.raster.inputs import is_remote
 from geoaug.data.raster.masks import is_mask
 from geoaug.data.raster.quality import check_chosen
-from geoaug.data.raster.record import BandFile, QualityLayer
+from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
@@ -106,27 +106,31 @@ class HeaderOptions:
 
     Attributes:
         sensor: whose bands the files have; judged from each file where None.
-        definition: the YAML file that defines the sensor, None where it is built in.
         bands: the bands wanted, in order, by name or number; all where None.
         invalid: classes or flags of quality layers that make a pixel invalid, by name or number; the usual ones where
             None, no quality layer where empty.
+        definition: the YAML file that defines the sensor, None where it is built in.
+        nodata: the stored value that is no data, in place of what files and products say, or "none" for no such value;
+            what they say where None.
     """
 
     sensor: Sensor | None = None
     bands: Sequence[str | int] | None = None
     invalid: Sequence[str | int] | None = None
     definition: str | None = None
+    nodata: float | Literal["none"] | None = None
 
     @staticmethod
     def of(
         sensor: Sensor | str | Path | None,
         bands: Sequence[str | int] | str | None,
         invalid: Sequence[str | int] | str | None,
+        nodata: float | str | None = None,
     ) -> "HeaderOptions":
-        """From what a person gave: names of sensors, files of their definitions, lists as text with commas.
+        """From what a person gave: names of sensors, files of their definitions, lists and numbers as text.
 
         Raises:
-            ConfigurationError: no such sensor, or a quality class that no layer has.
+            ConfigurationError: no such sensor, a quality class that no layer has, or a nodata value that is no number.
         """
         entries = invalid.split(",") if isinstance(invalid, str) else invalid
         unwanted = None if entries is None else [entry for entry in entries if entry != ""]
@@ -138,7 +142,49 @@ class HeaderOptions:
             definition=str(Path(sensor).absolute())
             if isinstance(sensor, str | Path) and Path(sensor).is_file()
             else None,
+            nodata=stated_nodata(nodata),
         )
+
+
+def stated_nodata(nodata: float | str | None) -> float | Literal["none"] | None:
+    """The nodata value that a person stated: a number ("nan" is one), or "none".
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if nodata is None or nodata == "none":
+        return nodata  # type: ignore[return-value]
+    try:
+        return float(nodata)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"nodata is {nodata!r}: give a number, nan, or none where every pixel counts as data", argument="nodata"
+        ) from error
+
+
+def with_nodata(record: SceneRecord, nodata: float | Literal["none"] | None) -> SceneRecord:
+    """The scene with another nodata value in all bands whose type has it; masks and quality layers still count.
+
+    Args:
+        record: of the scene.
+        nodata: the stored value, "none" for no such value, or None to leave all as it is.
+
+    Raises:
+        ConfigurationError: no pixel of the scene can hold the value.
+    """
+    if nodata is None:
+        return record
+    value = None if nodata == "none" else nodata
+    bands = tuple(replace(band, nodata=usable_nodata(np.dtype(band.dtype), value)) for band in record.bands)
+    if value is not None and all(band.nodata is None for band in bands):
+        raise ConfigurationError(
+            f"{record.path}: nodata is {value:g}, which no pixel of type {record.dtype} holds: give another value, or "
+            "none",
+            path=record.path,
+            scene=record.id,
+            argument="nodata",
+        )
+    return replace(record, bands=bands)
 
 
 def read_header(

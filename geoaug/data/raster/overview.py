@@ -242,7 +242,7 @@ def _storage_warnings(record: SceneRecord, overview: Overview) -> Iterator[str]:
         if zeros > _MANY_ZEROS:
             yield (
                 f"no nodata value, and {zeros:.1%} of the pixels are 0 in all bands: they count as data; "
-                "if they are none, rio edit-info --nodata 0"
+                "if they are none, give --nodata 0"
             )
     if not overview.valid.any():
         yield "no pixel is valid"
@@ -276,7 +276,9 @@ def _remarks(record: SceneRecord, header: Header | None, overview: Overview, sta
     grid = record.grid
     transform = grid.transform
     if record.nodata is not None and not stated_nodata:
-        yield f"the file names no nodata value; {record.nodata:g} is that of the sensor"
+        of_sensor = header is None or any(band.nodata == record.nodata for band in header.sensor.bands)
+        whose = "is that of the sensor" if of_sensor else "was given"
+        yield f"the file names no nodata value; {record.nodata:g} {whose}"
     if _lacks_nodata(record) and _zero_share(overview) <= _MANY_ZEROS:
         yield "the file names no nodata value: every finite pixel counts as data"
     if transform.b or transform.d:
