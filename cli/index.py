@@ -88,6 +88,7 @@ def index(
         ),
     ] = None,
     nodata: options.Nodata = None,
+    expand_palette: options.ExpandPalette = False,
     on_error: Annotated[
         OnError,
         typer.Option(
@@ -125,6 +126,7 @@ def index(
         sensor, labels = sensor or before["sensor"], labels or before["labels"]
         kind = before["kind"] if kind == "auto" else kind
         nodata = nodata or before.get("nodata")
+        expand_palette = expand_palette or before.get("expand_palette", False)
     elif output.exists() and not overwrite:
         raise ConfigurationError(f"{output}: is there already; give --refresh to bring it up to date, or --overwrite")
     if not inputs:
@@ -139,6 +141,7 @@ def index(
         catalog = index_files(
             list(inputs), sensor=sensor, bands=wanted, labels=labels, kind=kind, invalid=unwanted, on_error=policy,
             threads=workers, progress=tell, refresh=old, nodata=nodata,
+            expand_palette=expand_palette,
         )  # fmt: skip
     catalog.save(output)
     _tell(catalog)

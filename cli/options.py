@@ -85,6 +85,14 @@ Nodata = Annotated[
         rich_help_panel=_INPUT,
     ),
 ]
+ExpandPalette = Annotated[
+    bool,
+    typer.Option(
+        "--expand-palette",
+        help="Take rasters with a palette for the colours that their numbers stand for.",
+        rich_help_panel=_INPUT,
+    ),
+]
 Split = Annotated[
     str | None,
     typer.Option(
@@ -239,6 +247,7 @@ class SceneSelection:
     kind: LayoutKind = "auto"
     invalid: Invalid = None
     nodata: Nodata = None
+    expand_palette: ExpandPalette = False
     split: Split = None
     gsd: Gsd = None
 
@@ -251,6 +260,7 @@ class SceneSelection:
             "kind": self.kind,
             "invalid": unwanted_classes(self.invalid),
             "nodata": self.nodata,
+            "expand_palette": self.expand_palette,
             "split": self.split,
         }
 

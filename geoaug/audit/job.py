@@ -37,6 +37,7 @@ class AuditJob:
         kind: how files are laid out; judged by what is there where "auto".
         invalid: what in quality layers makes a pixel invalid; the usual where None, "" for no layer.
         nodata: the stored value that is no data, or "none"; what files and products say where None.
+        expand_palette: take rasters with a palette for the colours that their numbers stand for.
         split: only the ground of this split of a saved catalog, or of a folder of chips.
         gsd_m: ground sampling distance of the tiles in metres; that of the finest wanted band where None.
         labels: of the pixels, as for `geoaug augment`.
@@ -60,6 +61,7 @@ class AuditJob:
     kind: str = "auto"
     invalid: str | Sequence[str | int] | None = None
     nodata: float | str | None = None
+    expand_palette: bool = False
     split: str | None = None
     gsd_m: float | None = None
     labels: str | Path | None = None
@@ -97,6 +99,7 @@ class AuditJob:
             kind=self.kind,
             invalid=self.invalid,
             nodata=self.nodata,
+            expand_palette=self.expand_palette,
             split=self.split,
             gsd_m=self.gsd_m,
             labels=self.labels,

@@ -21,7 +21,7 @@ from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.catalog.layouts import find_scenes
 from geoaug.data.catalog.products.product import FoundScenes, Product, ReadScene, SceneSource
 from geoaug.data.catalog.products.stac import stac_scenes
-from geoaug.data.raster.advice import LEAVE_OUT
+from geoaug.data.raster.advice import CLASSES_ADVICE, CLASSES_BY_NAME, LEAVE_OUT
 from geoaug.data.raster.files import georeference_optional
 from geoaug.data.raster.headers import HeaderOptions, size_and_age, with_nodata
 from geoaug.data.raster.inputs import scene_ids
@@ -60,6 +60,7 @@ def index_files(
     progress: Progress | None = None,
     refresh: Catalog | str | Path | None = None,
     nodata: float | str | None = None,
+    expand_palette: bool = False,
 ) -> Catalog:
     """Index files, folders, globs and lists.
 
@@ -81,6 +82,7 @@ def index_files(
             ones are added, vanished ones dropped. `Catalog.notes["refreshed"]` names all these.
         nodata: the stored value that is no data, where that which files and products state is wrong or missing; "none"
             where they state one and every pixel is data. Masks and quality layers count all the same.
+        expand_palette: take rasters with a palette for the colours that their numbers stand for: three bands.
 
     Raises:
         ConfigurationError: nothing found, or wrong options.
@@ -90,7 +92,7 @@ def index_files(
     inputs = [str(files)] if isinstance(files, str | Path) else [str(path) for path in files]
     if not inputs:
         raise ConfigurationError("no input: name at least one folder, raster, glob or text list")
-    wanted = HeaderOptions.of(sensor, bands, invalid, nodata)
+    wanted = replace(HeaderOptions.of(sensor, bands, invalid, nodata), expand_palette=expand_palette)
     old = Catalog.open(refresh) if isinstance(refresh, str | Path) else refresh
     options = _options(inputs, wanted, labels, kind)
     if old is not None:
@@ -172,6 +174,7 @@ def _indexed(
     read, faulty = read_sources(fresh, _ids(scenes.sources, fresh, old), wanted, on_error, threads, progress)
     faulty = {path: RasterError(reason, path=path) for path, reason in scenes.faulty.items()} | faulty
     skipped = _left_out(faulty, none_left=not read and not known)
+    _tell_of_classes(read)
     catalog = _joined(scenes.sources, read, old, known)
     catalog = catalog.with_notes(skipped=skipped, guesses=_guesses(catalog))
     return _noted(catalog, scenes, options, old, known)
@@ -241,6 +244,14 @@ def _left_out(faulty: Mapping[str, GeoaugError], *, none_left: bool) -> dict[str
     return reasons
 
 
+def _tell_of_classes(read: Sequence[ReadScene]) -> None:
+    """Say which scenes are likely to be labels."""
+    classes = [one.record.path for one in read if one.header is not None and one.header.holds_classes]
+    if classes:
+        some = classes[0] if len(classes) == 1 else f"{len(classes)} files ({classes[0]}, ...)"
+        _log.warning("%s", f"{some}: {CLASSES_BY_NAME}, and indexed as scenes; {CLASSES_ADVICE}")
+
+
 def _options(
     inputs: Sequence[str], wanted: HeaderOptions, labels: str | Path | None, kind: str | Product
 ) -> dict[str, Any]:
@@ -254,6 +265,7 @@ def _options(
         "labels": None if labels is None else os.path.abspath(labels),  # noqa: PTH100
         "invalid": None if wanted.invalid is None else list(wanted.invalid),
         "nodata": None if wanted.nodata is None else str(wanted.nodata),
+        "expand_palette": wanted.expand_palette,
     }
 
 
@@ -262,7 +274,7 @@ def _unchanged(sources: Sequence[SceneSource], old: Catalog | None, options: Map
     if old is None:
         return {}
     before = old.notes.get("index", {})
-    if {"nodata": None, **before, "inputs": None} != {**options, "inputs": None}:
+    if {"nodata": None, "expand_palette": False, **before, "inputs": None} != {**options, "inputs": None}:
         return {}
     columns = (old.table.column(name).to_pylist() for name in ("path", "size", "mtime_ns"))
     kept = {path: (row, size, age) for row, (path, size, age) in enumerate(zip(*columns, strict=True))}

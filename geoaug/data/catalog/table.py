@@ -24,7 +24,7 @@ from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError
 
-_ARCHIVE = r"^(/vsi(?:zip|tar|gzip)/)?"
+_ARCHIVE = r"^(/vsi(?:zip|tar|gzip)/|vrt://)?"
 _COLUMNS = ("path", "mask_path", "sensor", "bands", "quality")  # of sensors, those of one's own are files
 _Change = Callable[[pa.Array], pa.Array]
 

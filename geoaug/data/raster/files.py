@@ -31,6 +31,7 @@ from rasterio.vrt import WarpedVRT
 from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.inputs import is_remote
 from geoaug.data.raster.masks import with_validity
+from geoaug.data.raster.palette import colours_of, file_of_expanded
 from geoaug.errors import RasterError
 
 # A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in it. On a
@@ -57,6 +58,12 @@ _silent: list[Any] = [0, None]  # how many are silent, and what ends the silence
 def open_dataset(path: str) -> DatasetReader:
     """Open the raster at `path` for reading, as every reader of geoaug does; `RasterError` where it cannot
     be."""
+    if (inner := file_of_expanded(path)) is not None:
+        with open_dataset(inner) as dataset, georeference_optional():
+            try:
+                return rasterio.open(colours_of(dataset))
+            except (RasterioError, ValueError) as error:
+                raise RasterError(f"{inner}: its palette cannot be expanded to colours: {error}", path=inner) from error
     if not is_remote(path) and not path.startswith("/vsi") and ":" not in path and not Path(path).exists():
         raise RasterError(f"{path}: no such file", path=path)
     try:

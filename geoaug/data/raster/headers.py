@@ -24,6 +24,7 @@ from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.identify import Identification, is_categorical
 from geoaug.data.raster.inputs import is_remote
 from geoaug.data.raster.masks import is_mask
+from geoaug.data.raster.palette import expanded, file_of_expanded, has_palette
 from geoaug.data.raster.quality import check_chosen
 from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
@@ -66,6 +67,7 @@ class Header:
         offsets: likewise.
         gcp_count: of ground control points, which geoaug does not apply.
         alpha: 1-based index of the alpha band, None where there is none.
+        palette: whether its numbers stand for the colours of a palette.
     """
 
     path: str
@@ -86,6 +88,7 @@ class Header:
     offsets: tuple[float, ...]
     gcp_count: int
     alpha: int | None = None
+    palette: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -95,9 +98,9 @@ class Header:
 
     @property
     def holds_classes(self) -> bool:
-        """Whether it holds classes or flags, by its name: a scene classification, a quality band, labels."""
+        """Whether it holds classes or flags, by its palette or its name: labels, a scene classification..."""
         names = [text for text in self.descriptions if text]
-        return is_categorical(self.path, self.count, names, self.dtype.name)
+        return self.palette or is_categorical(self.path, self.count, names, self.dtype.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class HeaderOptions:
         definition: the YAML file that defines the sensor, None where it is built in.
         nodata: the stored value that is no data, in place of what files and products say, or "none" for no such value;
             what they say where None.
+        expand_palette: whether rasters with a palette are taken for the colours that their numbers stand for.
     """
 
     sensor: Sensor | None = None
@@ -119,6 +123,7 @@ class HeaderOptions:
     invalid: Sequence[str | int] | None = None
     definition: str | None = None
     nodata: float | Literal["none"] | None = None
+    expand_palette: bool = False
 
     @staticmethod
     def of(
@@ -247,11 +252,15 @@ def read_header(
             offsets=tuple(dataset.offsets[band] for band in chosen),
             gcp_count=len(dataset.gcps[0]),
             alpha=alpha,
+            palette=has_palette(dataset),
         )
 
 
 def header_of(path: str, options: HeaderOptions) -> Header:
     """The header of one raster, with the bands that are wanted; raises as `read_header`."""
+    if options.expand_palette:
+        with open_dataset(path) as dataset:
+            path = expanded(path) if has_palette(dataset) else path
     return read_header(path, sensor=options.sensor, bands=options.bands)
 
 
@@ -357,6 +366,7 @@ def sensor_name(sensor: Sensor, options: HeaderOptions) -> str:
 
 def on_disk(path: str) -> str | None:
     """The file on this machine that a path of GDAL's lies in; None for what lies elsewhere."""
+    path = file_of_expanded(path) or path
     if archive := _ARCHIVE.match(path):
         return archive[1]
     return None if is_remote(path) or path.startswith("/vsi") else path

@@ -23,6 +23,7 @@ _TYPES = {
     "int64": "Int64",
     "float32": "Float32",
     "float64": "Float64",
+    "complex_int16": "CInt16",
     "complex64": "CFloat32",
     "complex128": "CFloat64",
 }
@@ -58,7 +59,7 @@ def with_validity(
         The XML of the virtual raster, which GDAL opens, and none of whose bands is marked as alpha; None where the file
         serves as it is.
     """
-    path, wanted = dataset.name, _TYPES[dataset.dtypes[index - 1]]
+    path = dataset.name
     masks: list[tuple[str, str]] = []  # rasters and bands of them, 0 where a pixel is invalid, else 255
     if has_mask:
         if is_mask(dataset.mask_flag_enums[index - 1], alpha=alpha is None):
@@ -68,6 +69,7 @@ def with_validity(
             masks.append((_virtual(dataset, _band("Byte", 1, table)), "1"))
     if not masks and ColorInterp.alpha not in dataset.colorinterp:
         return None
+    wanted = _TYPES[dataset.dtypes[index - 1]]
     bands = "".join(
         _band(_TYPES[dtype], number, _source(path, str(number))) for number, dtype in enumerate(dataset.dtypes, start=1)
     )
@@ -81,11 +83,13 @@ def with_validity(
         masks.append((_virtual(dataset, known), "mask,1"))
     # Each is laid over those before it wherever it is 0, so that invalid pixels add up.
     laid = [_source(*masks[0]), *(_source(*mask, "<NODATA>255</NODATA>") for mask in masks[1:])]
-    return _virtual(dataset, f"{bands}<MaskBand>{_band('Byte', 1, *laid)}</MaskBand>", placed=True)
+    return _virtual(dataset, f"{bands}<MaskBand>{_band('Byte', None, *laid)}</MaskBand>", placed=True)
 
 
-def _band(dtype: str, number: int, *content: str) -> str:
-    return f'<VRTRasterBand dataType="{dtype}" band="{number}">{"".join(content)}</VRTRasterBand>'
+def _band(dtype: str, number: int | None, *content: str) -> str:
+    """The XML of a band; of a mask, which has no number, where that is None."""
+    place = "" if number is None else f' band="{number}"'
+    return f'<VRTRasterBand dataType="{dtype}"{place}>{"".join(content)}</VRTRasterBand>'
 
 
 def _source(path: str, band: str, more: str = "") -> str:

@@ -14,6 +14,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
+from geoaug.data.raster.advice import CLASSES_ADVICE, CLASSES_BY_NAME
 from geoaug.data.raster.files import gdal_environment, open_dataset
 from geoaug.data.raster.headers import Header
 from geoaug.data.raster.masks import is_mask
@@ -205,7 +206,7 @@ def _band_info(overview: Overview, number: int, band: Band) -> BandInfo:
 
 def _identity_warnings(record: SceneRecord, sensor: Sensor, header: Header | None, certain: bool) -> Iterator[str]:
     if header is not None and header.holds_classes:
-        yield "holds classes or flags by its name: give it as --labels, not as a scene"
+        yield f"{CLASSES_BY_NAME}; {CLASSES_ADVICE}"
     elif sensor.name == "generic":
         yield "the bands are unknown: haze and sensor noise need wavelengths to be right; say --sensor"
     elif not certain:
