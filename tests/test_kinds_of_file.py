@@ -1,4 +1,4 @@
-"""Every kind of raster gives what rasterio reads of it, bit for bit: to info, index, stats, tiles and augmentation.
+"""Every kind of raster is what rasterio reads of it, to info, index, stats, tiles, augmentation and prediction.
 
 Files are made by GDAL's own drivers. What rasterio reads, with its masks, is the reference.
 """
@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+import torch
 from affine import Affine
 from rasterio.enums import ColorInterp, Resampling
+from torch import Tensor, nn
 
 from geoaug.data import Catalog, GridTileSampler, TileDataset, open_scenes
 from geoaug.data.catalog.inputs import SceneInput
 from geoaug.data.raster.overview import inspect_scene, read_overview
 from geoaug.data.sampling.survey import StatisticsPlan, survey_catalog
 from geoaug.io.augment_tiles import AugmentJob, run
+from geoaug.models import Architecture, ClassName, ModelCard, predict_scene
+from geoaug.models.networks.model_file import LoadedModel
 
 HEIGHT, WIDTH, TILE = 70, 90, 48
 UTM = Affine(10, 0, 500000, 0, -10, 6000000)
@@ -63,7 +67,7 @@ def geotiff(
     """Writes a GeoTIFF with creation options."""
     colours = profile.pop("colours", None)
     table = profile.pop("table", None)
-    overviews = profile.pop("overviews", ())
+    overviews, tags = profile.pop("overviews", ()), profile.pop("tags", {})
     driver = profile.pop("driver", "GTiff")
     suffix = profile.pop("suffix", ".tif")
 
@@ -85,6 +89,7 @@ def geotiff(
                 valid = np.ones((HEIGHT, WIDTH), dtype=bool)
                 valid[30:50, 20:60] = False
                 file.write_mask(valid)
+            file.update_tags(**tags)
             if overviews:
                 file.build_overviews(overviews, Resampling.average)
         return path
@@ -157,6 +162,7 @@ KINDS: dict[str, Kind] = {
     "float64, NaN": Kind(geotiff(2, "float64", nodata=np.nan)),
     "mask": Kind(geotiff(2, nodata=None, mask=True)),
     "mask, 5 bands": Kind(geotiff(5, nodata=None, mask=True)),
+    "NODATA_VALUES": Kind(geotiff(nodata=None, tags={"NODATA_VALUES": "0 0 0"})),
     "mask and nodata": Kind(geotiff(4, mask=True)),
     "alpha": Kind(geotiff(6, nodata=None, colours=("gray", *["undefined"] * 4, "alpha")), bands=(1, 2, 3, 4, 5)),
     "south-up": Kind(geotiff(transform=Affine(10, 0, 500000, 0, 10, 6000000))),
@@ -323,3 +329,42 @@ def test_statistics_are_those_of_the_pixels(made: Made) -> None:
         pixels = known.image[:, known.valid].astype(np.float64)
         np.testing.assert_allclose(found.mean, pixels.mean(axis=1), rtol=1e-6, err_msg=name)
         np.testing.assert_allclose(found.std, pixels.std(axis=1), rtol=1e-5, err_msg=name)
+
+
+class Threshold(nn.Module):
+    """Class 1 where the first band is above half of its range."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(level))
+
+    def forward(self, image: Tensor) -> Tensor:
+        over = image[:, :1] - self.level
+        return torch.cat([-over, over], dim=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1 bit", "JPEG 2000", "nodata of each band", "ENVI", "mask and nodata", "alpha", "rotated", "geostationary"],
+)
+def test_maps_are_of_all_valid_pixels(made: Made, name: str, tmp_path: Path) -> None:
+    known, scene = truth(made.paths[name], KINDS[name].bands), made.scenes[name]
+    bands = len(known.image)
+    level = 0.5 + int(known.image[0].max()) // 2
+    stored = scene.sensor.bands[0]
+    card = ModelCard(
+        Architecture("resnet18", bands, 2, decoder="unet"),
+        scene.sensor,
+        "segmentation",
+        mean=(0.0,) * bands,
+        std=(1.0,) * bands,
+        tile_size=48,
+        classes=(ClassName("dark", (1, 2, 3)), ClassName("bright", (4, 5, 6))),
+    )
+    network = Threshold((level + stored.offset) / stored.quantification)
+    found = predict_scene(LoadedModel(network, card), scene.record, tmp_path)
+    with rasterio.open(found.classes) as file:
+        classes, valid = file.read(1), file.dataset_mask() != 0
+        assert file.transform.almost_equals(scene.record.grid.transform)
+    np.testing.assert_array_equal(valid, known.valid)
+    np.testing.assert_array_equal(classes[valid], known.image[0][valid] > level)
