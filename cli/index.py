@@ -87,6 +87,8 @@ def index(
             rich_help_panel=_INPUT,
         ),
     ] = None,
+    nodata: options.Nodata = None,
+    expand_palette: options.ExpandPalette = False,
     on_error: Annotated[
         OnError,
         typer.Option(
@@ -123,6 +125,8 @@ def index(
         # The options of the first time hold where none are given now.
         sensor, labels = sensor or before["sensor"], labels or before["labels"]
         kind = before["kind"] if kind == "auto" else kind
+        nodata = nodata or before.get("nodata")
+        expand_palette = expand_palette or before.get("expand_palette", False)
     elif output.exists() and not overwrite:
         raise ConfigurationError(f"{output}: is there already; give --refresh to bring it up to date, or --overwrite")
     if not inputs:
@@ -136,7 +140,8 @@ def index(
     with _talking(), work_bar("reading headers") as tell:
         catalog = index_files(
             list(inputs), sensor=sensor, bands=wanted, labels=labels, kind=kind, invalid=unwanted, on_error=policy,
-            threads=workers, progress=tell, refresh=old,
+            threads=workers, progress=tell, refresh=old, nodata=nodata,
+            expand_palette=expand_palette,
         )  # fmt: skip
     catalog.save(output)
     _tell(catalog)

@@ -109,7 +109,9 @@ def _lines(scene: "SceneInput", found: "SceneInfo", gsd: float | None, split: st
     overviews = f"overviews 1/{', 1/'.join(map(str, found.overviews))}" if found.overviews else "no overviews"
     files = "" if found.files == 1 else f"{found.files} files: "
     nodata = "none" if record.nodata is None else f"{record.nodata:g}"
-    mask = ", and a mask" if any(band.has_mask for band in record.bands) else ""
+    alpha = next((band.alpha for band in record.bands if band.alpha is not None), None)
+    mask = f", and alpha in band {alpha}" if alpha is not None else ""
+    mask = mask or (", and a mask" if any(band.has_mask for band in record.bands) else "")
     about = "about " if found.estimated else ""
     certainty = "certain" if scene.identification.certain else "a guess"
     origin = f"({grid.transform.c:.10g}, {grid.transform.f:.10g})"

@@ -74,6 +74,25 @@ Invalid = Annotated[
         rich_help_panel=_INPUT,
     ),
 ]
+Nodata = Annotated[
+    str | None,
+    typer.Option(
+        "--nodata",
+        metavar="VALUE|none",
+        help="The stored value that is no data, where what the files state is wrong or missing; nan is one; none where "
+        "every pixel is data. Masks and quality layers count all the same.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+ExpandPalette = Annotated[
+    bool,
+    typer.Option(
+        "--expand-palette",
+        help="Take rasters with a palette for the colours that their numbers stand for.",
+        rich_help_panel=_INPUT,
+    ),
+]
 Split = Annotated[
     str | None,
     typer.Option(
@@ -227,6 +246,8 @@ class SceneSelection:
     sensor: SensorName = None
     kind: LayoutKind = "auto"
     invalid: Invalid = None
+    nodata: Nodata = None
+    expand_palette: ExpandPalette = False
     split: Split = None
     gsd: Gsd = None
 
@@ -238,6 +259,8 @@ class SceneSelection:
             "sensor": self.sensor,
             "kind": self.kind,
             "invalid": unwanted_classes(self.invalid),
+            "nodata": self.nodata,
+            "expand_palette": self.expand_palette,
             "split": self.split,
         }
 

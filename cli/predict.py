@@ -51,6 +51,7 @@ def predict(
     sensor: options.SensorName = None,
     kind: options.LayoutKind = "auto",
     invalid: options.Invalid = None,
+    nodata: options.Nodata = None,
     split: options.Split = None,
     resample: Annotated[
         bool,
@@ -181,7 +182,9 @@ def predict(
     if table is not None:
         raise ConfigurationError("--format: for the table of chips, and this model answers for each pixel of a scene")
     how |= {"tile": tile, "overlap": overlap, "probabilities": probabilities, "resample": resample}
-    found = _found(scenes, how.pop("sensor"), kind, options.unwanted_classes(invalid), split)
+    selected = {"kind": kind, "invalid": options.unwanted_classes(invalid), "split": split, "nodata": nodata}
+    found = _found(scenes, how.pop("sensor"), selected)
+    how["nodata"] = nodata
     failed = _maps(loaded, found, output, how, polygons, overwrite=overwrite)
     raise typer.Exit(1 if failed else 0)
 
@@ -268,12 +271,12 @@ def _maps(
 
 
 def _found(
-    scenes: list[str], sensor: str | None, kind: str, invalid: str | None, split: str | None
+    scenes: list[str], sensor: str | None, selected: dict[str, Any]
 ) -> tuple[list[tuple[str, "str | SceneRecord", str | None]], int]:
     """Each scene with its id and the sensor that its files were said to have; how many could not be read."""
     from geoaug.data.catalog.inputs import open_scenes
 
-    found = open_scenes(scenes, sensor=sensor, kind=kind, invalid=invalid, split=split)
+    found = open_scenes(scenes, sensor=sensor, **selected)
     for error in found.failures:
         print_error(str(error))
     for note in found.notes:

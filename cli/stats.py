@@ -50,6 +50,7 @@ def stats(
             "--split", help="Statistics of this split alone: train.", show_default=False, rich_help_panel=_WORK
         ),
     ] = None,
+    nodata: options.Nodata = None,
     bands: options.Bands = None,
     labels: options.Labels = None,
     label_field: options.LabelField = None,
@@ -100,7 +101,7 @@ def stats(
         raise ConfigurationError("--update-catalog needs all pixels: leave --share out")
     if output is not None and not output.absolute().parent.is_dir():
         raise ConfigurationError(f"{output}: the folder {output.parent} does not exist")
-    catalog = as_catalog(source)
+    catalog = as_catalog(source, **({} if nodata is None else {"nodata": nodata}))
     part = catalog if split is None else catalog.split(split)
     with work_bar("reading pixels") as tell:
         found = survey_catalog(

@@ -36,6 +36,8 @@ class AuditJob:
         sensor: wins over the recipe's, which wins over what the file says.
         kind: how files are laid out; judged by what is there where "auto".
         invalid: what in quality layers makes a pixel invalid; the usual where None, "" for no layer.
+        nodata: the stored value that is no data, or "none"; what files and products say where None.
+        expand_palette: take rasters with a palette for the colours that their numbers stand for.
         split: only the ground of this split of a saved catalog, or of a folder of chips.
         gsd_m: ground sampling distance of the tiles in metres; that of the finest wanted band where None.
         labels: of the pixels, as for `geoaug augment`.
@@ -58,6 +60,8 @@ class AuditJob:
     sensor: str | Path | Sensor | None = None
     kind: str = "auto"
     invalid: str | Sequence[str | int] | None = None
+    nodata: float | str | None = None
+    expand_palette: bool = False
     split: str | None = None
     gsd_m: float | None = None
     labels: str | Path | None = None
@@ -94,6 +98,8 @@ class AuditJob:
             sensor=self.sensor,
             kind=self.kind,
             invalid=self.invalid,
+            nodata=self.nodata,
+            expand_palette=self.expand_palette,
             split=self.split,
             gsd_m=self.gsd_m,
             labels=self.labels,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
@@ -54,12 +55,14 @@ def write_geotiff(
     compress: Compression = "zstd",
     colormap: Mapping[int, tuple[int, ...]] | None = None,
     tags: Mapping[str, str] | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
 ) -> None:
     """Write an array of shape (C, H, W) or (H, W) to `path`, replacing what is there.
 
     `transform` is the geotransform of the pixel grid (any affine, rotation included); `crs` may be None.
     `descriptions`, `scales` and `offsets` have one entry a band. `colormap` (id to RGB or RGBA, 0..255) is
-    for a single band of uint8 or uint16. No band is marked as alpha. Overviews of a COG are averages, or the
+    for a single band of uint8 or uint16. `mask` (H, W) is written as the file's internal mask, valid where it is True;
+    a file has it or `nodata`. No band is marked as alpha. Overviews of a COG are averages, or the
     nearest pixel for an array of shape (H, W).
 
     Raises `ConfigurationError` for an array or arguments that a GeoTIFF cannot hold, and `GeoaugError`,
@@ -68,6 +71,8 @@ def write_geotiff(
     target = Path(path)
     bands = array[np.newaxis] if array.ndim == 2 else array
     _check(target, bands, nodata, descriptions, scales, offsets, colormap)
+    if mask is not None and (nodata is not None or mask.shape != bands.shape[1:]):
+        raise ConfigurationError(f"{target}: a mask is of the image's height and width, and in place of nodata")
     options = creation_options(bands, format=format, compress=compress, categorical=array.ndim == 2)
     try:
         with MemoryFile() as memory:
@@ -82,8 +87,10 @@ def write_geotiff(
                     transform=transform,
                     nodata=nodata,
                 )
-            with dataset:
+            with dataset, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
                 dataset.write(bands)
+                if mask is not None:
+                    dataset.write_mask(mask)
                 for band, description in enumerate(descriptions or (), start=1):
                     if description:
                         dataset.set_band_description(band, description)

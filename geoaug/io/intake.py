@@ -15,6 +15,7 @@ from geoaug.data.catalog.inputs import SAVED_CATALOGS, SceneInput, Scenes, open_
 from geoaug.data.labels.label_source import LabelSource
 from geoaug.data.labels.opening import open_labels
 from geoaug.data.labels.tile_labels import TileLabels
+from geoaug.data.raster.advice import CLASSES_ADVICE, CLASSES_BY_NAME
 from geoaug.data.raster.grid import WORLD, Grid, target_grid
 from geoaug.data.raster.identify import Identification
 from geoaug.data.raster.record import SceneRecord
@@ -123,6 +124,8 @@ def scenes_of(job: AugmentJob) -> Scenes:
         bands=job.bands,
         kind=job.kind,
         invalid=job.invalid,
+        nodata=job.nodata,
+        expand_palette=job.expand_palette,
         split=job.split,
         labels=job.labels,
     )
@@ -190,10 +193,7 @@ def scene_notes(scenes: Sequence[JobScene]) -> tuple[str, ...]:
         notes.append(f"the CRS of {_some(nowhere)} has no place on Earth: tiles have it, and no footprint")
     classes = [scene for scene in scenes if scene.source.header is not None and scene.source.header.holds_classes]
     if classes:
-        notes.append(
-            f"{_some(classes)}: holds classes or flags by its name, and is augmented as an image; "
-            "give such rasters as labels, or leave them out"
-        )
+        notes.append(f"{_some(classes)}: {CLASSES_BY_NAME}, and augmented as an image; {CLASSES_ADVICE}")
     for note in dict.fromkeys(scene.pixels.note for scene in scenes):
         if note is not None:
             notes.append(note)

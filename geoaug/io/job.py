@@ -43,6 +43,8 @@ class AugmentJob:
         sensor: wins over the recipe's, which wins over what the file says.
         kind: how files are laid out, as for `geoaug index`; judged by what is there where "auto".
         invalid: what in quality layers makes a pixel invalid, by name or number; the usual where None, "" for no layer.
+        nodata: the stored value that is no data, or "none"; what files and products say where None.
+        expand_palette: take rasters with a palette for the colours that their numbers stand for.
         split: only the ground of this split of a saved catalog, or of a folder of chips.
         gsd_m: ground sampling distance of the tiles in metres; that of the finest wanted band where None.
         labels: a raster or a vector file of class labels; or a folder with a raster for each scene, named as it. Where
@@ -71,6 +73,8 @@ class AugmentJob:
     sensor: str | Path | Sensor | None = None
     kind: str = "auto"
     invalid: str | Sequence[str | int] | None = None
+    nodata: float | str | None = None
+    expand_palette: bool = False
     split: str | None = None
     gsd_m: float | None = None
     labels: str | Path | None = None
@@ -149,6 +153,7 @@ class AugmentJob:
             "sensor": self.sensor.name if isinstance(self.sensor, Sensor) else self.sensor,
             "kind": self.kind,
             "invalid": None if self.invalid is None else ",".join(_listed(self.invalid)) or "none",
+            "nodata": None if self.nodata is None else str(self.nodata),
             "split": self.split,
             "gsd": self.gsd_m,
             "labels": self.labels,
@@ -165,6 +170,8 @@ class AugmentJob:
                 words += [f"--{name}", str(value)]
         if self.include_original:
             words.append("--include-original")
+        if self.expand_palette:
+            words.append("--expand-palette")
         return shlex.join(words)
 
 

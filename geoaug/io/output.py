@@ -215,6 +215,7 @@ class TileWriter:
             transform=tile.transform,
             crs=scene.crs,
             nodata=self._nodata(tile),
+            mask=None if tile.valid.all() or not self._needs_mask(tile) else tile.valid,
             descriptions=scene.sensor.band_names,
             scales=scales,
             offsets=offsets,
@@ -252,18 +253,21 @@ class TileWriter:
         if tile.copy:
             return tile.scene.pixels.from_working(tile.image, tile.valid)
         # The original keeps its pixels; what the scene's mask or another band made invalid is marked so.
-        return (
-            tile.image
-            if tile.valid.all()
-            else np.where(tile.valid, tile.image, tile.image.dtype.type(self._fill(tile)))
-        )
+        if tile.valid.all():
+            return tile.image
+        return np.where(tile.valid, tile.image, tile.image.dtype.type(self._fill(tile)))
 
     def _nodata(self, tile: OutputTile) -> float | None:
-        # Augmented pixels step aside from the fill value. Original ones do not: where none is invalid in a scene
-        # without nodata, marking the fill value would lose pixels that hold it.
-        if tile.copy == 0 and tile.scene.record.nodata is None and tile.valid.all():
+        if self._needs_mask(tile) or (tile.copy == 0 and tile.scene.record.nodata is None and tile.valid.all()):
             return None
         return self._fill(tile)
+
+    def _needs_mask(self, tile: OutputTile) -> bool:
+        """Whether invalid pixels are marked by a mask, since valid ones hold the value that would mark them.
+
+        Augmented pixels step aside from the fill value. Original ones do not.
+        """
+        return tile.copy == 0 and bool(((tile.image == self._fill(tile)) & tile.valid).any())
 
     @staticmethod
     def _fill(tile: OutputTile) -> float:

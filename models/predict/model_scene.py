@@ -12,6 +12,7 @@ from pathlib import Path
 
 from geoaug.data.catalog.inputs import open_scene
 from geoaug.data.raster.grid import Grid, target_grid
+from geoaug.data.raster.headers import stated_nodata, with_nodata
 from geoaug.data.raster.record import SceneRecord
 from geoaug.data.raster.view import SceneView, scene_view
 from geoaug.errors import ConfigurationError
@@ -51,6 +52,7 @@ def model_scene(
     name: str | None = None,
     resample: bool = False,
     ignore_gsd: bool = False,
+    nodata: float | str | None = None,
 ) -> ModelScene:
     """A scene as the model of a card is given it; see `predict_scene` for the arguments.
 
@@ -63,12 +65,14 @@ def model_scene(
     wanted = list(card.sensor.band_names)
     try:
         if isinstance(scene, SceneRecord):
-            record = scene.select(wanted)
+            record = with_nodata(scene.select(wanted), stated_nodata(nodata))
             found = record.full_sensor()
         else:
-            opened = open_scene(scene, sensor=sensor, bands=wanted)
+            opened = open_scene(scene, sensor=sensor, bands=wanted, nodata=nodata)
             record, found = opened.record, opened.sensor
     except ConfigurationError as error:
+        if error.argument == "nodata":
+            raise
         raise ConfigurationError(
             f"{error}. The model takes {' '.join(wanted)} of '{card.sensor.name}': where the file has "
             "them and does not say so, name the sensor, or name the bands in the file",

@@ -62,6 +62,7 @@ def predict_scene(
     probabilities: bool = False,
     resample: bool = False,
     ignore_gsd: bool = False,
+    nodata: float | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PredictedScene:
     """Predict every pixel of a scene.
@@ -85,6 +86,7 @@ def predict_scene(
         resample: whether a scene of another ground sampling distance than that of the training is brought to it as it
             is read. It is in any case where the training did so, and where the scene has bands of several resolutions
             and the training's is among them.
+        nodata: the stored value that is no data, or "none"; what the files and the record say where None.
         ignore_gsd: whether to predict at another ground sampling distance than that of the training.
         progress: called with rows of windows done and all of them.
 
@@ -97,7 +99,7 @@ def predict_scene(
     card, network = loaded.card, loaded.network.to(device).eval()
     _check_model(card, passes)
     layers = find_task(card.task).map_layers(card, probabilities=probabilities, uncertainty=passes > 0)
-    given = model_scene(card, scene, sensor=sensor, name=name, resample=resample, ignore_gsd=ignore_gsd)
+    given = model_scene(card, scene, sensor=sensor, name=name, resample=resample, ignore_gsd=ignore_gsd, nodata=nodata)
     height, width = given.grid.height, given.grid.width
     tile = tile or max(card.tile_size or 0, 0) or 256
     overlap = tile // 4 if overlap is None else overlap

@@ -128,3 +128,30 @@ def test_a_missing_nodata_value_is_noted_and_zeros_make_it_a_warning(tmp_path: P
         said = warnings_of(tmp_path / "collar.tif", plain)
         assert "20.0% of the pixels are 0" in said
         assert "names no nodata value" not in said
+
+
+def test_a_nodata_value_is_given_in_place_of_the_tag(geoaug: Callable, tmp_path: Path) -> None:
+    """The tag's value is in a quarter of the pixels, the true one in half."""
+    image = np.full((4, 96, 96), 1000, "uint16")
+    image[:, :48], image[:, 48:72] = 5, 0
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", "GTiff", width=96, height=96, count=4, dtype="uint16", nodata=0, crs="EPSG:32633",
+        transform=Affine(10, 0, 500000, 0, -10, 6000000),
+    ) as file:  # fmt: skip
+        file.write(image)
+    for given, share in (((), "25.0%"), (("--nodata", 5), "50.0%"), (("--nodata", "none"), "0.0%")):
+        assert f"; {share} of the pixels are invalid" in geoaug("info", path, *given).out
+    catalog = tmp_path / "catalog.parquet"
+    assert geoaug("index", path, "--nodata", 5, "-o", catalog).code == 0
+    assert geoaug("index", "--refresh", "-o", catalog).code == 0
+    [record] = Catalog.open(catalog)
+    assert record.nodata == 5
+    out = tmp_path / "tiles"
+    job = ("--nodata", 5, "--tile", 96, "--copies", 0, "--include-original", "--min-valid", 0, "-o", out)
+    assert geoaug("augment", path, *job).code == 0
+    [tile] = (out / "images").iterdir()
+    with rasterio.open(tile) as file:
+        assert file.nodata == 5
+        np.testing.assert_array_equal(file.read(), image)
+    assert geoaug("info", path, "--nodata", 0.5).code == 2

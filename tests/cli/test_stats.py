@@ -41,6 +41,12 @@ def test_the_file_holds_what_the_pixels_are(
     assert Compose([], sensor=sensor, normalize=tmp_path / "stats.yaml") is not None
 
 
+def test_a_nodata_value_is_given_in_place_of_the_tag(geoaug: Callable[..., Any], scene: Path, tmp_path: Path) -> None:
+    assert geoaug("stats", scene, "--nodata", "none", "-o", tmp_path / "stats.yaml").code == 0
+    with rasterio.open(scene) as file:
+        np.testing.assert_allclose(Statistics.open(tmp_path / "stats.yaml").mean, file.read().mean(axis=(1, 2)))
+
+
 def test_the_catalog_learns_where_its_scenes_are_valid(geoaug: Callable[..., Any], catalog: Path) -> None:
     done = geoaug("stats", catalog, "--update-catalog", "--split", "train")
     assert done.code == 0, done.err

@@ -219,7 +219,7 @@ def test_a_region_of_a_scene_without_a_crs_is_refused() -> None:
 @pytest.mark.parametrize("edge", ["shift", "drop", "pad"])
 def test_the_grid_covers_scenes_as_the_edge_policy_says(edge: Any) -> None:
     source = CatalogTiles(made_catalog([(200, 333), (64, 64), (130, 70)]), TILE)
-    for stride in (64, 40, 100):
+    for stride in (64, 40, 100, 150):
         tiles = list(GridTileSampler(source, stride=stride, edge=edge))
         for scene, (height, width) in enumerate([(200, 333), (64, 64), (130, 70)]):
             found = sorted((tile.row, tile.col) for tile in tiles if tile.scene == scene)
@@ -227,6 +227,13 @@ def test_the_grid_covers_scenes_as_the_edge_policy_says(edge: Any) -> None:
                 assert found == sorted((w.row, w.col) for w in tile_grid(height, width, TILE, stride, edge=edge))
                 continue
             assert all(row % stride == col % stride == 0 for row, col in found)
+            assert all(row < height and col < width for row, col in found)
+            assert (
+                len(found)
+                == len(set(found))
+                == min(-(-height // stride), -(-(height - TILE) // stride) + 1)
+                * min(-(-width // stride), -(-(width - TILE) // stride) + 1)
+            )
             if stride <= TILE:
                 count = np.zeros((height, width), dtype=int)
                 for row, col in found:

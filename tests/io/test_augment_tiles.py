@@ -16,6 +16,8 @@ from rasterio.warp import Resampling, reproject
 from scipy import ndimage
 
 from geoaug.augment import load_recipe
+from geoaug.data import open_scenes
+from geoaug.data.raster.overview import read_overview
 from geoaug.errors import ConfigurationError, GeoaugError
 from geoaug.io import read_manifest
 from geoaug.io.augment_tiles import AugmentJob, AugmentReport, Progress, run
@@ -203,6 +205,52 @@ def test_the_original_holds_the_pixels_of_its_window(
             assert tile.transform == TRANSFORM * Affine.translation(128, row)
         with rasterio.open(tmp_path / "out" / "masks" / name) as mask:
             np.testing.assert_array_equal(mask.read(1), blocky_labels()[row : row + 64, 128:192])
+
+
+@pytest.mark.parametrize("format", ["gtiff", "cog"])
+@pytest.mark.parametrize("nodata", [None, [0, 7]], ids=["without nodata", "nodata of each band"])
+def test_originals_of_masked_scenes_keep_valid_zeros(tmp_path: Path, format: str, nodata: list[int] | None) -> None:
+    """Also where 0 is nodata in another band; the augmented tiles beside them step aside from it."""
+    image = np.random.default_rng(0).integers(0, 3, (2, 64, 64)).astype("uint16")
+    image[1, 4:8] = 7
+    valid = np.ones((64, 64), dtype=bool)
+    valid[:, :20] = False
+    for number, band in enumerate(image):
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            path = write_raster(tmp_path / f"B0{number + 2}.tif", band, nodata=nodata and nodata[number])
+            with rasterio.open(path, "r+") as file:
+                file.write_mask(valid)
+    expected = valid.copy()
+    if nodata:
+        expected &= (image[0] != 0) & (image[1] != 7)
+    scene = tmp_path / "scene.vrt"
+    sources = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{number}">{_tag(nodata and nodata[number - 1])}<SimpleSource>'
+        f'<SourceFilename relativeToVRT="1">B0{number + 1}.tif</SourceFilename></SimpleSource></VRTRasterBand>'
+        for number in (1, 2)
+    )
+    mask = (
+        '<MaskBand><VRTRasterBand dataType="Byte"><SimpleSource><SourceFilename relativeToVRT="1">B02.tif'
+        "</SourceFilename><SourceBand>mask</SourceBand></SimpleSource></VRTRasterBand></MaskBand>"
+    )
+    place = f"<SRS>{CRS}</SRS><GeoTransform>500000,10,0,5400000,0,-10</GeoTransform>"
+    scene.write_text(f'<VRTDataset rasterXSize="64" rasterYSize="64">{place}{sources}{mask}</VRTDataset>')
+    run(AugmentJob(
+        scenes=[str(scene)], output=tmp_path / "out", recipe={"operations": ["RandomD4"]}, copies=0, tile=64,
+        include_original=True, min_valid=0, device="cpu", format=format,
+    ))  # fmt: skip
+    [tile] = (tmp_path / "out" / "images").iterdir()
+    with rasterio.open(tile) as file:
+        found, known = file.read(), file.dataset_mask() != 0
+    np.testing.assert_array_equal(known, expected)
+    np.testing.assert_array_equal(found[:, expected], image[:, expected])
+    assert (found[:, expected] == 0).any()
+    [again] = open_scenes([str(tile)]).scenes
+    np.testing.assert_array_equal(read_overview(again.record).valid, expected)
+
+
+def _tag(nodata: int | None) -> str:
+    return "" if nodata is None else f"<NoDataValue>{nodata}</NoDataValue>"
 
 
 def test_the_manifest_tells_what_the_files_hold(

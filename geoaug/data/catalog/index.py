@@ -21,9 +21,9 @@ from geoaug.data.catalog.catalog import Catalog
 from geoaug.data.catalog.layouts import find_scenes
 from geoaug.data.catalog.products.product import FoundScenes, Product, ReadScene, SceneSource
 from geoaug.data.catalog.products.stac import stac_scenes
-from geoaug.data.raster.advice import LEAVE_OUT
+from geoaug.data.raster.advice import CLASSES_ADVICE, CLASSES_BY_NAME, LEAVE_OUT
 from geoaug.data.raster.files import georeference_optional
-from geoaug.data.raster.headers import HeaderOptions, size_and_age
+from geoaug.data.raster.headers import HeaderOptions, size_and_age, with_nodata
 from geoaug.data.raster.inputs import scene_ids
 from geoaug.errors import ConfigurationError, GeoaugError, RasterError
 from geoaug.processors import usable_processors
@@ -59,6 +59,8 @@ def index_files(
     threads: int | None = None,
     progress: Progress | None = None,
     refresh: Catalog | str | Path | None = None,
+    nodata: float | str | None = None,
+    expand_palette: bool = False,
 ) -> Catalog:
     """Index files, folders, globs and lists.
 
@@ -78,6 +80,9 @@ def index_files(
         progress: called with the scenes done and their number.
         refresh: a catalog made before: only scenes whose files' size or time of change differ are read again; new
             ones are added, vanished ones dropped. `Catalog.notes["refreshed"]` names all these.
+        nodata: the stored value that is no data, where that which files and products state is wrong or missing; "none"
+            where they state one and every pixel is data. Masks and quality layers count all the same.
+        expand_palette: take rasters with a palette for the colours that their numbers stand for: three bands.
 
     Raises:
         ConfigurationError: nothing found, or wrong options.
@@ -87,7 +92,7 @@ def index_files(
     inputs = [str(files)] if isinstance(files, str | Path) else [str(path) for path in files]
     if not inputs:
         raise ConfigurationError("no input: name at least one folder, raster, glob or text list")
-    wanted = HeaderOptions.of(sensor, bands, invalid)
+    wanted = replace(HeaderOptions.of(sensor, bands, invalid, nodata), expand_palette=expand_palette)
     old = Catalog.open(refresh) if isinstance(refresh, str | Path) else refresh
     options = _options(inputs, wanted, labels, kind)
     if old is not None:
@@ -109,6 +114,7 @@ def index_stac(
     on_error: OnError = "raise",
     threads: int | None = None,
     progress: Progress | None = None,
+    nodata: float | str | None = None,
 ) -> Catalog:
     """Index STAC items.
 
@@ -121,14 +127,14 @@ def index_stac(
         sensor, bands, invalid: as for `index_files`.
         open_headers: read the header of each file, though the item states what is needed; then blocks are known, too.
         on_error: as for `index_files`; it holds for items, and catalogs below, that cannot be read themselves, too.
-        threads, progress: as for `index_files`.
+        threads, progress, nodata: as for `index_files`.
 
     Raises:
         ConfigurationError: pystac is absent, or the source is no STAC, or holds no item.
         RasterError: an item cannot be read.
     """
     _check_policy(on_error)
-    wanted = HeaderOptions.of(sensor, bands, invalid)
+    wanted = HeaderOptions.of(sensor, bands, invalid, nodata)
     keys = [assets] if isinstance(assets, str) else assets
     found = stac_scenes(source, search=search, assets=keys, open_headers=open_headers)
     return _indexed(found, wanted, on_error, threads, progress)
@@ -168,6 +174,7 @@ def _indexed(
     read, faulty = read_sources(fresh, _ids(scenes.sources, fresh, old), wanted, on_error, threads, progress)
     faulty = {path: RasterError(reason, path=path) for path, reason in scenes.faulty.items()} | faulty
     skipped = _left_out(faulty, none_left=not read and not known)
+    _tell_of_classes(read)
     catalog = _joined(scenes.sources, read, old, known)
     catalog = catalog.with_notes(skipped=skipped, guesses=_guesses(catalog))
     return _noted(catalog, scenes, options, old, known)
@@ -194,7 +201,8 @@ def read_sources(
                     # Before anything is read, so that a change meanwhile is seen at the next refresh.
                     size, age = size_and_age(source.files)
                     scene = source.read(ids[source.path], wanted)
-                    found[number] = replace(scene, record=replace(scene.record, size=size, mtime_ns=age))
+                    record = with_nodata(replace(scene.record, size=size, mtime_ns=age), wanted.nodata)
+                    found[number] = replace(scene, record=record)
                 except GeoaugError as error:
                     error.path = error.path or source.path
                     if on_error == "raise":
@@ -236,6 +244,14 @@ def _left_out(faulty: Mapping[str, GeoaugError], *, none_left: bool) -> dict[str
     return reasons
 
 
+def _tell_of_classes(read: Sequence[ReadScene]) -> None:
+    """Say which scenes are likely to be labels."""
+    classes = [one.record.path for one in read if one.header is not None and one.header.holds_classes]
+    if classes:
+        some = classes[0] if len(classes) == 1 else f"{len(classes)} files ({classes[0]}, ...)"
+        _log.warning("%s", f"{some}: {CLASSES_BY_NAME}, and indexed as scenes; {CLASSES_ADVICE}")
+
+
 def _options(
     inputs: Sequence[str], wanted: HeaderOptions, labels: str | Path | None, kind: str | Product
 ) -> dict[str, Any]:
@@ -248,6 +264,8 @@ def _options(
         "bands": None if wanted.bands is None else list(wanted.bands),
         "labels": None if labels is None else os.path.abspath(labels),  # noqa: PTH100
         "invalid": None if wanted.invalid is None else list(wanted.invalid),
+        "nodata": None if wanted.nodata is None else str(wanted.nodata),
+        "expand_palette": wanted.expand_palette,
     }
 
 
@@ -256,7 +274,7 @@ def _unchanged(sources: Sequence[SceneSource], old: Catalog | None, options: Map
     if old is None:
         return {}
     before = old.notes.get("index", {})
-    if {**before, "inputs": None} != {**options, "inputs": None}:
+    if {"nodata": None, "expand_palette": False, **before, "inputs": None} != {**options, "inputs": None}:
         return {}
     columns = (old.table.column(name).to_pylist() for name in ("path", "size", "mtime_ns"))
     kept = {path: (row, size, age) for row, (path, size, age) in enumerate(zip(*columns, strict=True))}

@@ -77,6 +77,8 @@ def open_scenes(
     split: str | None = None,
     labels: str | Path | None = None,
     threads: int | None = None,
+    nodata: float | str | None = None,
+    expand_palette: bool = False,
 ) -> Scenes:
     """The scenes that inputs hold.
 
@@ -91,6 +93,8 @@ def open_scenes(
         labels: a file of labels, which is no scene where it lies among them; or a folder with a raster of labels for
             each scene, named as it, which become the records' `mask_path`.
         threads: that read headers at once.
+        nodata: the stored value that is no data, or "none", as for `index_files`.
+        expand_palette: take rasters with a palette for their colours, as for `index_files`.
 
     Raises:
         ConfigurationError: nothing is found, or wrong use leaves no scene.
@@ -104,9 +108,10 @@ def open_scenes(
     if saved and len(texts) > 1:
         raise ConfigurationError(f"{saved[0]}: a saved catalog is given by itself: name it alone", path=saved[0])
     if texts[0].lower().endswith(SAVED_CATALOGS):
-        options = {"sensor": sensor, "invalid": invalid, "kind": None if kind == "auto" else kind}
+        options = {"sensor": sensor, "invalid": invalid, "kind": None if kind == "auto" else kind, "nodata": nodata}
+        options["expand_palette"] = expand_palette or None
         return _of_saved(texts[0], band_list(bands), split, options)
-    wanted = HeaderOptions.of(sensor, bands, invalid)
+    wanted = replace(HeaderOptions.of(sensor, bands, invalid, nodata), expand_palette=expand_palette)
     return _of_files(texts, wanted, kind, split, None if labels is None else str(labels), threads)
 
 

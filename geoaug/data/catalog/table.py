@@ -24,7 +24,7 @@ from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError
 
-_ARCHIVE = r"^(/vsi(?:zip|tar|gzip)/)?"
+_ARCHIVE = r"^(/vsi(?:zip|tar|gzip)/|vrt://)?"
 _COLUMNS = ("path", "mask_path", "sensor", "bands", "quality")  # of sensors, those of one's own are files
 _Change = Callable[[pa.Array], pa.Array]
 
@@ -127,6 +127,7 @@ _BAND = pa.struct(
         ("has_mask", pa.bool_()),
         ("quantification", pa.float64()),
         ("offset", pa.float64()),
+        ("alpha", pa.int32()),
     ]
 )
 _QUALITY = pa.struct([("band", _BAND), ("kind", pa.string()), ("invalid", pa.list_(pa.int32()))])
@@ -234,6 +235,7 @@ def _band_row(band: BandFile) -> dict[str, Any]:
         "has_mask": band.has_mask,
         "quantification": band.quantification,
         "offset": band.offset,
+        "alpha": band.alpha,
     }
 
 
@@ -254,6 +256,7 @@ def _band(row: dict[str, Any], grids: dict[tuple[Any, ...], Grid]) -> BandFile:
         has_mask=row["has_mask"],
         quantification=row["quantification"],
         offset=row["offset"],
+        alpha=row.get("alpha"),  # catalogs saved before have none
     )
 
 

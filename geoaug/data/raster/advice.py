@@ -13,3 +13,12 @@ LEAVE_OUT = (
 
 A_SCENE_A_FILE = "kind='raster' (geoaug index --kind raster)"
 """How to take each file for a scene."""
+
+CLASSES_BY_NAME = "holds classes or flags by its name or its palette"
+"""What a raster of classes is called."""
+
+CLASSES_ADVICE = (
+    "give such rasters as labels (--labels), or leave them out; where a palette is a picture's, expand_palette "
+    "(--expand-palette) takes its colours"
+)
+"""What to do with a raster of classes among scenes."""

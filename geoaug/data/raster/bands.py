@@ -34,18 +34,27 @@ def band_list(bands: str | Sequence[str | int] | None) -> list[str | int] | None
     return wanted
 
 
-def image_indexes(dataset: DatasetReader, sensor: Sensor | None, wanted: list[str | int] | None) -> list[int]:
-    """The 1-based indexes of the bands that are image, not alpha."""
+def image_and_alpha(
+    dataset: DatasetReader, sensor: Sensor | None, wanted: list[str | int] | None
+) -> tuple[list[int], int | None]:
+    """The 1-based indexes of the bands that are image, and that of the alpha band, None where there is none."""
     indexes = list(dataset.indexes)
     if sensor is not None and len(sensor) == dataset.count:
-        return indexes
+        return indexes, None
     asked = {int(entry) for entry in wanted or () if str(entry).isdigit()}
-    alpha = {
+    alpha = [
         index
         for index, colour, description in zip(indexes, dataset.colorinterp, dataset.descriptions, strict=True)
         if colour == ColorInterp.alpha and (description or "alpha").lower() == "alpha" and index not in asked
-    }
-    return [index for index in indexes if index not in alpha] or indexes
+    ]
+    if not alpha or len(alpha) == len(indexes):
+        return indexes, None
+    return [index for index in indexes if index not in alpha], alpha[0]
+
+
+def image_indexes(dataset: DatasetReader, sensor: Sensor | None, wanted: list[str | int] | None) -> list[int]:
+    """The 1-based indexes of the bands that are image, not alpha."""
+    return image_and_alpha(dataset, sensor, wanted)[0]
 
 
 def identify_bands(

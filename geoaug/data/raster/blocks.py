@@ -20,6 +20,7 @@ from rasterio.windows import Window as RasterioWindow
 from geoaug.data.raster.advice import as_type
 from geoaug.data.raster.files import HandlePool
 from geoaug.data.raster.inputs import is_remote
+from geoaug.data.raster.masks import is_mask
 from geoaug.data.raster.view import Stack, View
 from geoaug.data.raster.window import Window
 from geoaug.errors import RasterError
@@ -94,7 +95,7 @@ def read_chunk(
 
 def _decode_patiently(
     pool: HandlePool, view: View, window: Window, scene: str, out: npt.NDArray[Any], attempts: int
-) -> list[npt.NDArray[np.uint8]]:
+) -> list[npt.NDArray[Any]]:
     """The bands of a window into `out`, in so many attempts; returns the masks that apply to them."""
     for left in reversed(range(attempts)):
         try:
@@ -107,12 +108,16 @@ def _decode_patiently(
     raise AssertionError("no attempt")
 
 
-def _decode(pool: HandlePool, view: View, window: Window, out: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
+def _decode(pool: HandlePool, view: View, window: Window, out: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     position = RasterioWindow(window.col, window.row, window.width, window.height)
     with pool.borrow(view.source) as dataset:
         dataset.read(view.indexes, window=position, out=out)
-        masked = _masked(dataset, view.indexes) if view.has_mask else ()
-        return [dataset.read_masks(index, window=position) for index in masked]
+        if not view.has_mask:
+            return []
+        if view.source.warp is not None:  # all that makes pixels invalid is in the band that the warp adds
+            return [dataset.read(dataset.count, window=position)]
+        masks = [dataset.read_masks(index, window=position) for index in _masked(dataset, view)]
+        return masks if view.alpha is None else [*masks, dataset.read(view.alpha, window=position)]
 
 
 def _what_failed(view: View, window: Window, error: Exception, attempts: int) -> str:
@@ -129,7 +134,7 @@ def _what_failed(view: View, window: Window, error: Exception, attempts: int) ->
     )
 
 
-def _validity(view: View, image: npt.NDArray[Any], masks: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_] | None:
+def _validity(view: View, image: npt.NDArray[Any], masks: list[npt.NDArray[Any]]) -> npt.NDArray[np.bool_] | None:
     """Where all bands hold data; None where they do everywhere by their kind."""
     if view.quality is not None:
         usable: npt.NDArray[np.bool_] = ~view.quality.invalid_pixels(image[0])
@@ -151,10 +156,11 @@ def _validity(view: View, image: npt.NDArray[Any], masks: list[npt.NDArray[np.ui
     return valid
 
 
-def _masked(dataset: Any, indexes: tuple[int, ...]) -> tuple[int, ...]:
-    """The bands whose masks differ: one stands for all where they share it."""
-    flags = dataset.mask_flag_enums
-    return indexes[:1] if all(MaskFlags.per_dataset in flags[index - 1] for index in indexes) else indexes
+def _masked(dataset: Any, view: View) -> tuple[int, ...]:
+    """The bands with masks that differ: one stands for all where they share it."""
+    flags = dataset.mask_flag_enums  # each look computes them all
+    masked = tuple(index for index in view.indexes if is_mask(flags[index - 1], alpha=view.alpha is None))
+    return masked[:1] if all(MaskFlags.per_dataset in flags[index - 1] for index in masked) else masked
 
 
 def _shift(band: npt.NDArray[Any], shift: int, valid: npt.NDArray[np.bool_] | None, scene: str, path: str) -> None:

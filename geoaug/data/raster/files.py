@@ -32,6 +32,8 @@ from rasterio.vrt import WarpedVRT
 
 from geoaug.data.raster.grid import Grid, target_grid
 from geoaug.data.raster.inputs import is_remote
+from geoaug.data.raster.masks import with_validity
+from geoaug.data.raster.palette import colours_of, file_of_expanded
 from geoaug.errors import ConfigurationError, RasterError
 
 # A folder in the cloud is not listed for sidecars (.ovr, .msk, .aux.xml), which costs a request per file in it. On a
@@ -58,6 +60,12 @@ _silent: list[Any] = [0, None]  # how many are silent, and what ends the silence
 def open_dataset(path: str) -> DatasetReader:
     """Open the raster at `path` for reading, as every reader of geoaug does; `RasterError` where it cannot
     be."""
+    if (inner := file_of_expanded(path)) is not None:
+        with open_dataset(inner) as dataset, georeference_optional():
+            try:
+                return rasterio.open(colours_of(dataset))
+            except (RasterioError, ValueError) as error:
+                raise RasterError(f"{inner}: its palette cannot be expanded to colours: {error}", path=inner) from error
     if not is_remote(path) and not path.startswith("/vsi") and ":" not in path and not Path(path).exists():
         raise RasterError(f"{path}: no such file", path=path)
     try:
@@ -215,12 +223,16 @@ class Warp:
         nodata: the stored value that is left out of the interpolation, and is given where nothing is known; None where
             the raster has no such value: validity is then an alpha band.
         dtype: the type that pixels come in.
+        has_mask: whether the raster has a mask or an alpha band, whose pixels are left out of the interpolation, too.
+        alpha: the index of its alpha band.
     """
 
     grid: Grid
     resampling: str
     nodata: float | None
     dtype: str
+    has_mask: bool = False
+    alpha: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +353,11 @@ def _open(source: Source) -> Any:
     if source.warp is None:
         return dataset
     warp, grid = source.warp, source.warp.grid
+    virtual = with_validity(dataset, source.bands[0][0], has_mask=warp.has_mask, alpha=warp.alpha, nodata=warp.nodata)
+    if virtual is not None:
+        with dataset, georeference_optional():
+            dataset = rasterio.open(virtual)
+    masked = virtual is not None and warp.has_mask
     options: dict[str, Any] = {"add_alpha": True} if warp.nodata is None else {"nodata": warp.nodata}
     if source.grid.crs is None and (height := _height_of(dataset)):
         options |= height  # to the grid of GDAL's choice, see `controlled_grid`
@@ -350,10 +367,11 @@ def _open(source: Source) -> Any:
         dataset,
         crs=None if grid.crs is None else CRS.from_user_input(grid.crs),
         resampling=Resampling[warp.resampling],
-        src_nodata=warp.nodata,
+        src_nodata=None if masked else warp.nodata,  # GDAL would go by this value, and not by the mask
         tolerance=_WARP_TOLERANCE,
         dtype=warp.dtype,
         warp_mem_limit=_WARP_MEMORY_MB,
+        UNIFIED_SRC_NODATA="NO",  # else a value counts as nodata only where all bands of the file hold it
         **options,
     )
 

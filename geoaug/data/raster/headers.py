@@ -17,16 +17,17 @@ from typing import Any, Literal
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
 
 from geoaug.data.raster.advice import A_SCENE_A_FILE
-from geoaug.data.raster.bands import band_list, choose_bands, identify_bands, image_indexes
+from geoaug.data.raster.bands import band_list, choose_bands, identify_bands, image_and_alpha
 from geoaug.data.raster.files import open_dataset, place_of
 from geoaug.data.raster.grid import Grid
 from geoaug.data.raster.identify import Identification, is_categorical
 from geoaug.data.raster.inputs import is_remote
+from geoaug.data.raster.masks import is_mask
+from geoaug.data.raster.palette import expanded, file_of_expanded, has_palette
 from geoaug.data.raster.quality import check_chosen
-from geoaug.data.raster.record import BandFile, QualityLayer
+from geoaug.data.raster.record import BandFile, QualityLayer, SceneRecord
 from geoaug.errors import ConfigurationError, RasterError
 from geoaug.sensors import Sensor, available_sensors, generic_sensor, get_sensor
 
@@ -68,6 +69,8 @@ class Header:
         offsets: likewise.
         control: what locates the file in place of a geotransform: "ground control points" or "RPCs"; None where
             nothing does, or a geotransform. Pixels are warped by it where a CRS is asked for.
+        alpha: 1-based index of the alpha band, None where there is none.
+        palette: whether its numbers stand for the colours of a palette.
     """
 
     path: str
@@ -87,6 +90,8 @@ class Header:
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     control: str | None
+    alpha: int | None = None
+    palette: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -96,9 +101,9 @@ class Header:
 
     @property
     def holds_classes(self) -> bool:
-        """Whether it holds classes or flags, by its name: a scene classification, a quality band, labels."""
+        """Whether it holds classes or flags, by its palette or its name: labels, a scene classification..."""
         names = [text for text in self.descriptions if text]
-        return is_categorical(self.path, self.count, names, self.dtype.name)
+        return self.palette or is_categorical(self.path, self.count, names, self.dtype.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +112,33 @@ class HeaderOptions:
 
     Attributes:
         sensor: whose bands the files have; judged from each file where None.
-        definition: the YAML file that defines the sensor, None where it is built in.
         bands: the bands wanted, in order, by name or number; all where None.
         invalid: classes or flags of quality layers that make a pixel invalid, by name or number; the usual ones where
             None, no quality layer where empty.
+        definition: the YAML file that defines the sensor, None where it is built in.
+        nodata: the stored value that is no data, in place of what files and products say, or "none" for no such value;
+            what they say where None.
+        expand_palette: whether rasters with a palette are taken for the colours that their numbers stand for.
     """
 
     sensor: Sensor | None = None
     bands: Sequence[str | int] | None = None
     invalid: Sequence[str | int] | None = None
     definition: str | None = None
+    nodata: float | Literal["none"] | None = None
+    expand_palette: bool = False
 
     @staticmethod
     def of(
         sensor: Sensor | str | Path | None,
         bands: Sequence[str | int] | str | None,
         invalid: Sequence[str | int] | str | None,
+        nodata: float | str | None = None,
     ) -> "HeaderOptions":
-        """From what a person gave: names of sensors, files of their definitions, lists as text with commas.
+        """From what a person gave: names of sensors, files of their definitions, lists and numbers as text.
 
         Raises:
-            ConfigurationError: no such sensor, or a quality class that no layer has.
+            ConfigurationError: no such sensor, a quality class that no layer has, or a nodata value that is no number.
         """
         entries = invalid.split(",") if isinstance(invalid, str) else invalid
         unwanted = None if entries is None else [entry for entry in entries if entry != ""]
@@ -139,7 +150,49 @@ class HeaderOptions:
             definition=str(Path(sensor).absolute())
             if isinstance(sensor, str | Path) and Path(sensor).is_file()
             else None,
+            nodata=stated_nodata(nodata),
         )
+
+
+def stated_nodata(nodata: float | str | None) -> float | Literal["none"] | None:
+    """The nodata value that a person stated: a number ("nan" is one), or "none".
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if nodata is None or nodata == "none":
+        return nodata  # type: ignore[return-value]
+    try:
+        return float(nodata)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"nodata is {nodata!r}: give a number, nan, or none where every pixel counts as data", argument="nodata"
+        ) from error
+
+
+def with_nodata(record: SceneRecord, nodata: float | Literal["none"] | None) -> SceneRecord:
+    """The scene with another nodata value in all bands whose type has it; masks and quality layers still count.
+
+    Args:
+        record: of the scene.
+        nodata: the stored value, "none" for no such value, or None to leave all as it is.
+
+    Raises:
+        ConfigurationError: no pixel of the scene can hold the value.
+    """
+    if nodata is None:
+        return record
+    value = None if nodata == "none" else nodata
+    bands = tuple(replace(band, nodata=usable_nodata(np.dtype(band.dtype), value)) for band in record.bands)
+    if value is not None and all(band.nodata is None for band in bands):
+        raise ConfigurationError(
+            f"{record.path}: nodata is {value:g}, which no pixel of type {record.dtype} holds: give another value, or "
+            "none",
+            path=record.path,
+            scene=record.id,
+            argument="nodata",
+        )
+    return replace(record, bands=bands)
 
 
 def read_header(
@@ -169,7 +222,7 @@ def read_header(
                 f"{name}: holds no bands of its own" + (f"; name one of its subdatasets:{inside}" if inside else ""),
                 path=name,
             )
-        indexes = image_indexes(dataset, given, wanted)
+        indexes, alpha = image_and_alpha(dataset, given, wanted)
         descriptions = tuple(dataset.descriptions[index - 1] for index in indexes)
         identification = identify_bands(dataset, name, indexes, descriptions, given, wanted)
         positions = choose_bands(name, identification.sensor, wanted)
@@ -177,10 +230,9 @@ def read_header(
         chosen = [indexes[position] - 1 for position in positions]
         dtype = _common_dtype(name, [dataset.dtypes[band] for band in chosen])
         flags_of_all = dataset.mask_flag_enums  # each look computes them all
-        flags = [flags_of_all[band] for band in chosen]
         # An alpha band that was taken for an image band masks nothing, though GDAL says it masks all the
         # others.
-        alpha_is_image = len(indexes) == dataset.count and any(MaskFlags.alpha in flag for flag in flags)
+        masked = any(is_mask(flags_of_all[band], alpha=False) for band in chosen)
         crs, transform, control = place_of(dataset)
         if crs is None:
             _tell_once(name, control, stated=bool(dataset.crs))
@@ -201,10 +253,12 @@ def read_header(
             sensor=chosen_sensor,
             band_indexes=tuple(band + 1 for band in chosen),
             identification=identification,
-            has_mask=not alpha_is_image and any(_has_mask(flag) for flag in flags),
+            has_mask=masked or alpha is not None,
             scales=tuple(dataset.scales[band] for band in chosen),
             offsets=tuple(dataset.offsets[band] for band in chosen),
             control=control,
+            alpha=alpha,
+            palette=has_palette(dataset),
         )
 
 
@@ -228,6 +282,9 @@ def _tell_once(path: str, control: str | None, *, stated: bool) -> None:
 
 def header_of(path: str, options: HeaderOptions) -> Header:
     """The header of one raster, with the bands that are wanted; raises as `read_header`."""
+    if options.expand_palette:
+        with open_dataset(path) as dataset:
+            path = expanded(path) if has_palette(dataset) else path
     return read_header(path, sensor=options.sensor, bands=options.bands)
 
 
@@ -247,6 +304,7 @@ def band_files(header: Header) -> tuple[BandFile, ...]:
             has_mask=header.has_mask,
             quantification=band.quantification,
             offset=band.offset,
+            alpha=header.alpha,
         )
         for band, index, nodata in bands
     )
@@ -305,7 +363,12 @@ def single_band(name: str, path: str) -> BandFile:
 def quality_layer(path: str, kind: Literal["classes", "bits"], invalid: Sequence[int], index: int = 1) -> QualityLayer:
     """The layer of a file of classes or flags, in which no value means "no data" by itself."""
     band = replace(
-        band_files(read_header(path, bands=[index]))[0], nodata=None, has_mask=False, quantification=1.0, offset=0.0
+        band_files(read_header(path, bands=[index]))[0],
+        nodata=None,
+        has_mask=False,
+        quantification=1.0,
+        offset=0.0,
+        alpha=None,
     )
     return QualityLayer(band, kind, tuple(invalid))
 
@@ -327,6 +390,7 @@ def sensor_name(sensor: Sensor, options: HeaderOptions) -> str:
 
 def on_disk(path: str) -> str | None:
     """The file on this machine that a path of GDAL's lies in; None for what lies elsewhere."""
+    path = file_of_expanded(path) or path
     if archive := _ARCHIVE.match(path):
         return archive[1]
     return None if is_remote(path) or path.startswith("/vsi") else path
@@ -363,7 +427,3 @@ def _common_dtype(path: str, names: list[str]) -> np.dtype[Any]:
             f"{path}: pixels of type {kinds[0]} are not supported: convert them to one of {known}", path=path
         )
     return np.dtype(kinds[0])
-
-
-def _has_mask(flags: Sequence[MaskFlags]) -> bool:
-    return MaskFlags.all_valid not in flags and MaskFlags.nodata not in flags

@@ -97,7 +97,7 @@ def is_remote(path: str) -> bool:
 
 def absolute(path: str) -> str:
     """A path that holds from any folder; addresses, archives and datasets inside files are left as they are."""
-    if is_remote(path) or path.startswith("/vsi") or _SUBDATASET.match(path):
+    if is_remote(path) or path.startswith(("/vsi", "vrt://")) or _SUBDATASET.match(path):
         return path
     return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps ".."
 
@@ -114,7 +114,7 @@ def _resolve(text: str, extensions: tuple[str, ...]) -> Iterator[str]:
             yield from _in_list(path, extensions)
         else:
             yield str(path)
-    elif text.startswith("/vsi") or _SUBDATASET.match(text):
+    elif text.startswith("/vsi") or text.startswith("vrt://") or _SUBDATASET.match(text):
         yield text
     elif glob.has_magic(text):
         yield from _in_glob(str(path), extensions)

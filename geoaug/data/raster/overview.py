@@ -14,8 +14,10 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
+from geoaug.data.raster.advice import CLASSES_ADVICE, CLASSES_BY_NAME
 from geoaug.data.raster.files import gdal_environment, open_dataset
 from geoaug.data.raster.headers import Header
+from geoaug.data.raster.masks import is_mask
 from geoaug.data.raster.record import BandFile, SceneRecord
 from geoaug.errors import RasterError
 from geoaug.sensors import Band, Sensor, doubt_of_numbers
@@ -78,8 +80,13 @@ def _read_reduced(bands: list[BandFile], height: int, width: int, valid: npt.NDA
     try:
         with gdal_environment(path)(), open_dataset(path) as dataset:
             image: npt.NDArray[Any] = dataset.read(indexes, out_shape=(len(indexes), height, width))
-            if bands[0].has_mask:
-                valid &= (dataset.read_masks(indexes, out_shape=image.shape) != 0).all(axis=0)
+            alpha = bands[0].alpha
+            flags = dataset.mask_flag_enums if bands[0].has_mask else ()
+            masked = [index for index in indexes if flags and is_mask(flags[index - 1], alpha=alpha is None)]
+            if masked:
+                valid &= (dataset.read_masks(masked, out_shape=(len(masked), height, width)) != 0).all(axis=0)
+            if alpha is not None:
+                valid &= dataset.read(alpha, out_shape=(height, width)) != 0
     except (RasterioError, OSError) as error:
         raise RasterError(f"{path}: cannot be read: it may be damaged or cut short ({error})", path=path) from error
     return image
@@ -199,7 +206,7 @@ def _band_info(overview: Overview, number: int, band: Band) -> BandInfo:
 
 def _identity_warnings(record: SceneRecord, sensor: Sensor, header: Header | None, certain: bool) -> Iterator[str]:
     if header is not None and header.holds_classes:
-        yield "holds classes or flags by its name: give it as --labels, not as a scene"
+        yield f"{CLASSES_BY_NAME}; {CLASSES_ADVICE}"
     elif sensor.name == "generic":
         yield "the bands are unknown: haze and sensor noise need wavelengths to be right; say --sensor"
     elif not certain:
@@ -235,7 +242,7 @@ def _storage_warnings(record: SceneRecord, overview: Overview) -> Iterator[str]:
         if zeros > _MANY_ZEROS:
             yield (
                 f"no nodata value, and {zeros:.1%} of the pixels are 0 in all bands: they count as data; "
-                "if they are none, rio edit-info --nodata 0"
+                "if they are none, give --nodata 0"
             )
     if not overview.valid.any():
         yield "no pixel is valid"
@@ -272,7 +279,9 @@ def _remarks(record: SceneRecord, header: Header | None, overview: Overview, sta
     grid = record.grid
     transform = grid.transform
     if record.nodata is not None and not stated_nodata:
-        yield f"the file names no nodata value; {record.nodata:g} is that of the sensor"
+        of_sensor = header is None or any(band.nodata == record.nodata for band in header.sensor.bands)
+        whose = "is that of the sensor" if of_sensor else "was given"
+        yield f"the file names no nodata value; {record.nodata:g} {whose}"
     if _lacks_nodata(record) and _zero_share(overview) <= _MANY_ZEROS:
         yield "the file names no nodata value: every finite pixel counts as data"
     if transform.b or transform.d:

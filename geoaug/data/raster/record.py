@@ -32,6 +32,7 @@ class BandFile:
         has_mask: whether the file has a mask or an alpha band for this band.
         quantification: with `offset`, reflectance = (DN + offset) / quantification.
         offset: in DN.
+        alpha: 1-based index of the file's alpha band, 0 in which makes a pixel invalid; None where there is none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class BandFile:
     has_mask: bool = False
     quantification: float = 1.0
     offset: float = 0.0
+    alpha: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class View:
         height: of the source.
         width: of the source.
         chunk: (rows, columns) that are read together: whole blocks of the file.
-        has_mask: whether the source has a mask or alpha band.
+        has_mask: whether the source has a mask or alpha band; where it is warped, whether the warp adds one.
+        alpha: index of the source's alpha band, where that is known.
         quality: what tells validity, None for bands of the image.
     """
 
@@ -61,6 +62,7 @@ class View:
     chunk: tuple[int, int]
     has_mask: bool
     quality: QualityLayer | None = None
+    alpha: int | None = None
 
     @property
     def chunk_bytes(self) -> int:
@@ -187,7 +189,7 @@ def scene_view(
     for position, band in enumerate(record.bands):
         if id(band.grid) not in offsets:
             offsets[id(band.grid)] = band.grid.snap(grid)
-        key = (band.path, band.dtype, band.has_mask) if offsets[id(band.grid)] else (band, position)
+        key = (band.path, band.dtype, band.has_mask, band.alpha) if offsets[id(band.grid)] else (band, position)
         by_file.setdefault(key, []).append(position)
     views = [
         _view(
@@ -256,12 +258,12 @@ def _view(
             width=first.grid.width,
             chunk=_chunk_shape(first),
             has_mask=first.has_mask,
+            alpha=first.alpha,
         )
     nodata = math.nan if first.nodata is None and np.dtype(first.dtype).kind == "f" else first.nodata
-    if first.has_mask:
-        nodata = None
+    warp = Warp(grid, resampling, nodata, first.dtype, first.has_mask, first.alpha)
     return View(
-        source=Source(first.path, first.grid, stored, Warp(grid, resampling, nodata, first.dtype)),
+        source=Source(first.path, first.grid, stored, warp),
         indexes=tuple(band.index for band in bands),
         positions=tuple(positions),
         nodata=(nodata,) * len(bands),

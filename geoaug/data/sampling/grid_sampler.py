@@ -137,4 +137,6 @@ def _counts(length: npt.NDArray[np.int64], tile: int, step: int, edge: Edge) -> 
     """Tiles along an axis."""
     if edge == "drop":
         return np.maximum((length - tile) // step + 1, 0)
-    return np.maximum(-((tile - length) // step), 0) + 1
+    covering = np.maximum(-((tile - length) // step), 0) + 1
+    # A step longer than a tile may pass the rest by, where a tile would begin beyond the edge.
+    return np.minimum(covering, -(-length // step)) if edge == "pad" else covering

@@ -216,7 +216,7 @@ class StacSource:
         own = usable_nodata(header.dtype, opened.nodata, _number(asset.properties.get("nodata")), nodata)
         return BandFile(
             name, opened.path, opened.index, opened.grid, opened.dtype, own, opened.block_shape, opened.has_mask,
-            quantification, offset,
+            quantification, offset, opened.alpha,
         )  # fmt: skip
 
     def _quality(self, options: HeaderOptions) -> QualityLayer | None:
