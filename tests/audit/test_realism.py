@@ -67,6 +67,7 @@ def audited(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Audi
         [TURNS, {"operations": ["RandomD4"]}],
         scene,
         folder,
+        tiles=120,
         tile=32,
         strengths=(1.0,),
         operations=False,

@@ -52,11 +52,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     **{name: {"size": 19} for name in ("RandomCrop", "CenterCrop", "PadTo", "Resize", "RandomResizedCrop")},
 }
 NO_TRITON = pytest.mark.skipif(sys.platform != "linux", reason="no Triton here")
-# Interpreted, the kernel takes a second for what a device does in a thousandth: in all too long for a quick run, which
-# has it do the recipe of reference, noise and words.
+# Interpreted, the kernel takes a second for what a device does in a thousandth: in all too long for a quick run.
 CPU = pytest.param("cpu", marks=pytest.mark.slow)  # compiled first
 COMPILED = [CPU, pytest.param("triton", marks=[NO_TRITON, pytest.mark.slow])]
-BOTH = [CPU, pytest.param("triton", marks=NO_TRITON)]
 DEVICE = {"cpu": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
 # The interpreter goes through the bands one by one, at tenths of a second each: four of them tell what thirteen do, and
 # tiles of one block of pixels what several do, but for the tests of sizes and noise.
@@ -400,7 +398,7 @@ def test_stencils_split_a_stage_and_what_lies_between_stays_together(executor: s
     agree(Compose(operations, sensor=sensor), tiles(bands=len(sensor.bands)), executor)
 
 
-@pytest.mark.parametrize("executor", BOTH)
+@pytest.mark.parametrize("executor", COMPILED)
 def test_noise_is_the_same_number_by_number(executor: str) -> None:
     """A flat field: what is left is the noise, and the table of quantiles makes it equal to rounding."""
     sensor = optical(executor)
@@ -593,7 +591,7 @@ def imagines_devices() -> bool:
     return True
 
 
-QUICK = ("RandomAffine", "RandomHaze", "standard")
+QUICK = ("RandomAffine",)
 
 
 @pytest.mark.parametrize(
