@@ -140,6 +140,18 @@ def test_what_is_no_reflectance_of_a_product_is_not_taken_for_it(path: str) -> N
     assert identify(path, 1).sensor.name == "generic"
 
 
+@pytest.mark.parametrize("name", ["s0", "s1", "s2", "l5", "field_s1", "field_l5", "sentinel-1_x"])
+def test_thirteen_bands_of_16_bits_are_sentinel_2_whatever_a_word_in_the_name_says(name: str) -> None:
+    found = identify(f"scenes/{name}.tif", 13)
+    assert (found.sensor, found.certain) == (get_sensor("sentinel-2-l1c"), False)
+
+
+@pytest.mark.parametrize("count", [2, 6, 7])
+def test_numbered_scenes_of_one_layout_are_taken_for_the_same(count: int) -> None:
+    names = [f"{letter}{number}" for letter in "sl" for number in range(10)]
+    assert len({identify(f"scenes/{name}.tif", count).sensor for name in names}) == 1
+
+
 @pytest.mark.parametrize("number", [5, 7])
 def test_a_scale_that_differs_by_scene_leaves_level_1_uncertain(number: int) -> None:
     letter = "T" if number == 5 else "E"

@@ -27,6 +27,8 @@ _CATEGORICAL = {"scl", "qa", "bqa", "fmask", "label", "labels", "mask", "masks",
 _NAIP = re.compile(r"m_\d{7}_(ne|nw|se|sw)_\d{1,2}_", re.IGNORECASE)
 _HLS = re.compile(r"HLS\.(?P<which>[LS]30)\.", re.IGNORECASE)
 _SENTINEL_1 = re.compile(r"(?<![a-z0-9])(s1[abcd]?|sentinel[-_ ]?1)(?![a-z0-9])", re.IGNORECASE)
+# The whole name of a file: as likely the number of a scene (s0.tif, s1.tif) as a mission.
+_NUMBERED = re.compile(r"[sl]\d(?:\.\w+)?", re.IGNORECASE)
 _SENTINEL_2 = re.compile(r"(?<![a-z0-9])(s2[abcd]?|sentinel[-_ ]?2[abcd]?)(?![a-z0-9])", re.IGNORECASE)
 _SENTINEL_2_TILE = re.compile(r"(?<![A-Za-z0-9])T\d{2}[A-Z]{3}_\d{8}T\d{6}")
 _SENTINEL_2_LEVEL = re.compile(r"MSI_?L(1C|2A)|(?<![A-Za-z0-9])L(1C|2A)(?![A-Za-z0-9])", re.IGNORECASE)
@@ -106,6 +108,8 @@ def _by_path(parts: list[str]) -> Product | None:
     if _NAIP.match(parts[0]):
         return Product("NAIP aerial imagery", ("rgbn", "rgb"), certain=True)
     for place, part in enumerate(parts):
+        if place == 0 and _NUMBERED.fullmatch(part):
+            continue
         product = _by_part(part, parts)
         if product is not None:
             return product if place == 0 else replace(product, source="by its path")
@@ -282,7 +286,18 @@ def identify_sensor(
         found = _unknown(count, kind, names, "holds classes or flags by its name")
     else:
         found = _identify(str(path), count, kind, names, product)
+        if product is not None and _contradicts(product, count) and found.sensor.name == "generic":
+            by_facts = _identify(str(path), count, kind, names, None)
+            if by_facts.sensor.name != "generic":
+                reason = f"{by_facts.reason.removesuffix(_CHOOSE)}, and too many for {product.title} {product.source}"
+                found, product = Identification(by_facts.sensor, False, reason), None
     return _with_scaling_of_file(found, kind, product, scales, offsets)
+
+
+def _contradicts(product: Product, count: int) -> bool:
+    """Say whether a file has more bands than any sensor of a product that only a word in its path names."""
+    told = product.certain or product.source == "by its tags"
+    return not told and bool(product.sensors) and count > max(len(get_sensor(name)) for name in product.sensors)
 
 
 def with_scaling_of_file(
