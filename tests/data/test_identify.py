@@ -140,6 +140,12 @@ def test_what_is_no_reflectance_of_a_product_is_not_taken_for_it(path: str) -> N
     assert identify(path, 1).sensor.name == "generic"
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 10000.0])
+def test_modis_is_scaled_alike_whether_its_files_state_the_factor_or_the_divisor(scale: float) -> None:
+    found = identify("MOD09GA.A2020123.h18v04.061.sur_refl_b01_1.tif", 1, "int16", scales=[scale])
+    assert (found.sensor.quantification, found.sensor.offset) == ((10000.0,), (0.0,))
+
+
 @pytest.mark.parametrize("name", ["s0", "s1", "s2", "l5", "field_s1", "field_l5", "sentinel-1_x"])
 def test_thirteen_bands_of_16_bits_are_sentinel_2_whatever_a_word_in_the_name_says(name: str) -> None:
     found = identify(f"scenes/{name}.tif", 13)
