@@ -204,7 +204,15 @@ class Sensor:
 
     @property
     def of_8_bits(self) -> bool:
-        """Whether its numbers end at 255: a picture made for the eye, on a curve or in a straight line."""
+        """Whether its numbers end at 255: a picture made for the eye, on a curve or in a straight line.
+
+        A scanner of 8 bits (Landsat 4, 5 and 7 at level 1), whose reflectance is not corrected for the sun, is none.
+        """
+        return self.sun_corrected and self.ends_at_255
+
+    @property
+    def ends_at_255(self) -> bool:
+        """Whether its numbers, as stored, are of 8 bits."""
         return all(band.saturation is not None and band.saturation <= 255 for band in self.bands)
 
     @property

@@ -117,3 +117,23 @@ def test_only_the_bands_that_are_chosen_must_be_of_the_sensor(tmp_path: Path) ->
             read_header(path, sensor="sentinel-2-l2a", bands=bands)
     with pytest.raises(ConfigurationError, match="'B10' is not one of"):
         read_header(path, sensor="sentinel-2-l2a", bands="B04,B10")
+
+
+@pytest.mark.parametrize(
+    "described", [("elevation", "slope", "aspect", "wet"), ("Band 1", "Band 2", "Band 3", "Band 4")]
+)
+def test_descriptions_that_name_no_band_of_the_sensor_do_not_stand_in_the_way(
+    tmp_path: Path, described: tuple[str, ...]
+) -> None:
+    path = write(tmp_path / "x.tif", 4, described)
+    numbered = read_header(path, sensor="rgb", bands="4,1,3")
+    assert (numbered.sensor.band_names, numbered.band_indexes) == (("red", "green", "blue"), (4, 1, 3))
+    named = read_header(path, sensor="sentinel-2-l2a", bands="B08,B02,B11,B12")
+    assert (named.sensor.band_names, named.band_indexes) == (("B08", "B02", "B11", "B12"), (1, 2, 3, 4))
+    with pytest.raises(ConfigurationError, match="as many by their numbers as the sensor has"):
+        read_header(path, sensor="rgb")
+
+
+def test_descriptions_that_name_one_band_twice_leave_the_choice_to_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", 4, ("red", "red", "x", "y"))
+    assert read_header(path, sensor="rgb", bands="2,3,4").band_indexes == (2, 3, 4)

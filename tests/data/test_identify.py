@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoaug.data.raster.identify import Identification, identify_sensor
+from geoaug.sensors import get_sensor
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 S2_ORDER = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
@@ -48,6 +49,9 @@ def identify_file(path: str | Path) -> tuple[Identification, int]:
         return found, file.count
 
 
+PLANETSCOPE = ["coastal_blue", "blue", "green_i", "green", "yellow", "red", "rededge", "nir"]
+
+
 @pytest.mark.parametrize(
     ("path", "dtype", "sensor", "bands"),
     [
@@ -59,6 +63,12 @@ def identify_file(path: str | Path) -> tuple[Identification, int]:
         ("LC81070352015122LGN00_B3.tif", "uint16", "landsat-8-l1", ["B3"]),
         ("LC08_L1TP_037034_20200101_20200111_02_T1_B8.TIF", "uint16", "landsat-8-l1", ["B8"]),
         ("LC09_L2SP_037034_20220101_20220111_02_T1_SR_B4.TIF", "uint16", "landsat-9-l2", ["B4"]),
+        ("LT05_L2SP_195026_19990617_20200907_02_T1_SR_B7.TIF", "uint16", "landsat-5-l2", ["B7"]),
+        ("LE07_L2SP_195026_20010617_20200907_02_T1_SR_B1.TIF", "uint16", "landsat-7-l2", ["B1"]),
+        ("20220501_103000_12_2475_3B_AnalyticMS_SR_8b.tif", "uint16", "planetscope-8b", PLANETSCOPE),
+        ("20200501_103000_1012_3B_AnalyticMS_SR_clip.tif", "uint16", "planetscope-4b", ["blue", "green", "red", "nir"]),
+        ("MOD09GA.A2020123.h18v04.061.2020125.sur_refl_b02_1.tif", "int16", "modis-sr", ["B2"]),
+        ("MYD09A1.A2020121.h18v04.061.sur_refl_b07.tif", "int16", "modis-sr", ["B7"]),
         ("s1a-iw-grd-vh-20200101t000000.tiff", "uint16", "sentinel-1-grd", ["VH"]),
         ("m_4709963_se_14_1_20180716.tif", "uint8", "rgbn", ["red", "green", "blue", "nir"]),
         ("m_4709963_se_14_1_20180716.tif", "uint8", "rgb", ["red", "green", "blue"]),
@@ -114,6 +124,46 @@ def test_band_descriptions_name_the_bands(
     found = identify("any.tif", len(descriptions), dtype, descriptions)
     assert (found.sensor.name, list(found.sensor.band_names)) == (sensor, bands)
     assert found.certain is certain
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "LT05_L2SP_195026_19990617_20200907_02_T1_ST_B6.TIF",
+        "LE07_L1TP_195026_20010617_20200907_02_T1_B6_VCID_1.TIF",
+        "LM05_L1TP_195026_19840617_20200907_02_T1_B4.TIF",
+        "20220501_103000_12_2475_3B_AnalyticMS.tif",
+        "MOD09GA.A2020123.h18v04.061.SensorZenith_1.tif",
+    ],
+)
+def test_what_is_no_reflectance_of_a_product_is_not_taken_for_it(path: str) -> None:
+    assert identify(path, 1).sensor.name == "generic"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 10000.0])
+def test_modis_is_scaled_alike_whether_its_files_state_the_factor_or_the_divisor(scale: float) -> None:
+    found = identify("MOD09GA.A2020123.h18v04.061.sur_refl_b01_1.tif", 1, "int16", scales=[scale])
+    assert (found.sensor.quantification, found.sensor.offset) == ((10000.0,), (0.0,))
+
+
+@pytest.mark.parametrize("name", ["s0", "s1", "s2", "l5", "field_s1", "field_l5", "sentinel-1_x"])
+def test_thirteen_bands_of_16_bits_are_sentinel_2_whatever_a_word_in_the_name_says(name: str) -> None:
+    found = identify(f"scenes/{name}.tif", 13)
+    assert (found.sensor, found.certain) == (get_sensor("sentinel-2-l1c"), False)
+
+
+@pytest.mark.parametrize("count", [2, 6, 7])
+def test_numbered_scenes_of_one_layout_are_taken_for_the_same(count: int) -> None:
+    names = [f"{letter}{number}" for letter in "sl" for number in range(10)]
+    assert len({identify(f"scenes/{name}.tif", count).sensor for name in names}) == 1
+
+
+@pytest.mark.parametrize("number", [5, 7])
+def test_a_scale_that_differs_by_scene_leaves_level_1_uncertain(number: int) -> None:
+    letter = "T" if number == 5 else "E"
+    found = identify(f"L{letter}0{number}_L1TP_195026_20010617_20200907_02_T1_B3.TIF", 1, "uint8")
+    assert (found.sensor.name, found.sensor.band_names, found.certain) == (f"landsat-{number}-l1", ("B3",), False)
+    assert found.sensor.bands[0] == get_sensor(f"landsat-{number}-l1").select("B3").bands[0]
 
 
 def test_descriptions_go_before_the_file_name() -> None:
@@ -203,7 +253,7 @@ def test_numbers_that_are_not_the_products_lose_its_scaling_and_nodata(dtype: st
         ("L8-Labels-Elkton-VA.tiff", "uint8"),
         ("LC08_L2SP_037034_20200101_20200111_02_T1_ST_B10.TIF", "uint16"),
         ("LC08_L1TP_037034_20200101_20200111_01_T1_sr_band4.tif", "int16"),
-        ("LE70220491999322EDC01_B3.tif", "uint8"),
+        ("LM30220491979322AAA01_B5.tif", "uint8"),
         ("HLS.S30.T29RKH.2020050T110131.v2.0.B04.tif", "int16"),
     ],
 )

@@ -375,3 +375,19 @@ def test_real_scenes_are_taken_for_what_they_are(shared_data: Path) -> None:
     labels = dict(zip(catalog.ids, catalog.table.column("labels").to_pylist(), strict=True))
     assert labels[patch.id] == ["Non-irrigated arable land", "Pastures"]
     assert by_id["S2A_29RKH_20200219_0_L2A"].quality is not None
+
+
+def test_numbered_scenes_of_one_layout_make_one_dataset(tmp_path: Path) -> None:
+    for number in range(4):
+        raster(tmp_path / f"s{number}.tif", bands=13)
+    catalog = Catalog.from_folder(tmp_path)
+    assert {record.sensor for record in catalog} == {"sentinel-2-l1c"}
+    assert len(TileDataset(catalog, 32)) == 4
+
+
+def test_guesses_that_do_not_agree_are_told_with_how_to_overrule_them(tmp_path: Path) -> None:
+    raster(tmp_path / "a.tif", bands=13)
+    raster(tmp_path / "b.tif", bands=5)
+    said = r"b was taken for 'generic', a for 'sentinel-2-l1c': .*--sensor\)"
+    with pytest.raises(ConfigurationError, match=said):
+        TileDataset(Catalog.from_folder(tmp_path), 32)

@@ -313,11 +313,22 @@ def test_flags_decide_what_is_valid(tmp_path: Path) -> None:
 
 
 def test_a_mission_without_a_sensor_keeps_its_bands_and_scaling(tmp_path: Path) -> None:
-    make_landsat(tmp_path, craft=7)
+    make_landsat(tmp_path, craft=3)
     record = only(Catalog.from_folder(tmp_path))
     assert record.sensor == "generic"
     assert record.band_names[:2] == ("B1", "B2")
     assert record.full_sensor().quantification[0] == pytest.approx(1 / 2.75e-5)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("craft", [4, 5, 7])
+def test_older_landsats_have_the_scale_of_their_metadata(tmp_path: Path, craft: int, level: int) -> None:
+    make_landsat(tmp_path, level=level, craft=craft)
+    record = only(Catalog.from_folder(tmp_path))
+    assert record.sensor == f"landsat-{craft}-l{level}"
+    assert record.band_names[:5] == ("B1", "B2", "B3", "B4", "B5")
+    assert "B6" not in record.band_names
+    assert record.full_sensor().quantification[0] == pytest.approx(1 / (2.75e-5 if level == 2 else 2e-5))
 
 
 @pytest.mark.parametrize("collection", [True, False])

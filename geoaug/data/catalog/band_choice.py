@@ -108,6 +108,10 @@ def choose_bands_of(
     kept = np.flatnonzero(~np.isin(layout, list(lacking)))
     if lacking and not skip:
         advice = f"name the bands that all have, or leave such scenes out: {LEAVE_OUT}"
+        other = catalog[int(examples[next(iter(lacking))])]
+        if other.sensor != first.sensor:
+            guesses = f"{other.id} was taken for '{other.sensor}', {first.id} for '{first.sensor}'"
+            advice = f"{guesses}: if they are of one sensor, index them with it (sensor=, --sensor); else {advice}"
         raise ConfigurationError(f"{next(iter(lacking.values()))} ({len(layout) - len(kept)} such scenes; {advice})")
     if not len(kept):
         raise ConfigurationError(f"no scene has the bands {' '.join(names)}: {next(iter(lacking.values()))}")

@@ -95,15 +95,16 @@ def _bands_as_given(
         return named, f"bands {' '.join(named.band_names)} {source}, {as_in}"
     if found.certain and (in_given := _bands_named(given, found.sensor.band_names)) is not None:
         return in_given, f"{found.reason.rpartition('; ')[0]}, {as_in}"
-    asked = _bands_named(given, wanted or ())
-    if asked is not None and len(asked) == count and not any(descriptions):
-        return asked, "the bands as given, in the order of the file"
     matches = [bands_named(given, [name]) for name in names]
     positions = {position: match.bands[0] for position, match in enumerate(matches) if match is not None}
+    # Descriptions that name no band of the sensor ("elevation", "Band 1") leave it to the person to say which is which.
+    asked = _bands_named(given, wanted or ())
+    if asked is not None and len(asked) == count and not positions:
+        return asked, "the bands as given, in the order of the file"
     if positions and len({band.name for band in positions.values()}) == len(positions):
         return _some_bands(path, given, names, positions, wanted), f"the bands asked for {source}, {as_in}"
     numbers = [int(entry) for entry in wanted or () if str(entry).isdigit()]
-    if len(numbers) == len(wanted or ()) == len(given) and not any(descriptions):
+    if len(numbers) == len(wanted or ()) == len(given):
         if len(set(numbers)) == len(numbers) and all(1 <= number <= count for number in numbers):
             positions = {number - 1: band for number, band in zip(numbers, given.bands, strict=True)}
             listed = " ".join(map(str, numbers))

@@ -27,6 +27,8 @@ _CATEGORICAL = {"scl", "qa", "bqa", "fmask", "label", "labels", "mask", "masks",
 _NAIP = re.compile(r"m_\d{7}_(ne|nw|se|sw)_\d{1,2}_", re.IGNORECASE)
 _HLS = re.compile(r"HLS\.(?P<which>[LS]30)\.", re.IGNORECASE)
 _SENTINEL_1 = re.compile(r"(?<![a-z0-9])(s1[abcd]?|sentinel[-_ ]?1)(?![a-z0-9])", re.IGNORECASE)
+# The whole name of a file: as likely the number of a scene (s0.tif, s1.tif) as a mission.
+_NUMBERED = re.compile(r"[sl]\d(?:\.\w+)?", re.IGNORECASE)
 _SENTINEL_2 = re.compile(r"(?<![a-z0-9])(s2[abcd]?|sentinel[-_ ]?2[abcd]?)(?![a-z0-9])", re.IGNORECASE)
 _SENTINEL_2_TILE = re.compile(r"(?<![A-Za-z0-9])T\d{2}[A-Z]{3}_\d{8}T\d{6}")
 _SENTINEL_2_LEVEL = re.compile(r"MSI_?L(1C|2A)|(?<![A-Za-z0-9])L(1C|2A)(?![A-Za-z0-9])", re.IGNORECASE)
@@ -37,6 +39,12 @@ _LANDSAT = re.compile(
 )
 _MOMENT = re.compile(r"(?<!\d)((?:19[7-9]|20\d)\d)-?(\d\d)-?(\d\d)(?:T(\d{6})(?!\d)|(?!\d))")
 _LANDSAT_DAY = re.compile(r"L[COTEM]\d\d{6}(\d{7})[A-Z]{3}\d\d")
+_LANDSAT_SENSORS = (4, 5, 7, 8, 9)
+# The multispectral scanner's products (LM05) are of the same satellites, and no Thematic Mapper's.
+_LANDSAT_SCANNER = re.compile(r"LM0?[1-5](?:_L|\d{13})")
+_PLANETSCOPE = re.compile(r"_AnalyticMS(?P<surface>_SR)?(?P<eight>_8b)?(?![A-Za-z0-9])", re.IGNORECASE)
+_MODIS = re.compile(r"(?<![A-Za-z0-9])M[OY]D09(?:GA|GQ|A1|Q1)(?![A-Za-z0-9])")
+_IN_FILE_ORDER = ("rgb", "rgbn", "planetscope-4b", "planetscope-8b")
 _LANDSAT_COLLECTION_1_REFLECTANCE = re.compile(r"_sr_band\d", re.IGNORECASE)
 
 
@@ -100,6 +108,8 @@ def _by_path(parts: list[str]) -> Product | None:
     if _NAIP.match(parts[0]):
         return Product("NAIP aerial imagery", ("rgbn", "rgb"), certain=True)
     for place, part in enumerate(parts):
+        if place == 0 and _NUMBERED.fullmatch(part):
+            continue
         product = _by_part(part, parts)
         if product is not None:
             return product if place == 0 else replace(product, source="by its path")
@@ -113,6 +123,17 @@ def _by_part(part: str, parts: list[str]) -> Product | None:
         return Product("Sentinel-1", ("sentinel-1-grd",), certain=_is_grd(parts))
     if _SENTINEL_2.search(part) or _SENTINEL_2_TILE.search(part):
         return _sentinel_2(parts)
+    if planet := _PLANETSCOPE.search(part):
+        # At the top of the atmosphere its numbers are radiances.
+        bands = 8 if planet["eight"] else 4
+        sensors = (f"planetscope-{bands}b",) if planet["surface"] else ()
+        return Product(
+            f"PlanetScope {'surface reflectance' if sensors else 'radiance'}", sensors, certain=bool(sensors)
+        )
+    if _MODIS.search(part):
+        return Product("MODIS surface reflectance", ("modis-sr",), certain=True)
+    if _LANDSAT_SCANNER.search(part):
+        return Product("Landsat multispectral scanner")
     return _landsat(part, parts[0])
 
 
@@ -146,10 +167,17 @@ def _landsat(part: str, file_name: str) -> Product | None:
         return Product(f"Landsat {number} collection 1 surface reflectance")
     if level is None and re.search(r"(?i)SR_B\d", file_name):
         level = "l2"
-    if number not in (8, 9):
-        return Product(f"Landsat {number}")
+    return _landsat_product(number, level)
+
+
+def _landsat_product(number: int, level: str | None, source: str = "by its name") -> Product:
+    """The product of a Landsat; of the scanners before 4 there is no sensor."""
     title = f"Landsat {number}" if level is None else f"Landsat {number} level {level[1]}"
-    return Product(title, _at_levels(f"landsat-{number}", level), certain=level is not None)
+    if number not in _LANDSAT_SENSORS:
+        return Product(title, source=source)
+    # The scale of TM and ETM+ at level 1 differs by scene: only its MTL file tells.
+    certain = level == "l2" or (level is not None and number in (8, 9))
+    return Product(title, _at_levels(f"landsat-{number}", level), source, certain)
 
 
 def _at_levels(family: str, level: str | None) -> tuple[str, ...]:
@@ -170,9 +198,7 @@ def _by_tags(tags: Mapping[str, str]) -> Product | None:
     craft = re.fullmatch(r"LANDSAT_(\d)", tags.get("SPACECRAFT_ID", ""))
     level_tag = re.match(r"L([12])", tags.get("PROCESSING_LEVEL", ""))
     if craft:
-        family = f"landsat-{craft[1]}"
-        sensors = _at_levels(family, f"l{level_tag[1]}" if level_tag else None) if craft[1] in "89" else ()
-        return Product(f"Landsat {craft[1]}", sensors, "by its tags", certain=level_tag is not None)
+        return _landsat_product(int(craft[1]), f"l{level_tag[1]}" if level_tag else None, "by its tags")
     return None
 
 
@@ -260,7 +286,18 @@ def identify_sensor(
         found = _unknown(count, kind, names, "holds classes or flags by its name")
     else:
         found = _identify(str(path), count, kind, names, product)
+        if product is not None and _contradicts(product, count) and found.sensor.name == "generic":
+            by_facts = _identify(str(path), count, kind, names, None)
+            if by_facts.sensor.name != "generic":
+                reason = f"{by_facts.reason.removesuffix(_CHOOSE)}, and too many for {product.title} {product.source}"
+                found, product = Identification(by_facts.sensor, False, reason), None
     return _with_scaling_of_file(found, kind, product, scales, offsets)
+
+
+def _contradicts(product: Product, count: int) -> bool:
+    """Say whether a file has more bands than any sensor of a product that only a word in its path names."""
+    told = product.certain or product.source == "by its tags"
+    return not told and bool(product.sensors) and count > max(len(get_sensor(name)) for name in product.sensors)
 
 
 def with_scaling_of_file(
@@ -339,8 +376,8 @@ def _by_product(path: str, count: int, kind: str, names: _Names, product: Produc
             bands, how = sensor if len(sensor) == count else None, "in the product's order"
             if bands is not None and count == 13 and is_eurosat(path):
                 bands, how = sensor.select(_EUROSAT_ORDER), "in EuroSAT's order, B8A last"
-            # Red, green, blue, near infrared is the order of aerial imagery; a satellite's stack may have any.
-            certain = product.certain and sensor.name.startswith("rgb")
+            # Aerial and PlanetScope files have all bands in a fixed order; a stack of another satellite may have any.
+            certain = product.certain and sensor.name in _IN_FILE_ORDER
         if bands is not None:
             level = "" if product.certain else f", taken for {sensor.name}"
             listed = f"{'band' if count == 1 else 'bands'} {' '.join(bands.band_names)}"
@@ -446,6 +483,9 @@ def _with_scaling_of_file(
     sensor, certain, reason = found.sensor, found.certain, found.reason
     generic = sensor.name == "generic"
     pairs = [(float(scale), float(offset)) for scale, offset in zip(scales, offsets, strict=True)]
+    if sensor.name == "modis-sr":
+        # MOD09GA states the divisor, 10000, as its scale factor.
+        pairs = [(1 / scale, offset) if scale == 10000 else (scale, offset) for scale, offset in pairs]
     stated = [pair != (1.0, 0.0) for pair in pairs]
     if any(stated) and all(math.isfinite(s) and s > 0 and math.isfinite(o) for s, o in pairs):
         sensor = sensor.with_scaling(
@@ -461,7 +501,7 @@ def _with_scaling_of_file(
         note = _formula(sensor)
     elif kind.startswith("float"):
         sensor, certain, note = _rescaled(sensor, 1.0), False, "floating point: taken for reflectance as it is"
-    elif kind == "uint8" and sensor.of_8_bits:
+    elif kind == "uint8" and sensor.ends_at_255:
         note = _formula(sensor)
     elif kind == "uint8":
         sensor, certain = _rescaled(sensor, _quantification(kind)), False
