@@ -108,7 +108,9 @@ def test_what_will_hurt_is_said(tmp_path: Path) -> None:
     strips = np.ones((1, 2304, 2304), dtype=np.uint16)
     assert "stored in strips" in warnings_of(tmp_path / "strips.tif", strips, blockysize=256)
     assert "stored in" not in warnings_of(tmp_path / "tiles.tif", strips, tiled=True, blockxsize=256, blockysize=256)
-    assert "give such rasters as labels (--labels)" in warnings_of(tmp_path / "SCL.tif", np.ones((1, 40, 40), dtype=np.uint8))
+    assert "give such rasters as labels (--labels)" in warnings_of(
+        tmp_path / "SCL.tif", np.ones((1, 40, 40), dtype=np.uint8)
+    )
 
 
 def test_strips_of_single_rows_are_warned_of_in_any_large_raster(tmp_path: Path) -> None:
