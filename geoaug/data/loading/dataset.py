@@ -424,6 +424,7 @@ class Reading:
         order = 0
         for number, refs in enumerate(self.refs):
             windows = [(ref.scene, Window(ref.row, ref.col, height, width)) for ref in refs]
+            counted = [ref.counted for ref in refs]
             bands = len(dataset.band_names)
             buffers.append(empty_batch(dataset.reader, windows, bands, (height, width), dataset.dtype, pinned=pinned))
             if labels is None:
@@ -433,7 +434,8 @@ class Reading:
             self._masks.append(mask)
             for slot, (scene, window) in enumerate(windows):
                 order += 1
-                others.append(Task(order, [(number, slot)], _LabelWork(dataset, scene, window, mask[slot].numpy())))
+                work = _LabelWork(dataset, scene, window, counted[slot], mask[slot].numpy())
+                others.append(Task(order, [(number, slot)], work))
         self._assembly: Assembly = dataset.reader.start(buffers, dataset.view, others)
 
     def batch(self, number: int, replacement: Callable[[int, int], TileRef] | None = None) -> Batch:
@@ -519,16 +521,22 @@ class Reading:
 
 
 class _LabelWork:
-    """Reading the labels of one tile."""
+    """Reading the labels of one tile, but for those that other tiles count."""
 
-    def __init__(self, dataset: TileDataset, scene: int, window: Window, out: npt.NDArray[Any]) -> None:
-        self.dataset, self.scene, self.window, self.out = dataset, scene, window, out
+    def __init__(
+        self, dataset: TileDataset, scene: int, window: Window, counted: Sequence[Window], out: npt.NDArray[Any]
+    ) -> None:
+        self.dataset, self.scene, self.window, self.counted, self.out = dataset, scene, window, counted, out
 
     def __call__(self) -> None:
         labels, view = self.dataset.labels, self.dataset.view(self.scene)
         assert labels is not None
         labels.check_place(view.record, view.grid)
         labels.read(view.record, view.grid.crop(self.window), self.out)
+        for part in self.counted:
+            rows = slice(max(part.row - self.window.row, 0), max(part.row_stop - self.window.row, 0))
+            columns = slice(max(part.col - self.window.col, 0), max(part.col_stop - self.window.col, 0))
+            self.out[rows, columns] = self.dataset.ignore_index
 
 
 def _transforms(grids: Sequence[Grid], refs: Sequence[TileRef]) -> Tensor:

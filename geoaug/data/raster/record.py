@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from geoaug.data.raster.grid import Grid
+from geoaug.data.raster.window import Window
 from geoaug.errors import ConfigurationError
 from geoaug.sensors import Sensor, generic_sensor, get_sensor
 
@@ -177,9 +178,11 @@ class TileRef(NamedTuple):
         row: first row of the tile in the scene's grid (that of the dataset, where it has a gsd or CRS of its own).
         col: first column.
         key: identity of the sample for randomness, seed, epoch and position mixed in; None where it has none.
+        counted: parts of the scene that other tiles count already: labels there are `ignore_index`.
     """
 
     scene: int
     row: int
     col: int
     key: int | None = None
+    counted: tuple[Window, ...] = ()
