@@ -50,4 +50,4 @@ def test_the_order_does_not_depend_on_workers(name: str) -> None:
         sampler = SAMPLERS[name](source())
         given.append(torch.cat(list(DataLoader(Echo(), 8, sampler=sampler, num_workers=workers))).numpy())
     np.testing.assert_array_equal(*given)
-    np.testing.assert_array_equal(given[0], list(SAMPLERS[name](source())))
+    np.testing.assert_array_equal(given[0], [ref[:4] for ref in SAMPLERS[name](source())])
