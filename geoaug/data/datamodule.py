@@ -26,6 +26,7 @@ from geoaug.data.loading.options import Size, TileKeywords, TileOptions
 from geoaug.data.raster.inputs import is_remote
 from geoaug.data.registry import SAMPLERS
 from geoaug.data.sampling.counted_once import CountedOnce
+from geoaug.data.sampling.grid_sampler import GridTileSampler
 from geoaug.data.sampling.sampler import TileSampler
 from geoaug.data.sampling.splits import (
     split_by_attribute,
@@ -552,7 +553,9 @@ class TileDataModule(LightningDataModule):
 
     def _over_grid(self, split: str) -> CountedLoader:
         dataset = self.dataset(split)
-        return self._loader(dataset, CountedOnce(dataset, min_valid=dataset.min_valid, seed=self.options.seed))
+        # Without labels nothing is counted.
+        order = GridTileSampler if dataset.labels is None else CountedOnce
+        return self._loader(dataset, order(dataset, min_valid=dataset.min_valid, seed=self.options.seed))
 
     def _loader(
         self, dataset: TileDataset, sampler: TileSampler, *, done: Done = lambda: None, drop_last: bool = False

@@ -67,7 +67,7 @@ def test_processes_together_count_each_pixel_once(tmp_path: Path, processes: int
     assert total == int((mask != 255).sum())
 
 
-def test_parts_of_a_region_that_overlap_are_counted_once(tmp_path: Path) -> None:
+def test_tiles_of_any_stride_share_out_the_ground_they_cover(tmp_path: Path) -> None:
     catalog, _ = labelled(tmp_path, ("val",))
     dataset = TileDataset(catalog, (40, 40), classes=2)
     refs = list(CountedOnce(dataset, stride=25))

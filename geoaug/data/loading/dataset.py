@@ -424,7 +424,6 @@ class Reading:
         order = 0
         for number, refs in enumerate(self.refs):
             windows = [(ref.scene, Window(ref.row, ref.col, height, width)) for ref in refs]
-            counted = [ref.counted for ref in refs]
             bands = len(dataset.band_names)
             buffers.append(empty_batch(dataset.reader, windows, bands, (height, width), dataset.dtype, pinned=pinned))
             if labels is None:
@@ -434,7 +433,7 @@ class Reading:
             self._masks.append(mask)
             for slot, (scene, window) in enumerate(windows):
                 order += 1
-                work = _LabelWork(dataset, scene, window, counted[slot], mask[slot].numpy())
+                work = _LabelWork(dataset, scene, window, refs[slot].counted, mask[slot].numpy())
                 others.append(Task(order, [(number, slot)], work))
         self._assembly: Assembly = dataset.reader.start(buffers, dataset.view, others)
 
